@@ -1,0 +1,266 @@
+package storage
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"hash"
+	"io"
+	"time"
+)
+
+// Blob names a large value: chunks of MaxValue bytes at most, each a record of
+// its own under a random ID. Putting one makes a value of it.
+//
+// Its pointer is stored as
+//
+//	version(1)=1 | id(16) | chunks(4) | length(8) | SHA-256(32)
+//
+// and its ID begins with the second in which it was made, so that those that
+// nothing refers to can be swept by age.
+type Blob struct {
+	ID     [16]byte
+	Chunks uint32
+	Length int64
+	SHA256 [32]byte
+}
+
+const blobPointerSize = 1 + 16 + 4 + 8 + 32
+
+// inUse is the number of the chunk that says that a pointer names the blob.
+const inUse = 1<<32 - 1
+
+func (b Blob) encode() []byte {
+	p := append([]byte{1}, b.ID[:]...)
+	p = binary.BigEndian.AppendUint32(p, b.Chunks)
+	p = binary.BigEndian.AppendUint64(p, uint64(b.Length))
+	return append(p, b.SHA256[:]...)
+}
+
+func decodeBlob(p []byte) (b Blob, ok bool) {
+	if len(p) != blobPointerSize || p[0] != 1 {
+		return b, false
+	}
+	copy(b.ID[:], p[1:])
+	b.Chunks = binary.BigEndian.Uint32(p[17:])
+	b.Length = int64(binary.BigEndian.Uint64(p[21:]))
+	copy(b.SHA256[:], p[29:])
+	return b, b.Length >= 0 && int64(b.Chunks) == (b.Length+MaxValue-1)/MaxValue
+}
+
+func chunkKey(id [16]byte, n uint32) []byte {
+	return binary.BigEndian.AppendUint32(id[:], n)
+}
+
+// chunkName is the path of a chunk, in its associated data and in errors.
+func chunkName(key []byte) string {
+	return hex.EncodeToString(key[:16]) + "/" + hex.EncodeToString(key[16:])
+}
+
+// WriteBlob stores what r gives, chunk by chunk, each in an update of its own.
+// Nothing refers to it until PutBlob does; if that never happens it is swept.
+func (s *Store) WriteBlob(ctx context.Context, r io.Reader) (Blob, error) {
+	var b Blob
+	binary.BigEndian.PutUint64(b.ID[:], uint64(s.o.Now().Unix()))
+	copy(b.ID[8:], randomBytes(8))
+	sum := sha256.New()
+	buf := make([]byte, MaxValue)
+	for {
+		n, rerr := io.ReadFull(r, buf)
+		if n > 0 {
+			sum.Write(buf[:n])
+			key := chunkKey(b.ID, b.Chunks)
+			if err := s.Update(ctx, func(tx *Tx) error { return tx.putChunk(key, buf[:n]) }); err != nil {
+				return Blob{}, fmt.Errorf("writing blob: %w", err)
+			}
+			b.Chunks++
+			b.Length += int64(n)
+		}
+		switch {
+		case rerr == io.EOF || rerr == io.ErrUnexpectedEOF:
+			sum.Sum(b.SHA256[:0])
+			return b, nil
+		case rerr != nil:
+			return Blob{}, fmt.Errorf("reading blob: %w", rerr)
+		}
+	}
+}
+
+func (t *Tx) putChunk(key, chunk []byte) error {
+	rec, err := t.keys.seal(kindValue, purposeBlob, chunkName(key), chunk)
+	if err != nil {
+		return err
+	}
+	return t.set(inBlobs, key, rec, chunkName(key))
+}
+
+// PutBlob stores a written blob as the value of path. A blob has one path: one
+// that was swept, or is another's already, is ErrPath.
+func (t *Tx) PutBlob(path string, b Blob) error {
+	if t.write == nil {
+		return ErrReadOnly
+	}
+	blobs := t.btx.Bucket(bucketBlobs)
+	if blobs.Get(chunkKey(b.ID, inUse)) != nil || b.Chunks > 0 && blobs.Get(chunkKey(b.ID, b.Chunks-1)) == nil {
+		return fmt.Errorf("%w: blob %x is gone or in use", ErrPath, b.ID)
+	}
+	if err := t.put(path, kindPointer, purposePointer, b.encode()); err != nil {
+		return err
+	}
+	return t.putChunk(chunkKey(b.ID, inUse), nil)
+}
+
+// release takes the mark from the blob that a pointer names, which is about to
+// go. Its chunks are swept later.
+func (t *Tx) release(rec []byte, path string) error {
+	_, p, err := t.keys.open(rec, purposeValue, path)
+	if err != nil {
+		return err
+	}
+	b, ok := decodeBlob(p)
+	if !ok {
+		return corrupt("pointer "+quote(path), "malformed")
+	}
+	key := chunkKey(b.ID, inUse)
+	return t.set(inBlobs, key, nil, chunkName(key))
+}
+
+// Blob returns the blob at path, nil if there is no value. A small value is no
+// blob: ErrPath.
+func (t *Tx) Blob(path string) (*Blob, error) {
+	kind, p, err := t.get(path)
+	if err != nil || kind == 0 {
+		return nil, err
+	}
+	b, ok := decodeBlob(p)
+	switch {
+	case kind != kindPointer:
+		return nil, fmt.Errorf("%w: %s is no blob", ErrPath, quote(path))
+	case !ok:
+		return nil, corrupt("pointer "+quote(path), "malformed")
+	}
+	return &b, nil
+}
+
+// BlobReader reads a blob inside the transaction, a chunk at a time. The read
+// that reaches the end fails with ErrCorrupt unless length and hash are right.
+func (t *Tx) BlobReader(b Blob) io.Reader {
+	return &blobReader{t: t, b: b, sum: sha256.New()}
+}
+
+type blobReader struct {
+	t    *Tx
+	b    Blob
+	next uint32
+	rest []byte
+	read int64
+	sum  hash.Hash
+}
+
+func (r *blobReader) Read(p []byte) (int, error) {
+	for len(r.rest) == 0 {
+		if r.next == r.b.Chunks {
+			if r.read != r.b.Length || !bytes.Equal(r.sum.Sum(nil), r.b.SHA256[:]) {
+				return 0, corrupt(fmt.Sprintf("blob %x", r.b.ID), "wrong length or hash")
+			}
+			return 0, io.EOF
+		}
+		chunk, err := r.t.chunk(chunkKey(r.b.ID, r.next))
+		if err != nil {
+			return 0, err
+		}
+		r.next++
+		r.rest = chunk
+		r.read += int64(len(chunk))
+		r.sum.Write(chunk)
+	}
+	n := copy(p, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
+}
+
+func (t *Tx) chunk(key []byte) (chunk []byte, err error) {
+	if err := t.check(); err != nil {
+		return nil, err
+	}
+	defer catch(&err, "blob "+chunkName(key))
+	rec := t.btx.Bucket(bucketBlobs).Get(key)
+	if rec == nil {
+		return nil, corrupt("blob "+chunkName(key), "chunk is missing")
+	}
+	_, chunk, err = t.keys.open(rec, purposeBlob, chunkName(key))
+	return chunk, err
+}
+
+// SweepBlobs deletes the chunks of blobs that nothing refers to and that were
+// begun more than age ago, which must be longer than the longest upload. It
+// deletes 64 chunks an update, and returns how many it deleted.
+func (s *Store) SweepBlobs(ctx context.Context, age time.Duration) (deleted int, err error) {
+	before := uint64(s.o.Now().Add(-age).Unix())
+	from := []byte{}
+	for {
+		var orphans [][]byte
+		err := s.View(ctx, func(t *Tx) (err error) {
+			orphans, from, err = t.orphans(from, before, 64)
+			return err
+		})
+		if err != nil {
+			return deleted, fmt.Errorf("sweeping blobs: %w", err)
+		}
+		if len(orphans) > 0 {
+			if err := s.Update(ctx, func(t *Tx) error { return t.deleteChunks(orphans) }); err != nil {
+				return deleted, fmt.Errorf("sweeping blobs: %w", err)
+			}
+			deleted += len(orphans)
+		}
+		if from == nil {
+			return deleted, nil
+		}
+	}
+}
+
+// orphans collects up to limit chunks from a key on, and says where to go on.
+func (t *Tx) orphans(from []byte, before uint64, limit int) (keys [][]byte, next []byte, err error) {
+	defer catch(&err, "blobs")
+	b := t.btx.Bucket(bucketBlobs)
+	c := b.Cursor()
+	for k, _ := c.Seek(from); k != nil; {
+		if err := t.check(); err != nil {
+			return nil, nil, err
+		}
+		if len(k) != 20 {
+			return nil, nil, corrupt("blobs", "malformed key %x", k)
+		}
+		id := [16]byte(k)
+		if binary.BigEndian.Uint64(id[:]) >= before {
+			return keys, nil, nil // IDs go by age
+		}
+		if b.Get(chunkKey(id, inUse)) != nil {
+			k, _ = c.Seek(append(chunkKey(id, inUse), 0))
+			continue
+		}
+		if len(keys) == limit {
+			return keys, bytes.Clone(k), nil
+		}
+		keys = append(keys, bytes.Clone(k))
+		k, _ = c.Next()
+	}
+	return keys, nil, nil
+}
+
+// deleteChunks deletes, unless a pointer has come meanwhile.
+func (t *Tx) deleteChunks(keys [][]byte) error {
+	b := t.btx.Bucket(bucketBlobs)
+	for _, k := range keys {
+		if b.Get(chunkKey([16]byte(k), inUse)) != nil {
+			continue
+		}
+		if err := t.set(inBlobs, k, nil, chunkName(k)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

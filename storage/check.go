@@ -1,0 +1,172 @@
+package storage
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// Report is what Check found.
+type Report struct {
+	Generation uint64 // of the state that was checked
+	Values     int    // that authenticate
+	Chunks     int    // of blobs, that authenticate
+	Damage     []error
+	More       int // damage beyond the first 100
+}
+
+// OK tells that nothing was found.
+func (r Report) OK() bool { return len(r.Damage) == 0 }
+
+func (r *Report) add(err error) {
+	if len(r.Damage) < 100 {
+		r.Damage = append(r.Damage, err)
+	} else {
+		r.More++
+	}
+}
+
+// Check authenticates every record of one snapshot, at the place where it
+// stands, and compares the digest: what is damaged, missing, added or replayed
+// is in the report. It costs a read of the whole store and takes no part in
+// ViewTimeout. It does not check bbolt's pages: see CheckPages, to be run
+// first on a store that is suspected.
+func (s *Store) Check(ctx context.Context) (r Report, err error) {
+	err = s.view(ctx, math.MaxInt64, func(t *Tx) error {
+		want, err := t.storedDigest()
+		if err != nil {
+			r.add(err)
+		}
+		r.Generation = want.generation
+		var got digest
+		if err := t.checkValues(&r, &got); err != nil {
+			return err
+		}
+		if err := t.checkChunks(&r, &got); err != nil {
+			return err
+		}
+		switch {
+		case got.records != want.records:
+			r.add(corrupt("digest", "%d records where the last commit left %d", got.records, want.records))
+		case got.sum != want.sum:
+			r.add(corrupt("digest", "the records are not those that the last commit left: one was replaced by an older one"))
+		}
+		return nil
+	})
+	if errors.Is(err, ErrCorrupt) {
+		r.add(err) // the walk itself could not go on
+		err = nil
+	}
+	if err != nil {
+		return r, fmt.Errorf("checking store: %w", err)
+	}
+	for _, name := range s.Quarantined() {
+		r.add(corrupt("slot "+quote(name), "not the slot that the keyring knows"))
+	}
+	return r, nil
+}
+
+func (t *Tx) checkValues(r *Report, d *digest) error {
+	return t.walk(bucketData, func(k, rec []byte) {
+		d.add(t.keys, inData, k, rec)
+		path, err := t.keys.decodePath(k)
+		if err == nil {
+			var kind byte
+			var p []byte
+			if kind, p, err = t.keys.open(rec, purposeValue, path); err == nil && kind == kindPointer {
+				err = t.checkPointer(path, p)
+			}
+		}
+		if err != nil {
+			r.add(err)
+			return
+		}
+		r.Values++
+	})
+}
+
+func (t *Tx) checkPointer(path string, p []byte) error {
+	b, ok := decodeBlob(p)
+	if !ok {
+		return corrupt("pointer "+quote(path), "malformed")
+	}
+	blobs := t.btx.Bucket(bucketBlobs)
+	if blobs.Get(chunkKey(b.ID, inUse)) == nil || b.Chunks > 0 && blobs.Get(chunkKey(b.ID, b.Chunks-1)) == nil {
+		return corrupt("pointer "+quote(path), "blob %x is missing", b.ID)
+	}
+	return nil
+}
+
+func (t *Tx) checkChunks(r *Report, d *digest) error {
+	return t.walk(bucketBlobs, func(k, rec []byte) {
+		d.add(t.keys, inBlobs, k, rec)
+		if len(k) != 20 {
+			r.add(corrupt("blobs", "malformed key %x", k))
+			return
+		}
+		if _, _, err := t.keys.open(rec, purposeBlob, chunkName(k)); err != nil {
+			r.add(err)
+			return
+		}
+		r.Chunks++
+	})
+}
+
+// walk calls fn for every record of a bucket, in order. Keys that go backwards
+// would be a loop of pages, and end it.
+func (t *Tx) walk(bucket []byte, fn func(k, rec []byte)) (err error) {
+	defer catch(&err, string(bucket))
+	c := t.btx.Bucket(bucket).Cursor()
+	var last []byte
+	for k, v := c.First(); k != nil; k, v = c.Next() {
+		if err := t.ctx.Err(); err != nil {
+			return err
+		}
+		if last != nil && bytes.Compare(k, last) <= 0 {
+			return corrupt(string(bucket), "keys are out of order")
+		}
+		last = append(last[:0], k...)
+		fn(k, v)
+	}
+	return nil
+}
+
+// CheckPages checks the structure of the file at path with bbolt's own page
+// check, and needs no key. A damaged file can end the process (pages in a
+// circle overflow the stack, which cannot be caught), so run it in a process
+// of its own. It finds ErrLocked if a daemon has the store.
+func CheckPages(path string, timeout time.Duration) (damage []error, err error) {
+	if _, err := os.Stat(path); err != nil {
+		return nil, fmt.Errorf("checking pages: %w", err)
+	}
+	if err := checkPages(path, timeout, &damage); errors.Is(err, ErrCorrupt) {
+		damage = append(damage, err)
+	} else if err != nil {
+		return damage, fmt.Errorf("checking pages of %s: %w", path, err)
+	}
+	return damage, nil
+}
+
+func checkPages(path string, timeout time.Duration, damage *[]error) (err error) {
+	defer catch(&err, "pages")
+	db, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true, Timeout: timeout, FreelistType: bolt.FreelistMapType})
+	if err != nil {
+		return boltOpenError(path, err)
+	}
+	defer db.Close()
+	return db.View(func(btx *bolt.Tx) error {
+		if _, err := readHeader(btx); err != nil {
+			return err
+		}
+		for err := range btx.Check() {
+			*damage = append(*damage, corrupt("pages", "%v", err))
+		}
+		return nil
+	})
+}

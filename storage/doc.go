@@ -1,0 +1,72 @@
+// Package storage is the encrypted, transactional store of a keep: a barrier
+// over one bbolt file. Everything beneath it is ciphertext; the bbolt handle
+// is unexported, so that no plaintext reaches the disk is a property of this
+// package and not of its callers' discipline.
+//
+// There are three types to know: [Store], [Tx] and [Slot]. A Store is opened
+// sealed; [Store.Unseal] with the root key opens the keyring, and then
+// [Store.View] and [Store.Update] run functions over a [Tx].
+//
+// # Cost
+//
+// A read costs one B+tree look-up, one AES-SIV a path segment and one
+// XAES-256-GCM. An update costs its share of one bbolt commit (two fdatasync):
+// one committer runs every function that is waiting inside one transaction and
+// commits once; nothing waits for a timer. Opening costs the same at any size.
+//
+// # Format 1
+//
+// The file is a bbolt database with five buckets:
+//
+//	meta     "store"   -> JSON {format, reader, uuid, created}          in clear
+//	         "keyring" -> record under the root key
+//	         "digest"  -> record under the newest term
+//	slots    NAME      -> version(1)=1 | JSON slot                      in clear
+//	data     PATH      -> record under a term
+//	blobs    id(16) | chunk(4) -> record under a term
+//	         id(16) | ffffffff -> record: the blob is referred to
+//
+// A record, everywhere:
+//
+//	kind(1) | term(4, big endian) | nonce(24) | ciphertext | tag(16)
+//
+// kind is 1 for a value and 2 for a pointer to a blob; the keyring's term is 0,
+// which stands for the root key. nonce, ciphertext and tag are XAES-256-GCM
+// (C2SP, https://c2sp.org/XAES-256-GCM). The associated data is, each with its
+// length before it as four bytes big endian: "sealkeep/1", the purpose
+// ("value", "pointer", "blob", "keyring", "digest"), the store's UUID and the
+// full path. So a record that is cut, edited, or found in another place or
+// another store does not authenticate: [ErrCorrupt], naming the path.
+//
+// PATH hides names. For each segment of a path it holds
+//
+//	length(2, big endian) | AES-SIV(segment)                        (RFC 5297)
+//
+// with the parent segment's 16-byte SIV tag as associated data (a constant at
+// the top). The children of a folder therefore lie together, and listing costs
+// the folder. What this leaks (the tree's shape, the lengths of names and
+// values, that a name is used again) stands in SECURITY.md.
+//
+// The keyring is JSON under the root key: the barrier keys by term, the name
+// key, the digest key, and the authoritative list of slots with the hash of
+// each blob. The slots bucket is a hint, since whoever writes the disk can
+// write it: a slot that is not in the list, or differs from it, is quarantined
+// when the keyring opens.
+//
+// The digest is the sum modulo 2^256 of HMAC-SHA-256(digest key, bucket, key,
+// nonce, tag) over all live records, kept with the store's generation (one a
+// commit) and the keyring's:
+//
+//	version(1)=1 | generation(8) | keyring(8) | records(8) | writes(8) | sum(32)
+//
+// [Store.Check] compares it, and so finds missing, added and replayed records,
+// which authentication alone cannot. A replay of the whole file it cannot find.
+//
+// # When a commit fails
+//
+// After any error of bbolt's commit the kernel may have dropped what it could
+// not write, and the handle is not used again: the batch is answered
+// [ErrUnknownOutcome], all transactions end, the file is opened anew, both meta
+// pages are written back with the bytes that were read, and the store resumes
+// only when fdatasync succeeds. Until then it answers [ErrUnavailable].
+package storage

@@ -1,0 +1,209 @@
+package storage
+
+import (
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	daead "github.com/tink-crypto/tink-go/v2/daead/subtle"
+	"github.com/tink-crypto/tink-go/v2/tink"
+)
+
+const (
+	rootKeySize   = 32
+	digestKeySize = 32
+)
+
+// keyring is everything that the root key opens. It is a value: a change
+// makes a new one, and a transaction keeps the one with which it began.
+type keyring struct {
+	keyringJSON
+
+	uuid  string
+	root  []byte
+	terms map[uint32]tink.AEAD
+	names *daead.AESSIV
+}
+
+// keyringJSON is the stored form.
+type keyringJSON struct {
+	Version        int         `json:"version"` // 1
+	Generation     uint64      `json:"generation"`
+	RootGeneration uint64      `json:"root_generation"`
+	Terms          []term      `json:"terms"` // ascending; the last one encrypts
+	NameKey        []byte      `json:"name_key"`
+	DigestKey      []byte      `json:"digest_key"`
+	Slots          []slotEntry `json:"slots"`
+}
+
+type term struct {
+	Term      uint32    `json:"term"` // from 1
+	Key       []byte    `json:"key"`
+	Installed time.Time `json:"installed"`
+}
+
+// slotEntry is the authoritative word on a slot.
+type slotEntry struct {
+	Name   string `json:"name"`
+	Type   string `json:"type"`
+	KeyID  string `json:"key_id"`
+	SHA256 []byte `json:"sha256"` // of the stored slot record
+}
+
+// NewRootKey returns 32 random bytes.
+func NewRootKey() []byte { return randomBytes(rootKeySize) }
+
+func randomBytes(n int) []byte {
+	b := make([]byte, n)
+	rand.Read(b) // never fails, crypto/rand says
+	return b
+}
+
+// Fingerprint is a short public name of a root key, by which a person sees
+// that a store was substituted: 80 bits of HKDF-SHA-256 (RFC 5869), in hex.
+func Fingerprint(root []byte) string {
+	b, err := hkdf.Expand(sha256.New, root, "sealkeep/1 fingerprint", 10)
+	if err != nil {
+		panic(err) // only for lengths that SHA-256 cannot give
+	}
+	h := hex.EncodeToString(b)
+	return h[0:5] + "-" + h[5:10] + "-" + h[10:15] + "-" + h[15:20]
+}
+
+func newKeyring(uuid string, root []byte, slots []slotEntry, now time.Time) (*keyring, error) {
+	return keyringJSON{
+		Version:        1,
+		Generation:     1,
+		RootGeneration: 1,
+		Terms:          []term{{Term: 1, Key: randomBytes(32), Installed: now.UTC()}},
+		NameKey:        randomBytes(daead.AESSIVKeySize),
+		DigestKey:      randomBytes(digestKeySize),
+		Slots:          slots,
+	}.ready(uuid, slices.Clone(root))
+}
+
+// ready checks a keyring and makes its ciphers.
+func (j keyringJSON) ready(uuid string, root []byte) (*keyring, error) {
+	if j.Version != 1 {
+		return nil, fmt.Errorf("%w: keyring version %d", ErrFormat, j.Version)
+	}
+	if len(j.Terms) == 0 || len(j.DigestKey) != digestKeySize || len(root) != rootKeySize {
+		return nil, corrupt("keyring", "keys are missing")
+	}
+	k := &keyring{keyringJSON: j, uuid: uuid, root: root, terms: make(map[uint32]tink.AEAD, len(j.Terms))}
+	for i, t := range j.Terms {
+		if t.Term == 0 || i > 0 && t.Term <= j.Terms[i-1].Term {
+			return nil, corrupt("keyring", "terms are out of order")
+		}
+		a, err := newXAES(t.Key)
+		if err != nil {
+			return nil, corrupt("keyring", "term %d: %v", t.Term, err)
+		}
+		k.terms[t.Term] = a
+	}
+	var err error
+	if k.names, err = daead.NewAESSIV(j.NameKey); err != nil {
+		return nil, corrupt("keyring", "name key: %v", err)
+	}
+	return k, nil
+}
+
+// change returns the next keyring, which differs from k by what edit did.
+func (k *keyring) change(edit func(*keyringJSON)) (*keyring, error) {
+	j := k.keyringJSON
+	j.Terms, j.Slots = slices.Clone(j.Terms), slices.Clone(j.Slots)
+	j.Generation++
+	edit(&j)
+	return j.ready(k.uuid, k.root)
+}
+
+// newest is the term that encrypts.
+func (k *keyring) newest() term { return k.Terms[len(k.Terms)-1] }
+
+// seal encrypts plaintext for purpose and path under the newest term.
+func (k *keyring) seal(kind byte, purpose, path string, plaintext []byte) ([]byte, error) {
+	t := k.newest().Term
+	return sealRecord(k.terms[t], kind, t, plaintext, associated(formatName, purpose, k.uuid, path))
+}
+
+// open is the inverse of seal, for any term. It gives the kind of the record
+// and whether it authenticates as one of the purposes: purpose for kindValue,
+// purposePointer for kindPointer.
+func (k *keyring) open(rec []byte, purpose, path string) (kind byte, plaintext []byte, err error) {
+	kind, t, ct, ok := splitRecord(rec)
+	if !ok {
+		return 0, nil, corrupt(purpose+" "+quote(path), "record of %d bytes is too short", len(rec))
+	}
+	switch {
+	case kind == kindPointer && purpose == purposeValue:
+		purpose = purposePointer
+	case kind != kindValue:
+		return 0, nil, corrupt(purpose+" "+quote(path), "unknown kind %d", kind)
+	}
+	a, ok := k.terms[t]
+	if !ok {
+		return 0, nil, corrupt(purpose+" "+quote(path), "no key for term %d", t)
+	}
+	plaintext, err = a.Decrypt(ct, associated(formatName, purpose, k.uuid, path))
+	if err != nil {
+		return 0, nil, corrupt(purpose+" "+quote(path), "does not authenticate: edited, or copied from another place or store")
+	}
+	return kind, plaintext, nil
+}
+
+// encode is the keyring's record, under the root key.
+func (k *keyring) encode() ([]byte, error) {
+	plain, err := json.Marshal(k.keyringJSON)
+	if err != nil {
+		return nil, fmt.Errorf("encoding keyring: %w", err)
+	}
+	defer clear(plain)
+	a, err := newXAES(k.root)
+	if err != nil {
+		return nil, err
+	}
+	return sealRecord(a, kindValue, 0, plain, associated(formatName, purposeKeyring, k.uuid, ""))
+}
+
+// openKeyring decrypts a keyring. A record of the right form that does not
+// authenticate under root is ErrRootKey: which of the two is wrong cannot be
+// told.
+func openKeyring(rec []byte, uuid string, root []byte) (*keyring, error) {
+	kind, t, ct, ok := splitRecord(rec)
+	if !ok || kind != kindValue || t != 0 {
+		return nil, corrupt("keyring", "malformed record of %d bytes", len(rec))
+	}
+	if len(root) != rootKeySize {
+		return nil, fmt.Errorf("%w: %d bytes, not %d", ErrRootKey, len(root), rootKeySize)
+	}
+	a, err := newXAES(root)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := a.Decrypt(ct, associated(formatName, purposeKeyring, uuid, ""))
+	if err != nil {
+		return nil, fmt.Errorf("%w: the keyring does not authenticate", ErrRootKey)
+	}
+	defer clear(plain)
+	var j keyringJSON
+	if err := json.Unmarshal(plain, &j); err != nil {
+		return nil, corrupt("keyring", "not JSON")
+	}
+	return j.ready(uuid, slices.Clone(root))
+}
+
+// wipe zeroes the key bytes that this package owns, as a best effort: the
+// expanded keys inside the ciphers stay until the collector reuses them.
+func (k *keyring) wipe() {
+	clear(k.root)
+	clear(k.NameKey)
+	clear(k.DigestKey)
+	for _, t := range k.Terms {
+		clear(t.Key)
+	}
+}

@@ -1,0 +1,306 @@
+package storage
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// Tx is what a function of View or Update sees. It is valid until that
+// function returns, in that function's goroutine.
+type Tx struct {
+	ctx      context.Context
+	keys     *keyring
+	btx      *bolt.Tx
+	deadline time.Time // of a View
+	now      func() time.Time
+	write    *writes // nil in a View
+	store    *Store  // nil inside Create
+	ended    bool
+}
+
+// writes is the state of one function of an Update.
+type writes struct {
+	digest digest
+	undo   []undo
+	bytes  int
+	broken error // bbolt itself failed: the whole batch must go
+}
+
+type undo struct {
+	bucket []byte
+	key    []byte
+	old    []byte // nil: there was none
+}
+
+// txKey marks the context of a transaction, so that nesting is refused.
+type txKey struct{}
+
+// Context is the caller's, marked: View and Update refuse it with ErrNested.
+func (t *Tx) Context() context.Context { return context.WithValue(t.ctx, txKey{}, true) }
+
+// View runs fn over a consistent snapshot of the store. fn does no I/O and
+// keeps nothing of tx; it is told ErrExpired after ViewTimeout. Panics of fn
+// are the caller's.
+func (s *Store) View(ctx context.Context, fn func(*Tx) error) error {
+	return s.view(ctx, s.o.ViewTimeout, fn)
+}
+
+func (s *Store) view(ctx context.Context, timeout time.Duration, fn func(*Tx) error) error {
+	if ctx.Value(txKey{}) != nil {
+		return ErrNested
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	t := &Tx{ctx: ctx, now: s.o.Now, store: s}
+	if err := t.begin(s, timeout); err != nil {
+		return err
+	}
+	defer func() {
+		t.ended = true
+		_ = t.btx.Rollback() // a read-only one only lets its pages go
+		s.views.Lock()
+		delete(s.open, t)
+		s.viewEnd.Broadcast()
+		s.views.Unlock()
+	}()
+	return fn(t)
+}
+
+// begin registers the View before it takes the handle, so that who waits for
+// the Views to end, and then closes the handle or wipes the keys, has waited
+// for this one.
+func (t *Tx) begin(s *Store, timeout time.Duration) (err error) {
+	began := s.o.Now()
+	t.deadline = began.Add(timeout)
+	s.views.Lock()
+	s.open[t] = began
+	s.views.Unlock()
+	defer func() {
+		if err != nil {
+			s.views.Lock()
+			delete(s.open, t)
+			s.viewEnd.Broadcast()
+			s.views.Unlock()
+		}
+	}()
+	db, keys, err := s.handle()
+	if err != nil {
+		return err
+	}
+	if keys == nil {
+		return ErrSealed
+	}
+	t.keys = keys
+	defer catch(&err, "beginning transaction")
+	if t.btx, err = db.Begin(false); err != nil {
+		return fmt.Errorf("beginning transaction: %w", err)
+	}
+	return nil
+}
+
+func (t *Tx) check() error {
+	switch {
+	case t.ended:
+		return ErrClosed
+	case t.write != nil:
+		return t.write.broken
+	case t.now().After(t.deadline):
+		return ErrExpired
+	}
+	return t.ctx.Err()
+}
+
+// Get returns the value at path, or nil if there is none. The bytes are the
+// caller's. A value that is a blob is ErrTooLarge: see Blob.
+func (t *Tx) Get(path string) ([]byte, error) {
+	kind, plain, err := t.get(path)
+	if err == nil && kind == kindPointer {
+		return nil, fmt.Errorf("%w: %s is a blob", ErrTooLarge, quote(path))
+	}
+	return plain, err
+}
+
+func (t *Tx) get(path string) (kind byte, plain []byte, err error) {
+	if err := t.check(); err != nil {
+		return 0, nil, err
+	}
+	if err := checkPath(path); err != nil {
+		return 0, nil, err
+	}
+	defer catch(&err, quote(path))
+	key, err := t.keys.encodePath(path)
+	if err != nil {
+		return 0, nil, err
+	}
+	rec := t.btx.Bucket(bucketData).Get(key)
+	if rec == nil {
+		return 0, nil, nil
+	}
+	kind, plain, err = t.keys.open(rec, purposeValue, path)
+	if err == nil && plain == nil {
+		plain = []byte{}
+	}
+	return kind, plain, err
+}
+
+// Put stores value at path, MaxValue bytes at most.
+func (t *Tx) Put(path string, value []byte) error {
+	if len(value) > MaxValue {
+		return fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(value), MaxValue)
+	}
+	return t.put(path, kindValue, purposeValue, value)
+}
+
+func (t *Tx) put(path string, kind byte, purpose string, value []byte) error {
+	if err := checkPath(path); err != nil {
+		return err
+	}
+	key, err := t.keys.encodePath(path)
+	if err != nil {
+		return err
+	}
+	rec, err := t.keys.seal(kind, purpose, path, value)
+	if err != nil {
+		return err
+	}
+	return t.set(inData, key, rec, path)
+}
+
+// Delete removes the value at path. That there is none is no error.
+func (t *Tx) Delete(path string) error {
+	if err := checkPath(path); err != nil {
+		return err
+	}
+	key, err := t.keys.encodePath(path)
+	if err != nil {
+		return err
+	}
+	return t.set(inData, key, nil, path)
+}
+
+var bucketOf = map[byte][]byte{inData: bucketData, inBlobs: bucketBlobs}
+
+// set is the one place that changes a record: it keeps the old one for the
+// undo, moves the digest, and releases the blob that an old pointer named.
+// rec nil deletes.
+func (t *Tx) set(in byte, key, rec []byte, where string) (err error) {
+	if t.write == nil {
+		return ErrReadOnly
+	}
+	if err := t.check(); err != nil {
+		return err
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			// bbolt's transaction is in no state to go on with.
+			err = corrupt(quote(where), "%v", r)
+			t.write.broken = err
+		}
+	}()
+	b := t.btx.Bucket(bucketOf[in])
+	old := bytes.Clone(b.Get(key))
+	if old == nil && rec == nil {
+		return nil
+	}
+	if in == inData && len(old) > 0 && old[0] == kindPointer {
+		if err := t.release(old, where); err != nil {
+			return err
+		}
+	}
+	t.write.undo = append(t.write.undo, undo{bucket: bucketOf[in], key: key, old: old})
+	t.write.bytes += len(key) + len(rec)
+	if old != nil {
+		t.write.digest.remove(t.keys, in, key, old)
+	}
+	if rec == nil {
+		err = b.Delete(key)
+	} else {
+		t.write.digest.add(t.keys, in, key, rec)
+		t.write.digest.writes++
+		err = b.Put(key, rec)
+	}
+	if err != nil {
+		t.write.broken = fmt.Errorf("writing %s: %w", quote(where), err)
+	}
+	return t.write.broken
+}
+
+// revert undoes what one function wrote, newest first.
+func (t *Tx) revert() (err error) {
+	defer catch(&err, "undoing")
+	for _, u := range slices.Backward(t.write.undo) {
+		b := t.btx.Bucket(u.bucket)
+		if u.old == nil {
+			err = b.Delete(u.key)
+		} else {
+			err = b.Put(u.key, u.old)
+		}
+		if err != nil {
+			return fmt.Errorf("undoing: %w", err)
+		}
+	}
+	return nil
+}
+
+// List returns the children of a folder, sorted; "" is the top. A child that
+// has children ends in "/"; one that is both is there twice. It costs the
+// folder, not what lies beneath.
+func (t *Tx) List(folder string) (names []string, err error) {
+	if err := t.check(); err != nil {
+		return nil, err
+	}
+	folder = strings.TrimSuffix(folder, "/")
+	if folder != "" {
+		if err := checkPath(folder); err != nil {
+			return nil, err
+		}
+	}
+	defer catch(&err, "listing "+quote(folder))
+	prefix, err := t.keys.encodePath(folder)
+	if err != nil {
+		return nil, err
+	}
+	parent := parentTag(prefix)
+	c := t.btx.Bucket(bucketData).Cursor()
+	k, _ := c.Seek(prefix)
+	if bytes.Equal(k, prefix) && len(prefix) > 0 {
+		k, _ = c.Next() // the folder's own value
+	}
+	for n := 0; k != nil && bytes.HasPrefix(k, prefix); n++ {
+		if n%1024 == 1023 {
+			if err := t.check(); err != nil {
+				return nil, err
+			}
+		}
+		seg, rest, ok := firstSegment(k[len(prefix):])
+		if !ok {
+			return nil, corrupt("a name under "+quote(folder), "malformed key")
+		}
+		plain, err := t.keys.names.DecryptDeterministically(seg, parent)
+		if err != nil {
+			return nil, corrupt("a name under "+quote(folder), "does not authenticate")
+		}
+		name := string(plain)
+		child := slices.Concat(prefix, k[len(prefix):len(prefix)+2+len(seg)])
+		if len(rest) == 0 {
+			names = append(names, name)
+			if k, _ = c.Next(); !bytes.HasPrefix(k, child) {
+				continue
+			}
+		}
+		names = append(names, name+"/")
+		// Past all that lies beneath: no length is ffff.
+		k, _ = c.Seek(append(child, 0xff, 0xff))
+	}
+	slices.Sort(names)
+	return names, nil
+}
