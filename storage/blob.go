@@ -186,7 +186,7 @@ func (t *Tx) chunk(key []byte) (chunk []byte, err error) {
 	if err := t.check(); err != nil {
 		return nil, err
 	}
-	defer catch(&err, "blob "+chunkName(key))
+	defer catch(&err, "a blob")
 	rec := t.btx.Bucket(bucketBlobs).Get(key)
 	if rec == nil {
 		return nil, corrupt("blob "+chunkName(key), "chunk is missing")

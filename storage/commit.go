@@ -304,7 +304,7 @@ func (s *Store) recover(db *bolt.DB) {
 	s.waitViews()
 	pages := 2 * db.Info().PageSize // both meta pages
 	abandon(db)
-	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		err := s.reopen(pages)
 		if err == nil {
 			s.o.Logger.Info("the store is usable again", "path", s.path)

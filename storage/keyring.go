@@ -28,6 +28,8 @@ type keyring struct {
 	root  []byte
 	terms map[uint32]tink.AEAD
 	names *daead.AESSIV
+
+	folders folderCache
 }
 
 // keyringJSON is the stored form.

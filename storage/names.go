@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strings"
+	"sync"
 )
 
 // Limits of paths and values, in bytes and segments.
@@ -41,21 +42,60 @@ func checkPath(path string) error {
 // encodePath turns a checked path into its stored key. The empty path is the
 // top folder, with an empty key.
 func (k *keyring) encodePath(path string) ([]byte, error) {
+	folder, leaf := "", path
+	if i := strings.LastIndexByte(path, '/'); i >= 0 {
+		folder, leaf = path[:i], path[i+1:]
+	}
 	if path == "" {
 		return nil, nil
 	}
-	key := make([]byte, 0, len(path)+(strings.Count(path, "/")+1)*(2+sivSize))
-	parent := topParent
-	for seg := range strings.SplitSeq(path, "/") {
-		ct, err := k.names.EncryptDeterministically([]byte(seg), parent)
-		if err != nil {
-			return nil, fmt.Errorf("encrypting name: %w", err)
+	prefix, ok := k.folders.get(folder)
+	if !ok {
+		var err error
+		if prefix, err = k.encodePath(folder); err != nil {
+			return nil, err
 		}
-		key = binary.BigEndian.AppendUint16(key, uint16(len(ct)))
-		key = append(key, ct...)
-		parent = ct[:sivSize]
+		k.folders.put(folder, prefix)
 	}
-	return key, nil
+	ct, err := k.names.EncryptDeterministically([]byte(leaf), parentTag(prefix))
+	if err != nil {
+		return nil, fmt.Errorf("encrypting name: %w", err)
+	}
+	key := make([]byte, 0, len(prefix)+2+len(ct))
+	key = append(key, prefix...)
+	key = binary.BigEndian.AppendUint16(key, uint16(len(ct)))
+	return append(key, ct...), nil
+}
+
+// folderCache remembers the stored keys of some folders, since most paths
+// share theirs. It forgets all when it is full.
+type folderCache struct {
+	mu   sync.RWMutex
+	keys map[string][]byte
+}
+
+const (
+	maxFolders      = 4096
+	maxCachedFolder = 256 // bytes
+)
+
+func (c *folderCache) get(folder string) ([]byte, bool) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	key, ok := c.keys[folder]
+	return key, ok
+}
+
+func (c *folderCache) put(folder string, key []byte) {
+	if len(folder) > maxCachedFolder {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.keys == nil || len(c.keys) >= maxFolders {
+		c.keys = make(map[string][]byte)
+	}
+	c.keys[strings.Clone(folder)] = key
 }
 
 // firstSegment cuts the first encrypted segment from a stored key.

@@ -313,10 +313,10 @@ func readHeader(btx *bolt.Tx) (h header, err error) {
 }
 
 // catch turns a panic of bbolt, or a memory fault on the mapped file, into
-// ErrCorrupt.
+// ErrCorrupt, which names where it was.
 func catch(err *error, where string) {
 	if r := recover(); r != nil {
-		*err = corrupt(where, "%v", r)
+		*err = corrupt(quote(where), "%v", r)
 	}
 }
 

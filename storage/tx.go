@@ -136,7 +136,7 @@ func (t *Tx) get(path string) (kind byte, plain []byte, err error) {
 	if err := checkPath(path); err != nil {
 		return 0, nil, err
 	}
-	defer catch(&err, quote(path))
+	defer catch(&err, path)
 	key, err := t.keys.encodePath(path)
 	if err != nil {
 		return 0, nil, err
@@ -264,7 +264,7 @@ func (t *Tx) List(folder string) (names []string, err error) {
 			return nil, err
 		}
 	}
-	defer catch(&err, "listing "+quote(folder))
+	defer catch(&err, folder)
 	prefix, err := t.keys.encodePath(folder)
 	if err != nil {
 		return nil, err
