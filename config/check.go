@@ -1,0 +1,233 @@
+package config
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// The checks of the table: each says what is wrong with a value and what to write instead, or "".
+
+func oneOf(words ...string) func(string) string {
+	return func(v string) string {
+		if slices.Contains(words, v) {
+			return ""
+		}
+		return fmt.Sprintf("%q is not known: write %s", v, list(words, "or"))
+	}
+}
+
+var validName = regexp.MustCompile(`^[a-zA-Z0-9_-]+$`)
+
+func checkName(v string) string {
+	if validName.MatchString(v) {
+		return ""
+	}
+	return fmt.Sprintf("%q is no name for a seal: use letters, digits, - and _ only", v)
+}
+
+func checkPriority(v string) string {
+	if n, err := strconv.ParseInt(v, 10, 32); err != nil || n < 1 {
+		return fmt.Sprintf("%q is no priority: write a number from 1 (tried first) up", v)
+	}
+	return ""
+}
+
+// checkURL wants http:// or https:// with a host. It does not quote what may have a password in it.
+func checkURL(v string) string {
+	u, err := url.Parse(v)
+	switch {
+	case err == nil && u.User != nil:
+		return "no user or password may stand in a URL: remove what is before the @"
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || badPort(u.Port()):
+		return "this is no URL: write it as https://host:port"
+	}
+	return ""
+}
+
+// checkAddress is checkURL for a server that may also listen on a unix socket.
+func checkAddress(v string) string {
+	if path, ok := strings.CutPrefix(v, "unix://"); ok {
+		return checkFile(path)
+	}
+	return checkURL(v)
+}
+
+func checkFile(v string) string {
+	if strings.HasSuffix(v, "/") {
+		return fmt.Sprintf("%q is a folder: write the path of a file in it", v)
+	}
+	return ""
+}
+
+func checkMode(v string) string {
+	if m, err := strconv.ParseUint(v, 8, 32); err != nil || m > 0o777 {
+		return fmt.Sprintf("%q are no permissions: write three octal digits in quotes, such as \"0660\"", v)
+	}
+	return ""
+}
+
+func checkHostPort(v string) string {
+	host, port, err := net.SplitHostPort(v)
+	if err != nil || port == "" || badPort(port) || strings.ContainsAny(host, "/{} ") {
+		return fmt.Sprintf("%q is no address to listen on: write host:port, such as \"127.0.0.1:8200\"", v)
+	}
+	return ""
+}
+
+// badPort reports whether a port is neither empty nor a number up to 65535.
+func badPort(port string) bool {
+	_, err := strconv.ParseUint(port, 10, 16)
+	return port != "" && err != nil
+}
+
+var validRegion = regexp.MustCompile(`^[a-z]+(-[a-z0-9]+)+$`)
+
+func checkRegion(v string) string {
+	if validRegion.MatchString(v) {
+		return ""
+	}
+	return fmt.Sprintf("%q is no AWS region: write one such as \"eu-central-1\"", v)
+}
+
+func checkKMSKey(v string) string {
+	if !strings.HasPrefix(v, "arn:") {
+		return ""
+	}
+	f := strings.SplitN(v, ":", 6)
+	if len(f) != 6 || f[2] != "kms" || f[3] == "" || !strings.HasPrefix(f[5], "key/") && !strings.HasPrefix(f[5], "alias/") {
+		return fmt.Sprintf("%q is no ARN of a KMS key: write arn:aws:kms:REGION:ACCOUNT:key/ID (or alias/NAME)", v)
+	}
+	return ""
+}
+
+// arnRegion returns the region inside the ARN of a KMS key, "" when v is no ARN.
+func arnRegion(v string) string {
+	if f := strings.SplitN(v, ":", 6); len(f) == 6 && f[0] == "arn" {
+		return f[3]
+	}
+	return ""
+}
+
+func checkKey(v string) string {
+	if _, err := DecodeKey(v); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+// DecodeKey decodes the key of a static seal: 32 raw bytes, 64 hexadecimal digits, or base64 in either alphabet (44
+// characters, or 43 without padding). The error says what is wrong and does not contain the key.
+func DecodeKey(s string) ([]byte, error) {
+	var key []byte
+	var err error
+	switch len(s) {
+	case 32:
+		return []byte(s), nil
+	case 64:
+		key, err = hex.DecodeString(s)
+	case 43, 44:
+		s = strings.NewReplacer("+", "-", "/", "_").Replace(strings.TrimSuffix(s, "="))
+		key, err = base64.RawURLEncoding.Strict().DecodeString(s)
+	default:
+		return nil, fmt.Errorf("a key is 32 raw bytes, 64 hexadecimal digits or 44 (43) characters of base64, this one has %d bytes: make one with sealkeep keygen", len(s))
+	}
+	if err != nil || len(key) != 32 {
+		return nil, errors.New("the key's length fits hexadecimal or base64, its characters do not: was it cut or typed by hand?")
+	}
+	return key, nil
+}
+
+// An endpoint is a host and port in a form in which equal places are equal.
+type endpoint struct {
+	host string // an IP address, a name in lower case, or a path
+	port string
+}
+
+// endpointOf reads an address of a listener (host:port) or a URL; a URL without a port has that of its scheme.
+func endpointOf(v string) endpoint {
+	if path, ok := strings.CutPrefix(v, "unix://"); ok {
+		return endpoint{host: path}
+	}
+	if strings.Contains(v, "://") {
+		u, err := url.Parse(v)
+		if err != nil {
+			return endpoint{}
+		}
+		port := u.Port()
+		if port == "" {
+			port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+		}
+		return endpoint{plainHost(u.Hostname()), port}
+	}
+	host, port, err := net.SplitHostPort(v)
+	if err != nil {
+		return endpoint{host: v} // a socket's path
+	}
+	return endpoint{plainHost(host), port}
+}
+
+func plainHost(host string) string {
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	if host == "localhost" {
+		return "127.0.0.1"
+	}
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return ip.Unmap().String()
+	}
+	return host
+}
+
+// loopback reports whether the host is only reached from this machine.
+func (e endpoint) loopback() bool {
+	ip, err := netip.ParseAddr(e.host)
+	return err == nil && ip.IsLoopback()
+}
+
+// any reports whether the host stands for every address of this machine.
+func (e endpoint) any() bool {
+	ip, err := netip.ParseAddr(e.host)
+	return e.host == "" || err == nil && ip.IsUnspecified()
+}
+
+// clash reports whether two listeners cannot both have these addresses.
+func (e endpoint) clash(o endpoint) bool {
+	if e.port != o.port || e.port == "0" {
+		return false
+	}
+	if e.host == o.host {
+		return true
+	}
+	return e.covers(o) || o.covers(e)
+}
+
+// covers reports whether e listens on every address of o's family: 0.0.0.0 is IPv4 only, [::] and nothing are both.
+func (e endpoint) covers(o endpoint) bool {
+	if !e.any() {
+		return false
+	}
+	ip, err := netip.ParseAddr(o.host)
+	return e.host != "0.0.0.0" || err == nil && ip.Is4()
+}
+
+// same reports whether a client that dials o may reach the listener e: all loopback and unspecified hosts are one.
+func (e endpoint) same(o endpoint) bool {
+	local := func(e endpoint) bool { return e.loopback() || e.any() }
+	return e.port == o.port && (e.host == o.host || e.port != "" && local(e) && local(o))
+}
+
+// list joins words for a sentence.
+func list(words []string, and string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	return strings.Join(words[:len(words)-1], ", ") + " " + and + " " + words[len(words)-1]
+}

@@ -1,0 +1,73 @@
+package config
+
+import (
+	"io/fs"
+	"strings"
+)
+
+// A Config is everything that sealkeep is told, checked and with its defaults filled in.
+type Config struct {
+	Storage   Storage
+	Listeners []Listener // one at least, in the order of the files
+	Seals     []Seal     // by priority, best (lowest number) first; names unique; one at least is enabled
+
+	APIAddr   string // URL under which clients reach this keep; "" when not set
+	LogLevel  string // trace, debug, info, warn or error; default info
+	LogFormat string // text or json; default text
+	PIDFile   string // "" when not wanted
+
+	// Warnings are sentences "file:line: text" about what was read but has no effect, or not the likely one.
+	Warnings []string
+}
+
+// Storage says where the store is.
+type Storage struct {
+	Path            string // the bbolt file; never empty
+	InitialMmapSize int64  // bytes of address space; 0 leaves the choice to the store
+}
+
+// A Listener is one socket that serves the HTTP API.
+type Listener struct {
+	Type    string // tcp or unix
+	Address string // tcp: host:port, the host may be empty; unix: the socket's path
+
+	TLSDisable    bool   // serve plain HTTP; always true on a unix socket and when there is no certificate
+	TLSCertFile   string // PEM, set unless TLSDisable
+	TLSKeyFile    string // PEM, set unless TLSDisable
+	TLSMinVersion uint16 // tls.VersionTLS12 (the default) or tls.VersionTLS13
+
+	SocketMode  fs.FileMode // unix only; default 0600
+	SocketUser  string      // unix only; name or number, "" leaves the owner
+	SocketGroup string      // unix only; name or number, "" leaves the group
+
+	UnauthenticatedMetricsAccess bool // serve metrics without a token after unsealing too
+
+	At string // "file:line", or "default"
+}
+
+// A Seal is the configuration of one key service. Its parameters are those of the reference in the package
+// documentation, resolved (secrets read from where they are kept) and checked.
+type Seal struct {
+	Type     string // awskms, transit or static
+	Name     string // the slot's name; default is the type
+	Priority int    // 1 or more, lower is better
+	Disabled bool
+	Params   map[string]Param // set parameters only; booleans are "true" or "false"
+	At       string           // "file:line", or "environment" when variables alone made this seal
+}
+
+// A Param is one resolved parameter of a seal. Value may be a secret.
+type Param struct {
+	Value  string
+	Origin string // "file:line", followed by the indirection in brackets if there was one; or the variable's name; or "default"
+}
+
+// Get returns the value of a parameter, "" when it is not set.
+func (s Seal) Get(key string) string { return s.Params[key].Value }
+
+// An Error lists every mistake of a configuration, by file and line.
+type Error struct {
+	Mistakes []string // "file:line: what is wrong, and what to write instead"; never a secret
+}
+
+func (e *Error) Error() string { return strings.Join(e.Mistakes, "\n") }

@@ -1,0 +1,192 @@
+// Package config turns HCL files and the environment into plain data, or into an error that lists every mistake with
+// its file and line. It only reads: nothing is created, nothing is asked over a network. Loading costs one pass over
+// each file and over one table in code, from which the reference below is made.
+//
+// # Files
+//
+// A file is HCL v2, or HCL's JSON when its name ends in .json. Several files and folders are merged: lists of seals
+// and listeners add up in the order of the files, anything else may be set once. Vault's habits work: 1, 0, "true" and
+// "false" are booleans, numbers may stand in quotes and text may be a number, an empty text is as good as none.
+// A key that only Vault has is a warning when sealkeep can do without, an unknown key is an error. Without a storage
+// block the store is $STATE_DIRECTORY/sealkeep.db; without a listener it is plain HTTP on 127.0.0.1:8200.
+//
+// Three functions read values from elsewhere: env("NAME"), file("/path") and credential("name"), a file in systemd's
+// $CREDENTIALS_DIRECTORY. A value marked "follows" below may also be env://NAME or file:///path (where the value is a
+// path, file:///path is that path). One newline is taken off the end of what is read, except that a key of exactly 32
+// bytes is never touched.
+//
+// # Seals
+//
+// One block per key service, seal "awskms", "transit" or "static", tried by priority. For one parameter, in this
+// order:
+//
+//  1. the variables under "wins", made to steer a seal: they win over the file;
+//  2. the file;
+//  3. the variables under "else", that other programs read too;
+//  4. the default.
+//
+// Variables of one list mean the same: those that are set must agree (AWS_REGION goes before AWS_DEFAULT_REGION with a
+// warning). A file that is overruled, or that overrules, is a warning when the values differ. A variable that ends in
+// _FILE holds the path of a file with the value. A variable that is set and empty counts as unset.
+//
+// VAULT_SEAL_TYPE, BAO_SEAL_TYPE or KMS_BACKEND (local is static, transit is transit) make a seal without any block,
+// or replace the only enabled block by another type; its parameters are then dropped, with a warning. With several
+// enabled blocks the variables under "wins" must say which one they mean: VAULT_SEAL_TYPE_backup,
+// VAULT_AWSKMS_SEAL_KEY_ID_backup and so on speak to the seal named backup (- in a name is _ in a variable).
+//
+// AWS credentials are not copied from the environment: variables marked "SDK" are read by the AWS SDK when the block
+// has no credentials. As soon as a transit block has a tls_ key, no TLS variable counts. A transit address that is this
+// keep's own is refused.
+//
+// # Reference
+//
+// The columns are the key, what it is, and its default or "required".
+//
+// At the top level:
+//
+//	api_addr                        URL under which clients reach this keep
+//	log_level                       trace, debug, info, warn or error [info]
+//	log_format                      text or json (Vault's standard is text) [text]
+//	pid_file                        file that gets the process ID
+//
+// storage "bbolt":
+//
+//	path                            the store's file [required]
+//	initial_mmap_size               bytes of address space to map; 0 or nothing leaves it to the store
+//
+// listener "tcp":
+//
+//	address                         host:port [127.0.0.1:8200]
+//	tls_cert_file                   PEM certificate chain
+//	tls_key_file                    PEM private key
+//	tls_disable                     plain HTTP; must be said where the address is not a loopback one [false]
+//	tls_min_version                 tls12 or tls13 [tls12]
+//
+// listener "unix":
+//
+//	address                         the socket's path [required]
+//	socket_mode                     octal permissions [0600]
+//	socket_user                     owner, name or number
+//	socket_group                    group, name or number
+//
+// telemetry, inside a listener:
+//
+//	unauthenticated_metrics_access  serve metrics without a token after unsealing too [false]
+//
+// Every seal:
+//
+//	name                            name of the slot, letters, digits, - and _; default is the type
+//	priority                        1 or more, the lowest is tried first; default is the order of appearance
+//	disabled                        keep the slot, try it last, wrap nothing new with it [false]
+//
+// seal "awskms":
+//
+//	kms_key_id                      key ID, key ARN, alias/NAME or alias ARN [required]
+//	                                  wins: VAULT_AWSKMS_SEAL_KEY_ID, AWSKMS_WRAPPER_KEY_ID
+//	region                          must be the ARN's if there is one; when unset it comes from the ARN, the profile or the instance
+//	                                  else: AWS_REGION, AWS_DEFAULT_REGION
+//	endpoint                        URL of another KMS endpoint
+//	                                  wins: AWS_KMS_ENDPOINT
+//	access_key                      only together with secret_key; secret; follows
+//	                                  SDK: AWS_ACCESS_KEY_ID
+//	secret_key                      only together with access_key; secret; follows
+//	                                  SDK: AWS_SECRET_ACCESS_KEY
+//	session_token                   of temporary credentials, with both keys; secret; follows
+//	                                  SDK: AWS_SESSION_TOKEN
+//	shared_creds_filename           shared credentials file
+//	                                  SDK: AWS_SHARED_CREDENTIALS_FILE
+//	shared_creds_profile            profile in it
+//	                                  SDK: AWS_PROFILE
+//	role_arn                        role to assume
+//	                                  SDK: AWS_ROLE_ARN
+//	role_session_name               name of that session
+//	                                  SDK: AWS_ROLE_SESSION_NAME
+//	web_identity_token_file         token file for role_arn
+//	                                  SDK: AWS_WEB_IDENTITY_TOKEN_FILE
+//
+// seal "transit":
+//
+//	address                         URL of the server with the Transit engine, never this keep's own [required]
+//	                                  wins: VAULT_TRANSIT_SEAL_ADDR, TRANSIT_WRAPPER_ADDR
+//	                                  else: VAULT_ADDR, BAO_ADDR
+//	token                           orphan, periodic, with update on encrypt and decrypt; secret; follows [required]
+//	                                  wins: VAULT_TRANSIT_SEAL_TOKEN, TRANSIT_WRAPPER_TOKEN
+//	                                  else: VAULT_TOKEN, BAO_TOKEN, VAULT_TOKEN_FILE, BAO_TOKEN_FILE
+//	key_name                        key in the engine [required]
+//	                                  wins: VAULT_TRANSIT_SEAL_KEY_NAME, TRANSIT_WRAPPER_KEY_NAME, KMS_TRANSIT_KEY
+//	mount_path                      where the engine is mounted, usually transit/ [required]
+//	                                  wins: VAULT_TRANSIT_SEAL_MOUNT_PATH, TRANSIT_WRAPPER_MOUNT_PATH, KMS_TRANSIT_ENGINE
+//	namespace                       namespace of the engine
+//	                                  else: VAULT_NAMESPACE, BAO_NAMESPACE
+//	disable_renewal                 leave the token's renewal to someone else [false]
+//	                                  wins: VAULT_TRANSIT_SEAL_DISABLE_RENEWAL, TRANSIT_WRAPPER_DISABLE_RENEWAL
+//	key_id_prefix                   goes before the key's version in key IDs
+//	tls_ca_cert                     PEM file of the server's CA
+//	                                  else: VAULT_CACERT, BAO_CACERT
+//	tls_ca_path                     folder of PEM files of CAs
+//	                                  else: VAULT_CAPATH, BAO_CAPATH
+//	tls_client_cert                 PEM file, only together with tls_client_key
+//	                                  else: VAULT_CLIENT_CERT, BAO_CLIENT_CERT
+//	tls_client_key                  PEM file, only together with tls_client_cert; follows
+//	                                  else: VAULT_CLIENT_KEY, BAO_CLIENT_KEY
+//	tls_server_name                 name to expect in the server's certificate
+//	                                  else: VAULT_TLS_SERVER_NAME, BAO_TLS_SERVER_NAME
+//	tls_skip_verify                 do not verify the server's certificate: for tests [false]
+//	                                  else: VAULT_SKIP_VERIFY, BAO_SKIP_VERIFY
+//
+// seal "static":
+//
+//	current_key                     32 bytes: raw, hexadecimal (64) or base64 (44 or 43 characters); secret; follows [required]
+//	                                  wins: BAO_STATIC_SEAL_CURRENT_KEY, KMS_KEY, KMS_KEY_FILE
+//	current_key_id                  its name, any text [required]
+//	                                  wins: BAO_STATIC_SEAL_CURRENT_KEY_ID
+//	previous_key                    the key before it, still opens; secret; follows
+//	                                  wins: BAO_STATIC_SEAL_PREVIOUS_KEY
+//	previous_key_id                 its name
+//	                                  wins: BAO_STATIC_SEAL_PREVIOUS_KEY_ID
+//
+// Keys of Vault's that have no effect, or are refused:
+//
+//	ui                              in the top level of a file: there is no web interface
+//	disable_mlock                   in the top level of a file: sealkeep does not lock its memory; the unit's MemorySwapMax=0 keeps it out of swap
+//	disable_cache                   in the top level of a file: there is no cache to disable
+//	cache_size                      in the top level of a file: there is no cache
+//	cluster_addr                    in the top level of a file: sealkeep is a single node
+//	cluster_name                    in the top level of a file: sealkeep is a single node
+//	disable_clustering              in the top level of a file: sealkeep is a single node
+//	disable_performance_standby     in the top level of a file: sealkeep is a single node
+//	disable_sealwrap                in the top level of a file: there is no seal wrapping of values
+//	enable_multiseal                in the top level of a file: several seals are always allowed
+//	max_lease_ttl                   in the top level of a file: there are no leases
+//	default_lease_ttl               in the top level of a file: there are no leases
+//	default_max_request_duration    in the top level of a file: sealkeep has its own limits
+//	raw_storage_endpoint            in the top level of a file: there is no such endpoint
+//	introspection_endpoint          in the top level of a file: there is no such endpoint
+//	plugin_directory                in the top level of a file: there are no plugins
+//	log_file                        in the top level of a file: the log goes to standard error
+//	log_requests_level              in the top level of a file: requests are not logged
+//	telemetry                       in the top level of a file: metrics are served at sys/metrics; unauthenticated_metrics_access belongs into a telemetry block inside a listener
+//	service_registration            in the top level of a file: sealkeep is a single node
+//	ha_storage                      in the top level of a file: sealkeep is a single node
+//	user_lockout                    in the top level of a file: there are no passwords to guess
+//	reporting                       in the top level of a file: nothing is reported to anyone
+//	backend                         in the top level of a file, refused: write storage "bbolt" { path = "/var/lib/sealkeep/sealkeep.db" }
+//	cluster_address                 in listener "tcp": sealkeep is a single node
+//	tls_client_ca_file              in listener "tcp", refused: sealkeep does not ask for client certificates: remove it, and put a proxy in front that does
+//	tls_require_and_verify_client_cert in listener "tcp", refused: sealkeep does not ask for client certificates: remove it, and put a proxy in front that does
+//	tls_disable_client_certs        in listener "tcp": client certificates are never asked for
+//	max_request_size                in listener: sealkeep has its own limits
+//	max_request_duration            in listener: sealkeep has its own limits
+//	http_read_timeout               in listener: sealkeep has its own limits
+//	http_read_header_timeout        in listener: sealkeep has its own limits
+//	http_write_timeout              in listener: sealkeep has its own limits
+//	http_idle_timeout               in listener: sealkeep has its own limits
+//	profiling                       in listener: there are no profiling endpoints
+//	tls_disable                     in listener "unix": a unix socket is never encrypted
+//	health_check_enabled            in seal: sealkeep checks its seals on a plan of its own
+//	health_check_timeout            in seal: sealkeep checks its seals on a plan of its own
+//	health_check_interval           in seal: sealkeep checks its seals on a plan of its own
+//	health_check_interval_unhealthy in seal: sealkeep checks its seals on a plan of its own
+//	disallow_env_vars               in seal "awskms", refused: sealkeep reads the variables itself, and by the table in its reference: unset the variable that must not count
+//	key_not_required                in seal "awskms", refused: a seal without a key wraps nothing: remove it and write kms_key_id
+package config

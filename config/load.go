@@ -1,0 +1,259 @@
+package config
+
+import (
+	"cmp"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// A loader collects what the files say, then checks it as a whole.
+type loader struct {
+	env   func(string) (string, bool)
+	paths []string // as given
+	files []string // read, in this order
+
+	top       map[string]value
+	storage   []block
+	listeners []block
+	seals     []block
+	via       []string // functions called by the expression being evaluated
+
+	broken   bool // something was not understood, so that what is missing may stand there
+	mistakes []note
+	warnings []note
+}
+
+// A note is a mistake or a warning.
+type note struct {
+	at   pos
+	text string
+}
+
+func (l *loader) errorf(at pos, format string, args ...any) {
+	l.mistakes = append(l.mistakes, note{at, fmt.Sprintf(format, args...)})
+}
+
+func (l *loader) warnf(at pos, format string, args ...any) {
+	l.warnings = append(l.warnings, note{at, fmt.Sprintf(format, args...)})
+}
+
+// Load reads the files and folders of paths and the environment, and returns the whole configuration or an [*Error]
+// that lists every mistake in it. A folder stands for its files *.hcl and *.json in the order of their names and may
+// be empty; no paths at all mean the environment alone. env is [os.LookupEnv] or the like, nil is an empty
+// environment; a variable that is set and empty counts as unset.
+//
+// Load resolves secrets, and so reads the files that the configuration names for them. It changes nothing and uses no
+// network. Calling it again, on a reload, reads everything anew.
+func Load(paths []string, env func(string) (string, bool)) (*Config, error) {
+	l := &loader{env: env, paths: paths, top: make(map[string]value)}
+	for _, name := range l.find() {
+		l.files = append(l.files, name)
+		src, err := readFile(name)
+		if err != nil {
+			l.unreadable(name, err)
+			continue
+		}
+		l.parse(name, src)
+	}
+	return l.finish()
+}
+
+// find lists the files of l.paths, each once.
+func (l *loader) find() []string {
+	var names []string
+	for _, path := range l.paths {
+		info, err := os.Stat(path)
+		if err != nil {
+			l.unreadable(path, err)
+			continue
+		}
+		if !info.IsDir() {
+			names = append(names, path)
+			continue
+		}
+		entries, err := os.ReadDir(path)
+		if err != nil {
+			l.unreadable(path, err)
+		}
+		for _, e := range entries {
+			ext := filepath.Ext(e.Name())
+			if !e.IsDir() && (ext == ".hcl" || ext == ".json") && !strings.HasPrefix(e.Name(), ".") {
+				names = append(names, filepath.Join(path, e.Name()))
+			}
+		}
+	}
+	seen := make(map[string]bool)
+	return slices.DeleteFunc(names, func(name string) bool {
+		abs, err := filepath.Abs(name)
+		again := err == nil && seen[abs]
+		seen[abs] = true
+		return again
+	})
+}
+
+func (l *loader) unreadable(path string, err error) {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
+		err = pe.Err
+	}
+	l.errorf(pos{path, 0}, "reading the configuration: %v", err)
+	l.broken = true
+}
+
+// finish checks everything together and fills in the defaults.
+func (l *loader) finish() (*Config, error) {
+	top := l.read(block{at: l.whole(), values: l.top}, scopeTop)
+	c := &Config{
+		APIAddr:   top["api_addr"].text,
+		LogLevel:  top["log_level"].text,
+		LogFormat: strings.Replace(top["log_format"].text, "standard", "text", 1),
+		PIDFile:   top["pid_file"].text,
+	}
+	c.Storage = l.finishStorage()
+	c.Listeners = l.finishListeners()
+	drafts := l.finishSeals()
+	l.refuseSelf(drafts, c.Listeners, top["api_addr"])
+	for _, d := range drafts {
+		c.Seals = append(c.Seals, d.seal())
+	}
+	slices.SortStableFunc(c.Seals, func(a, b Seal) int { return cmp.Compare(a.Priority, b.Priority) })
+	c.Warnings = l.lines(l.warnings)
+	if len(l.mistakes) > 0 {
+		return nil, &Error{Mistakes: l.lines(l.mistakes)}
+	}
+	return c, nil
+}
+
+// whole is the place of what is missing everywhere.
+func (l *loader) whole() pos {
+	if len(l.paths) == 0 {
+		return pos{environment, 0}
+	}
+	return pos{strings.Join(l.paths, ", "), 0}
+}
+
+// lines renders notes in the order of the files and their lines, the environment last, each once.
+func (l *loader) lines(notes []note) []string {
+	rank := func(p pos) int {
+		if p.file == environment {
+			return len(l.files)
+		}
+		return slices.Index(l.files, p.file)
+	}
+	slices.SortStableFunc(notes, func(a, b note) int {
+		return cmp.Or(cmp.Compare(rank(a.at), rank(b.at)), cmp.Compare(a.at.line, b.at.line), cmp.Compare(a.text, b.text))
+	})
+	var out []string
+	for _, n := range slices.Compact(notes) {
+		out = append(out, n.at.String()+": "+n.text)
+	}
+	return out
+}
+
+// read resolves the settings of a block that no variable touches, and fills in their defaults. A wrong or missing
+// value is a mistake and not in the answer.
+func (l *loader) read(b block, in ...scope) map[string]value {
+	out := make(map[string]value)
+	for _, s := range rows(in...) {
+		v, ok := b.values[s.key]
+		switch {
+		case v.bad:
+		case ok && v.text != "":
+			v, why := l.resolve(s, v)
+			if why != "" {
+				l.errorf(v.at, "%s: %s", s.key, why)
+				continue
+			}
+			out[s.key] = v
+		case s.def != "":
+			out[s.key] = value{text: s.def, at: b.at, name: s.key}
+		case s.required:
+			l.errorf(b.at, "%s needs %s: write %s = \"...\" (%s)", in[0], s.key, s.key, s.doc)
+		}
+	}
+	return out
+}
+
+func (l *loader) finishStorage() Storage {
+	if len(l.storage) == 0 {
+		dirs, ok := l.lookup("STATE_DIRECTORY")
+		if dir, _, _ := strings.Cut(dirs, ":"); ok {
+			return Storage{Path: filepath.Join(dir, "sealkeep.db")}
+		}
+		if !l.broken {
+			l.errorf(l.whole(), "no storage: write storage \"bbolt\" { path = \"/var/lib/sealkeep/sealkeep.db\" }, or set StateDirectory=sealkeep in the systemd unit (which sets STATE_DIRECTORY)")
+		}
+		return Storage{}
+	}
+	first := l.storage[0]
+	for _, b := range l.storage[1:] {
+		l.errorf(b.at, "storage is already set at %s: keep one", first.at)
+	}
+	values := l.read(first, scopeStorage)
+	size, _ := strconv.ParseInt(values["initial_mmap_size"].text, 10, 64) // "" is 0, and the rest was checked
+	return Storage{Path: values["path"].text, InitialMmapSize: size}
+}
+
+func (l *loader) finishListeners() []Listener {
+	if len(l.listeners) == 0 {
+		return []Listener{{Type: "tcp", Address: "127.0.0.1:8200", TLSDisable: true, TLSMinVersion: tls.VersionTLS12, At: "default"}}
+	}
+	var out []Listener
+	for _, b := range l.listeners {
+		own := scope(fmt.Sprintf("listener %q", b.label))
+		v := l.read(b, own, scopeTelemetry)
+		n := Listener{Type: b.label, Address: v["address"].text, At: b.at.String(),
+			UnauthenticatedMetricsAccess: v["unauthenticated_metrics_access"].text == "true"}
+		if own == scopeUnix {
+			mode, _ := strconv.ParseUint(v["socket_mode"].text, 8, 32) // checked
+			n.SocketMode, n.SocketUser, n.SocketGroup = fs.FileMode(mode), v["socket_user"].text, v["socket_group"].text
+			n.TLSDisable = true
+		} else {
+			l.finishTLS(&n, b, v)
+		}
+		for _, o := range out {
+			if n.Address != "" && o.Address != "" && endpointOf(o.Address).clash(endpointOf(n.Address)) {
+				l.errorf(v["address"].at, "address: %s is already taken by the listener at %s", n.Address, o.At)
+				break
+			}
+		}
+		out = append(out, n)
+	}
+	return out
+}
+
+// finishTLS fills in how a tcp listener encrypts, and refuses to serve other machines in the clear by accident.
+func (l *loader) finishTLS(n *Listener, b block, v map[string]value) {
+	n.TLSMinVersion = tls.VersionTLS12
+	if v["tls_min_version"].text == "tls13" {
+		n.TLSMinVersion = tls.VersionTLS13
+	}
+	cert, hasCert := v["tls_cert_file"]
+	key, hasKey := v["tls_key_file"]
+	disable, ok := v["tls_disable"]
+	switch {
+	case !ok: // wrong, and reported
+	case disable.text == "true":
+		n.TLSDisable = true
+		if hasCert || hasKey {
+			l.warnf(b.at, "tls_cert_file and tls_key_file have no effect: tls_disable is true")
+		}
+	case hasCert && !hasKey:
+		l.errorf(cert.at, "tls_cert_file needs its private key: write tls_key_file too")
+	case hasKey && !hasCert:
+		l.errorf(key.at, "tls_key_file needs its certificate: write tls_cert_file too")
+	case hasCert:
+		n.TLSCertFile, n.TLSKeyFile = cert.text, key.text
+	case n.Address == "": // wrong, and reported
+	case endpointOf(n.Address).loopback():
+		n.TLSDisable = true
+	default:
+		l.errorf(b.at, "%s serves other machines and would do so unencrypted: write tls_cert_file and tls_key_file, or tls_disable = true if something in front of it speaks TLS", n.Address)
+	}
+}

@@ -1,0 +1,314 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"math/big"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/agext/levenshtein"
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/hashicorp/hcl/v2/json"
+	"github.com/zclconf/go-cty/cty"
+)
+
+// A pos is a place in a file; line 0 is the environment or a file as a whole.
+type pos struct {
+	file string
+	line int
+}
+
+const environment = "environment"
+
+func (p pos) String() string {
+	if p.line == 0 {
+		return p.file
+	}
+	return p.file + ":" + strconv.Itoa(p.line)
+}
+
+func posOf(r hcl.Range) pos { return pos{r.Filename, r.Start.Line} }
+
+// A value is what the operator wrote for one setting, as text.
+type value struct {
+	text string
+	at   pos
+	name string // the key, or the variable's name
+	via  string // `env("X")` or file:///path, when the text came from there
+	bad  bool   // there, but wrong, and reported
+}
+
+// origin is the place of a value for Param.Origin.
+func (v value) origin() string {
+	o := v.at.String()
+	if v.at.file == environment {
+		o = v.name
+	}
+	if v.via != "" {
+		o += " (" + v.via + ")"
+	}
+	return o
+}
+
+// A block is one block of a file, with the values that its scopes know.
+type block struct {
+	label  string
+	at     pos
+	values map[string]value
+}
+
+// parse reads one file into l.top, l.storage, l.listeners and l.seals. The extension .json chooses HCL's JSON syntax.
+func (l *loader) parse(name string, src []byte) {
+	var f *hcl.File
+	var diags hcl.Diagnostics
+	if filepath.Ext(name) == ".json" {
+		f, diags = json.Parse(src, name)
+	} else {
+		f, diags = hclsyntax.ParseConfig(src, name, hcl.InitialPos)
+	}
+	if diags.HasErrors() {
+		l.syntax(diags)
+		return
+	}
+	label := []string{"type"}
+	top, blocks := l.body(f.Body, []scope{scopeTop}, hcl.BlockHeaderSchema{Type: "storage", LabelNames: label},
+		hcl.BlockHeaderSchema{Type: "listener", LabelNames: label}, hcl.BlockHeaderSchema{Type: "seal", LabelNames: label})
+	for key, v := range top {
+		if old, ok := l.top[key]; ok {
+			l.errorf(v.at, "%s is already set at %s: keep one", key, old.at)
+			continue
+		}
+		l.top[key] = v
+	}
+	for _, b := range blocks {
+		at := posOf(b.DefRange)
+		switch label := b.Labels[0]; b.Type {
+		case "storage":
+			if label != "bbolt" {
+				l.errorf(at, "storage %q does not exist here: write storage \"bbolt\" { path = \"/var/lib/sealkeep/sealkeep.db\" }", label)
+				l.broken = true
+				continue
+			}
+			values, _ := l.body(b.Body, []scope{scopeStorage})
+			l.storage = append(l.storage, block{label, at, values})
+		case "listener":
+			l.listener(b, label, at)
+		case "seal":
+			l.sealBlock(b, label, at)
+		}
+	}
+}
+
+func (l *loader) listener(b *hcl.Block, label string, at pos) {
+	own := scope(fmt.Sprintf("listener %q", label))
+	if own != scopeTCP && own != scopeUnix {
+		l.errorf(at, "listener %q does not exist here: write listener \"tcp\" or listener \"unix\"", label)
+		l.broken = true
+		return
+	}
+	values, blocks := l.body(b.Body, []scope{own, scopeListener}, hcl.BlockHeaderSchema{Type: "telemetry"})
+	for _, t := range blocks {
+		more, _ := l.body(t.Body, []scope{scopeTelemetry})
+		maps.Copy(values, more)
+	}
+	l.listeners = append(l.listeners, block{label, at, values})
+}
+
+func (l *loader) sealBlock(b *hcl.Block, label string, at pos) {
+	if why := unknownSeal(label); why != "" {
+		l.errorf(at, "seal %q %s", label, why)
+		l.broken = true
+		return
+	}
+	values, _ := l.body(b.Body, []scope{sealScope(label), scopeSeal})
+	l.seals = append(l.seals, block{label, at, values})
+}
+
+// unknownSeal says why a type of seal cannot be used and what to do, "" when it can.
+func unknownSeal(typ string) string {
+	switch {
+	case slices.Contains(sealTypes(), typ):
+		return ""
+	case typ == "shamir":
+		return "does not exist here, for a keep opens itself: write a seal of type " + list(sealTypes(), "or")
+	case typ == "vault":
+		return "does not exist here (it is a key in a Vault KV secret): use that Vault's Transit engine (transit), or a key in a file (static)"
+	case slices.Contains([]string{"gcpckms", "azurekeyvault", "alicloudkms", "ocikms", "pkcs11", "kmip", "securosyshsm"}, typ):
+		return "does not exist here: wrap with " + list(sealTypes(), "or") +
+			"; a Vault or OpenBao that can use this key service can serve it as Transit"
+	}
+	return fmt.Sprintf("does not exist here: %s", suggest(typ, sealTypes()))
+}
+
+// body reads the values of one body and returns its blocks of the given kinds. What its scopes do not know is a
+// mistake, what they only tolerate a warning.
+func (l *loader) body(b hcl.Body, in []scope, blocks ...hcl.BlockHeaderSchema) (map[string]value, hcl.Blocks) {
+	schema := &hcl.BodySchema{Blocks: blocks}
+	var known []string
+	for _, s := range rows(in...) {
+		schema.Attributes = append(schema.Attributes, hcl.AttributeSchema{Name: s.key})
+		known = append(known, s.key)
+	}
+	for _, s := range blocks {
+		known = append(known, s.Type)
+	}
+	content, rest, diags := b.PartialContent(schema)
+	l.syntax(diags)
+	for name, at := range l.left(b, rest, schema) {
+		l.unknown(name, at, in, known, blocks)
+	}
+	values := make(map[string]value)
+	for name, attr := range content.Attributes {
+		if v, ok := l.eval(attr); ok || v.bad {
+			values[name] = v
+		}
+	}
+	return values, content.Blocks
+}
+
+// left returns the names in a body that the schema did not take.
+func (l *loader) left(b, rest hcl.Body, schema *hcl.BodySchema) map[string]pos {
+	out := make(map[string]pos)
+	native, ok := b.(*hclsyntax.Body)
+	if !ok {
+		attrs, diags := rest.JustAttributes()
+		l.syntax(diags)
+		for name, a := range attrs {
+			out[name] = posOf(a.NameRange)
+		}
+		return out
+	}
+	for name, a := range native.Attributes {
+		if !slices.ContainsFunc(schema.Attributes, func(s hcl.AttributeSchema) bool { return s.Name == name }) {
+			out[name] = posOf(a.NameRange)
+		}
+	}
+	for _, sub := range native.Blocks {
+		if _, seen := out[sub.Type]; !seen && !slices.ContainsFunc(schema.Blocks, func(s hcl.BlockHeaderSchema) bool { return s.Type == sub.Type }) {
+			out[sub.Type] = posOf(sub.TypeRange)
+		}
+	}
+	return out
+}
+
+func (l *loader) unknown(name string, at pos, in []scope, known []string, blocks []hcl.BlockHeaderSchema) {
+	s, ok := find(name, in...)
+	switch {
+	case ok && s.ignored != "":
+		l.warnf(at, "%s has no effect: %s", name, s.ignored)
+	case ok && s.refused != "":
+		l.errorf(at, "%s is not supported: %s", name, s.refused)
+	case ok:
+		l.errorf(at, "%s is not a block: write %s = ...", name, name)
+	default:
+		if i := slices.IndexFunc(blocks, func(b hcl.BlockHeaderSchema) bool { return b.Type == name }); i >= 0 {
+			form := name
+			if len(blocks[i].LabelNames) > 0 {
+				form += ` "TYPE"`
+			}
+			l.errorf(at, "%s is a block: write %s { ... }", name, form)
+			return
+		}
+		help := suggest(name, known)
+		if i := slices.IndexFunc(table, func(s setting) bool { return s.key == name }); i >= 0 {
+			help = "it belongs into " + string(table[i].in)
+		}
+		l.errorf(at, "unknown key %q in %s: %s", name, in[0], help)
+	}
+}
+
+// suggest names the known word that is nearest to what was written, or else all of them.
+func suggest(word string, known []string) string {
+	best, least := "", len(word)/3+2
+	for _, k := range known {
+		if d := levenshtein.Distance(word, k, nil); d < least {
+			best, least = k, d
+		}
+	}
+	if best != "" {
+		return fmt.Sprintf("did you mean %q?", best)
+	}
+	return "known here: " + strings.Join(known, ", ")
+}
+
+// eval computes an attribute as text: numbers and booleans are written out, null is as if it were not there.
+func (l *loader) eval(attr *hcl.Attribute) (value, bool) {
+	l.via = nil
+	got, diags := attr.Expr.Value(l.functions())
+	v := value{at: posOf(attr.NameRange), name: attr.Name, via: strings.Join(l.via, ", ")}
+	if diags.HasErrors() {
+		for _, d := range diags.Errs() {
+			l.errorf(v.at, "%s: %s", attr.Name, explain(d.(*hcl.Diagnostic)))
+		}
+		v.bad = true
+		return v, false
+	}
+	if got.IsNull() || !got.IsKnown() {
+		return v, false
+	}
+	switch got.Type() {
+	case cty.String:
+		v.text = got.AsString()
+	case cty.Number:
+		v.text = decimal(got.AsBigFloat())
+	case cty.Bool:
+		v.text = strconv.FormatBool(got.True())
+	default:
+		l.errorf(v.at, "%s: write one text in quotes, one number, true or false", attr.Name)
+		v.bad = true
+		return v, false
+	}
+	return v, true
+}
+
+// decimal writes a number out, within reason: 1e999999999 is no number for anyone.
+func decimal(f *big.Float) string {
+	if exp := f.MantExp(nil); exp > 128 || exp < -128 {
+		return f.Text('g', -1)
+	}
+	return f.Text('f', -1)
+}
+
+// syntax records the errors of the HCL parser. Its file says nothing reliable about what is missing.
+func (l *loader) syntax(diags hcl.Diagnostics) {
+	for _, d := range diags {
+		if d.Severity != hcl.DiagError {
+			continue
+		}
+		var at pos
+		if d.Subject != nil {
+			at = posOf(*d.Subject)
+		}
+		l.errorf(at, "%s", explain(d))
+		l.broken = true
+	}
+}
+
+var quoted = regexp.MustCompile(`"[^"]*"`)
+
+// explain turns a diagnostic of HCL into a sentence. Some quote the text around the mistake, which may be a secret:
+// only words that the table knows and punctuation are left in quotes.
+func explain(d *hcl.Diagnostic) string {
+	if call, ok := hcl.DiagnosticExtra[hclsyntax.FunctionCallDiagExtra](d); ok && call.FunctionCallError() != nil {
+		return call.FunctionCallError().Error()
+	}
+	switch d.Summary {
+	case "Variables not allowed":
+		return `text must stand in double quotes, and there are no variables (env("NAME") reads the environment)`
+	case "Call to unknown function":
+		return `there is no such function: env("NAME"), file("/path") and credential("name") are known; a plain text must stand in double quotes`
+	}
+	detail := quoted.ReplaceAllStringFunc(d.Detail, func(q string) string {
+		word := strings.Trim(q, `"`)
+		if len(word) <= 2 || slices.ContainsFunc(table, func(s setting) bool { return s.key == word }) {
+			return q
+		}
+		return `"..."`
+	})
+	return strings.TrimSuffix(strings.ToLower(d.Summary[:1])+d.Summary[1:]+": "+detail, ".")
+}

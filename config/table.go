@@ -1,0 +1,196 @@
+package config
+
+import "slices"
+
+// A scope is the kind of block in which a setting stands.
+type scope string
+
+const (
+	scopeTop       scope = "the top level of a file"
+	scopeStorage   scope = `storage "bbolt"`
+	scopeTCP       scope = `listener "tcp"`
+	scopeUnix      scope = `listener "unix"`
+	scopeListener  scope = "listener" // both kinds
+	scopeTelemetry scope = "telemetry of a listener"
+	scopeSeal      scope = "seal" // every kind
+)
+
+func sealScope(typ string) scope { return scope(`seal "` + typ + `"`) }
+
+type kind int
+
+const (
+	text kind = iota
+	boolean
+	number
+)
+
+// A setting is one row of the table that drives parsing, precedence, the help in errors and the reference in the
+// package documentation.
+type setting struct {
+	in   scope
+	key  string
+	kind kind
+
+	steer []string // variables that win over the file; a name that ends in _FILE holds the path of a file with the value
+	env   []string // variables that count when the file is silent; likewise
+	// chain: env is read by the AWS SDK inside the seal, never here; it is only compared with the file.
+	chain bool
+	// firstWins: env variables may differ, the first one is taken and a warning says so. Elsewhere twins must agree.
+	firstWins bool
+
+	required bool
+	def      string // default value
+	secret   bool   // never shown
+	indirect bool   // env://NAME and file:///path are followed
+	raw      bool   // bytes: exactly 32 of them are taken as they are
+
+	check func(string) string // says what is wrong with a value and what to write, "" when nothing is; never quotes a secret
+
+	ignored string // why this key of Vault's has no effect here: a warning
+	refused string // why this key of Vault's is an error here
+	doc     string
+}
+
+// sealType is the type of a seal: a block's label, which these variables replace.
+var sealType = setting{in: scopeSeal, key: "type", steer: []string{"VAULT_SEAL_TYPE", "BAO_SEAL_TYPE", "KMS_BACKEND"},
+	doc: "awskms, transit or static"}
+
+const (
+	oneNode = "sealkeep is a single node"
+	ownHTTP = "sealkeep has its own limits"
+	noRole  = "sealkeep resolves AWS credentials itself, per seal"
+	noMTLS  = "sealkeep does not ask for client certificates: remove it, and put a proxy in front that does"
+	checks  = "sealkeep checks its seals on a plan of its own"
+)
+
+// table has every key that a file may have.
+var table = []setting{
+	{in: scopeTop, key: "api_addr", check: checkURL, doc: "URL under which clients reach this keep"},
+	{in: scopeTop, key: "log_level", def: "info", check: oneOf("trace", "debug", "info", "warn", "error"), doc: "trace, debug, info, warn or error"},
+	{in: scopeTop, key: "log_format", def: "text", check: oneOf("text", "json", "standard"), doc: "text or json (Vault's standard is text)"},
+	{in: scopeTop, key: "pid_file", doc: "file that gets the process ID"},
+
+	{in: scopeTop, key: "ui", kind: boolean, ignored: "there is no web interface"},
+	{in: scopeTop, key: "disable_mlock", kind: boolean, ignored: "sealkeep does not lock its memory; the unit's MemorySwapMax=0 keeps it out of swap"},
+	{in: scopeTop, key: "disable_cache", kind: boolean, ignored: "there is no cache to disable"},
+	{in: scopeTop, key: "cache_size", kind: number, ignored: "there is no cache"},
+	{in: scopeTop, key: "cluster_addr", ignored: oneNode},
+	{in: scopeTop, key: "cluster_name", ignored: oneNode},
+	{in: scopeTop, key: "disable_clustering", kind: boolean, ignored: oneNode},
+	{in: scopeTop, key: "disable_performance_standby", kind: boolean, ignored: oneNode},
+	{in: scopeTop, key: "disable_sealwrap", kind: boolean, ignored: "there is no seal wrapping of values"},
+	{in: scopeTop, key: "enable_multiseal", kind: boolean, ignored: "several seals are always allowed"},
+	{in: scopeTop, key: "max_lease_ttl", ignored: "there are no leases"},
+	{in: scopeTop, key: "default_lease_ttl", ignored: "there are no leases"},
+	{in: scopeTop, key: "default_max_request_duration", ignored: ownHTTP},
+	{in: scopeTop, key: "raw_storage_endpoint", kind: boolean, ignored: "there is no such endpoint"},
+	{in: scopeTop, key: "introspection_endpoint", kind: boolean, ignored: "there is no such endpoint"},
+	{in: scopeTop, key: "plugin_directory", ignored: "there are no plugins"},
+	{in: scopeTop, key: "log_file", ignored: "the log goes to standard error"},
+	{in: scopeTop, key: "log_requests_level", ignored: "requests are not logged"},
+	{in: scopeTop, key: "telemetry", ignored: "metrics are served at sys/metrics; unauthenticated_metrics_access belongs into a telemetry block inside a listener"},
+	{in: scopeTop, key: "service_registration", ignored: oneNode},
+	{in: scopeTop, key: "ha_storage", ignored: oneNode},
+	{in: scopeTop, key: "user_lockout", ignored: "there are no passwords to guess"},
+	{in: scopeTop, key: "reporting", ignored: "nothing is reported to anyone"},
+	{in: scopeTop, key: "backend", refused: `write storage "bbolt" { path = "/var/lib/sealkeep/sealkeep.db" }`},
+
+	{in: scopeStorage, key: "path", required: true, check: checkFile, doc: "the store's file"},
+	{in: scopeStorage, key: "initial_mmap_size", kind: number, doc: "bytes of address space to map; 0 or nothing leaves it to the store"},
+
+	{in: scopeTCP, key: "address", def: "127.0.0.1:8200", check: checkHostPort, doc: "host:port"},
+	{in: scopeTCP, key: "tls_cert_file", doc: "PEM certificate chain"},
+	{in: scopeTCP, key: "tls_key_file", doc: "PEM private key"},
+	{in: scopeTCP, key: "tls_disable", kind: boolean, def: "false", doc: "plain HTTP; must be said where the address is not a loopback one"},
+	{in: scopeTCP, key: "tls_min_version", def: "tls12", check: oneOf("tls12", "tls13"), doc: "tls12 or tls13"},
+	{in: scopeTCP, key: "cluster_address", ignored: oneNode},
+	{in: scopeTCP, key: "tls_client_ca_file", refused: noMTLS},
+	{in: scopeTCP, key: "tls_require_and_verify_client_cert", refused: noMTLS},
+	{in: scopeTCP, key: "tls_disable_client_certs", kind: boolean, ignored: "client certificates are never asked for"},
+	{in: scopeListener, key: "max_request_size", ignored: ownHTTP},
+	{in: scopeListener, key: "max_request_duration", ignored: ownHTTP},
+	{in: scopeListener, key: "http_read_timeout", ignored: ownHTTP},
+	{in: scopeListener, key: "http_read_header_timeout", ignored: ownHTTP},
+	{in: scopeListener, key: "http_write_timeout", ignored: ownHTTP},
+	{in: scopeListener, key: "http_idle_timeout", ignored: ownHTTP},
+	{in: scopeListener, key: "profiling", ignored: "there are no profiling endpoints"},
+
+	{in: scopeUnix, key: "address", required: true, check: checkFile, doc: "the socket's path"},
+	{in: scopeUnix, key: "socket_mode", def: "0600", check: checkMode, doc: "octal permissions"},
+	{in: scopeUnix, key: "socket_user", doc: "owner, name or number"},
+	{in: scopeUnix, key: "socket_group", doc: "group, name or number"},
+	{in: scopeUnix, key: "tls_disable", kind: boolean, ignored: "a unix socket is never encrypted"},
+
+	{in: scopeTelemetry, key: "unauthenticated_metrics_access", kind: boolean, def: "false", doc: "serve metrics without a token after unsealing too"},
+
+	{in: scopeSeal, key: "name", check: checkName, doc: "name of the slot, letters, digits, - and _; default is the type"},
+	{in: scopeSeal, key: "priority", check: checkPriority, doc: "1 or more, the lowest is tried first; default is the order of appearance"},
+	{in: scopeSeal, key: "disabled", kind: boolean, def: "false", doc: "keep the slot, try it last, wrap nothing new with it"},
+	{in: scopeSeal, key: "health_check_enabled", ignored: checks},
+	{in: scopeSeal, key: "health_check_timeout", ignored: checks},
+	{in: scopeSeal, key: "health_check_interval", ignored: checks},
+	{in: scopeSeal, key: "health_check_interval_unhealthy", ignored: checks},
+
+	{in: `seal "awskms"`, key: "kms_key_id", required: true, check: checkKMSKey, steer: []string{"VAULT_AWSKMS_SEAL_KEY_ID", "AWSKMS_WRAPPER_KEY_ID"},
+		doc: "key ID, key ARN, alias/NAME or alias ARN"},
+	{in: `seal "awskms"`, key: "region", check: checkRegion, env: []string{"AWS_REGION", "AWS_DEFAULT_REGION"}, firstWins: true,
+		doc: "must be the ARN's if there is one; when unset it comes from the ARN, the profile or the instance"},
+	{in: `seal "awskms"`, key: "endpoint", check: checkURL, steer: []string{"AWS_KMS_ENDPOINT"}, doc: "URL of another KMS endpoint"},
+	{in: `seal "awskms"`, key: "access_key", secret: true, indirect: true, chain: true, env: []string{"AWS_ACCESS_KEY_ID"}, doc: "only together with secret_key"},
+	{in: `seal "awskms"`, key: "secret_key", secret: true, indirect: true, chain: true, env: []string{"AWS_SECRET_ACCESS_KEY"}, doc: "only together with access_key"},
+	{in: `seal "awskms"`, key: "session_token", secret: true, indirect: true, chain: true, env: []string{"AWS_SESSION_TOKEN"}, doc: "of temporary credentials, with both keys"},
+	{in: `seal "awskms"`, key: "shared_creds_filename", chain: true, env: []string{"AWS_SHARED_CREDENTIALS_FILE"}, doc: "shared credentials file"},
+	{in: `seal "awskms"`, key: "shared_creds_profile", chain: true, env: []string{"AWS_PROFILE"}, doc: "profile in it"},
+	{in: `seal "awskms"`, key: "role_arn", chain: true, env: []string{"AWS_ROLE_ARN"}, doc: "role to assume"},
+	{in: `seal "awskms"`, key: "role_session_name", chain: true, env: []string{"AWS_ROLE_SESSION_NAME"}, doc: "name of that session"},
+	{in: `seal "awskms"`, key: "web_identity_token_file", chain: true, env: []string{"AWS_WEB_IDENTITY_TOKEN_FILE"}, doc: "token file for role_arn"},
+	{in: `seal "awskms"`, key: "disallow_env_vars", refused: "sealkeep reads the variables itself, and by the table in its reference: unset the variable that must not count"},
+	{in: `seal "awskms"`, key: "key_not_required", refused: "a seal without a key wraps nothing: remove it and write kms_key_id"},
+
+	{in: `seal "transit"`, key: "address", required: true, check: checkAddress, steer: []string{"VAULT_TRANSIT_SEAL_ADDR", "TRANSIT_WRAPPER_ADDR"}, env: []string{"VAULT_ADDR", "BAO_ADDR"},
+		doc: "URL of the server with the Transit engine, never this keep's own"},
+	{in: `seal "transit"`, key: "token", required: true, secret: true, indirect: true, steer: []string{"VAULT_TRANSIT_SEAL_TOKEN", "TRANSIT_WRAPPER_TOKEN"},
+		env: []string{"VAULT_TOKEN", "BAO_TOKEN", "VAULT_TOKEN_FILE", "BAO_TOKEN_FILE"}, doc: "orphan, periodic, with update on encrypt and decrypt"},
+	{in: `seal "transit"`, key: "key_name", required: true, steer: []string{"VAULT_TRANSIT_SEAL_KEY_NAME", "TRANSIT_WRAPPER_KEY_NAME", "KMS_TRANSIT_KEY"}, doc: "key in the engine"},
+	{in: `seal "transit"`, key: "mount_path", required: true, steer: []string{"VAULT_TRANSIT_SEAL_MOUNT_PATH", "TRANSIT_WRAPPER_MOUNT_PATH", "KMS_TRANSIT_ENGINE"}, doc: "where the engine is mounted, usually transit/"},
+	{in: `seal "transit"`, key: "namespace", env: []string{"VAULT_NAMESPACE", "BAO_NAMESPACE"}, doc: "namespace of the engine"},
+	{in: `seal "transit"`, key: "disable_renewal", kind: boolean, def: "false", steer: []string{"VAULT_TRANSIT_SEAL_DISABLE_RENEWAL", "TRANSIT_WRAPPER_DISABLE_RENEWAL"}, doc: "leave the token's renewal to someone else"},
+	{in: `seal "transit"`, key: "key_id_prefix", doc: "goes before the key's version in key IDs"},
+	{in: `seal "transit"`, key: "tls_ca_cert", env: []string{"VAULT_CACERT", "BAO_CACERT"}, doc: "PEM file of the server's CA"},
+	{in: `seal "transit"`, key: "tls_ca_path", env: []string{"VAULT_CAPATH", "BAO_CAPATH"}, doc: "folder of PEM files of CAs"},
+	{in: `seal "transit"`, key: "tls_client_cert", env: []string{"VAULT_CLIENT_CERT", "BAO_CLIENT_CERT"}, doc: "PEM file, only together with tls_client_key"},
+	{in: `seal "transit"`, key: "tls_client_key", indirect: true, env: []string{"VAULT_CLIENT_KEY", "BAO_CLIENT_KEY"}, doc: "PEM file, only together with tls_client_cert"},
+	{in: `seal "transit"`, key: "tls_server_name", env: []string{"VAULT_TLS_SERVER_NAME", "BAO_TLS_SERVER_NAME"}, doc: "name to expect in the server's certificate"},
+	{in: `seal "transit"`, key: "tls_skip_verify", kind: boolean, def: "false", env: []string{"VAULT_SKIP_VERIFY", "BAO_SKIP_VERIFY"}, doc: "do not verify the server's certificate: for tests"},
+
+	{in: `seal "static"`, key: "current_key", required: true, secret: true, indirect: true, raw: true, check: checkKey,
+		steer: []string{"BAO_STATIC_SEAL_CURRENT_KEY", "KMS_KEY", "KMS_KEY_FILE"}, doc: "32 bytes: raw, hexadecimal (64) or base64 (44 or 43 characters)"},
+	{in: `seal "static"`, key: "current_key_id", required: true, steer: []string{"BAO_STATIC_SEAL_CURRENT_KEY_ID"}, doc: "its name, any text"},
+	{in: `seal "static"`, key: "previous_key", secret: true, indirect: true, raw: true, check: checkKey, steer: []string{"BAO_STATIC_SEAL_PREVIOUS_KEY"}, doc: "the key before it, still opens"},
+	{in: `seal "static"`, key: "previous_key_id", steer: []string{"BAO_STATIC_SEAL_PREVIOUS_KEY_ID"}, doc: "its name"},
+}
+
+// sealTypes are the kinds of seals, in the order of the table.
+func sealTypes() []string { return []string{"awskms", "transit", "static"} }
+
+// find returns the row of a key in any of the scopes.
+func find(key string, in ...scope) (setting, bool) {
+	for _, s := range table {
+		if s.key == key && slices.Contains(in, s.in) {
+			return s, true
+		}
+	}
+	return setting{}, false
+}
+
+// rows returns the rows of the scopes that have an effect, in the table's order.
+func rows(in ...scope) []setting {
+	var out []setting
+	for _, s := range table {
+		if slices.Contains(in, s.in) && s.ignored == "" && s.refused == "" {
+			out = append(out, s)
+		}
+	}
+	return out
+}

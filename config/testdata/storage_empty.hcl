@@ -1,0 +1,5 @@
+storage "bbolt" {
+}
+seal "awskms" {
+  kms_key_id = ""
+}

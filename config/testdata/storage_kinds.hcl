@@ -1,0 +1,9 @@
+storage "raft" {
+  path    = "/opt/vault/data"
+  node_id = "node1"
+}
+storage "file" {
+  path = "/opt/vault/data"
+}
+backend "consul" {
+}
