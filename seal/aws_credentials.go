@@ -1,0 +1,180 @@
+package seal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
+	"github.com/aws/aws-sdk-go-v2/credentials/ssocreds"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
+	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go"
+
+	"github.com/sealkeep/sealkeep/config"
+)
+
+// awsLogin finds the region and the credentials of one awskms seal. What the seal block says about credentials comes
+// first; config adds no credentials of the environment to it, so that an access key is never paired with another's
+// secret. If the block says nothing, the SDK's own chain decides: environment, web identity, profile (assume-role, SSO,
+// credential_process), container (ECS, EKS Pod Identity), instance metadata.
+type awsLogin struct {
+	block config.Seal
+	known string // the region, when the configuration or the key's ARN says it
+
+	mu       sync.Mutex
+	provider aws.CredentialsProvider // caches; nil until first needed and after credentials were refused
+	region   string
+}
+
+// awsTimeout bounds each request of the SDK, so that a stalled one cannot keep the credentials' cache waiting for ever.
+const awsTimeout = 10 * time.Second
+
+func newAWSLogin(c config.Seal, keyRegion string) (*awsLogin, error) {
+	l := &awsLogin{block: c}
+	if (c.Get("access_key") == "") != (c.Get("secret_key") == "") {
+		return nil, errors.New("access_key and secret_key belong together: set both, or neither to use the AWS environment, profile or role")
+	}
+	if c.Get("web_identity_token_file") != "" && c.Get("role_arn") == "" && os.Getenv("AWS_ROLE_ARN") == "" {
+		return nil, errors.New("web_identity_token_file needs role_arn, the role that the token is for")
+	}
+	l.known = first(c.Get("region"), keyRegion)
+	if keyRegion != "" && l.known != keyRegion {
+		return nil, fmt.Errorf("region is %q, but the key's ARN says %q: remove region or correct it", l.known, keyRegion)
+	}
+	return l, nil
+}
+
+// get returns credentials that are valid now, and the region.
+func (l *awsLogin) get(ctx context.Context) (aws.Credentials, string, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.provider == nil {
+		if err := l.load(ctx); err != nil {
+			return aws.Credentials{}, "", err
+		}
+	}
+	provider := l.provider
+	c, err := provider.Retrieve(ctx)
+	if err != nil {
+		if !is[*aws.RequestCanceledError](err) { // else the cache goes on with the request, for the next attempt
+			l.provider = nil
+		}
+		return c, "", loginError(provider, err)
+	}
+	return c, l.region, nil
+}
+
+// loginError gives an error of a credentials' provider its class.
+func loginError(provider aws.CredentialsProvider, err error) error {
+	// The SDK does not always keep the type of what happens before anybody is asked.
+	asked := is[*smithy.OperationError](err) || is[*aws.RequestCanceledError](err)
+	e, said := errors.AsType[smithy.APIError](err)
+	switch {
+	case aws.IsCredentialsProvider(provider, (*ec2rolecreds.Provider)(nil)):
+		return &Error{Kind: CredentialsMissing, Err: err, Text: "no AWS credentials were found: not in the seal block, the environment, " +
+			"a profile or a container, and the instance metadata service gave none: set one of them"}
+	case said && signature(e.ErrorCode()):
+		// The text of these may repeat the whole request, with a session token in it.
+		return &Error{Kind: classify(err), Err: errors.New("STS says " + e.ErrorCode())}
+	case !asked && aws.IsCredentialsProvider(provider, (*ssocreds.Provider)(nil)):
+		return &Error{Kind: CredentialsExpired, Err: err, Text: "the AWS SSO session has ended, or never began: log in with aws sso login"}
+	case !asked && classify(err) == Unreachable:
+		return &Error{Kind: CredentialsMissing, Err: err}
+	}
+	return fmt.Errorf("getting AWS credentials: %w", err)
+}
+
+// forget drops what is cached, after credentials were refused: a profile may have new ones by now.
+func (l *awsLogin) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.provider = nil
+}
+
+// load sets provider and region.
+func (l *awsLogin) load(ctx context.Context) error {
+	p := l.block.Get
+	role, token := p("role_arn"), p("web_identity_token_file")
+	var base aws.CredentialsProvider
+	switch {
+	case p("access_key") != "":
+		base = credentials.NewStaticCredentialsProvider(p("access_key"), p("secret_key"), p("session_token"))
+		token = ""
+		if l.known != "" && role == "" { // nothing else is needed
+			l.provider, l.region = base, l.known
+			return nil
+		}
+	case token == "" && role != "" && p("shared_creds_filename") == "" && p("shared_creds_profile") == "":
+		token = os.Getenv("AWS_WEB_IDENTITY_TOKEN_FILE")
+	}
+	if token != "" {
+		base, role = aws.AnonymousCredentials{}, first(role, os.Getenv("AWS_ROLE_ARN")) // the token is enough
+	}
+
+	options := []func(*awsconfig.LoadOptions) error{
+		awsconfig.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(awsTimeout)),
+	}
+	if base != nil {
+		options = append(options, awsconfig.WithCredentialsProvider(base))
+	}
+	if l.known != "" {
+		options = append(options, awsconfig.WithRegion(l.known))
+	}
+	if f := p("shared_creds_filename"); f != "" {
+		options = append(options, awsconfig.WithSharedCredentialsFiles([]string{f}))
+	}
+	if p("shared_creds_filename") != "" || p("shared_creds_profile") != "" {
+		// A profile that is named here wins over keys in the environment.
+		options = append(options, awsconfig.WithSharedConfigProfile(first(p("shared_creds_profile"), os.Getenv("AWS_PROFILE"), "default")))
+	}
+	cfg, err := awsconfig.LoadDefaultConfig(ctx, options...)
+	if err != nil {
+		return &Error{Kind: CredentialsMissing, Err: err, Text: "the AWS profile or environment cannot be used: correct it, or the seal block"}
+	}
+	if cfg.Region == "" {
+		if cfg.Region, err = instanceRegion(ctx, cfg); err != nil {
+			return err
+		}
+	}
+
+	l.provider, l.region = cfg.Credentials, cfg.Region
+	session := first(p("role_session_name"), os.Getenv("AWS_ROLE_SESSION_NAME"), "sealkeep")
+	switch {
+	case token != "":
+		l.provider = aws.NewCredentialsCache(stscreds.NewWebIdentityRoleProvider(sts.NewFromConfig(cfg),
+			role, stscreds.IdentityTokenFile(token),
+			func(o *stscreds.WebIdentityRoleOptions) { o.RoleSessionName = session }))
+	case role != "":
+		l.provider = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), role,
+			func(o *stscreds.AssumeRoleOptions) { o.RoleSessionName = session }))
+	}
+	return nil
+}
+
+// instanceRegion asks the instance metadata service, unless AWS_EC2_METADATA_DISABLED forbids it.
+func instanceRegion(ctx context.Context, cfg aws.Config) (string, error) {
+	out, err := imds.NewFromConfig(cfg).GetRegion(ctx, &imds.GetRegionInput{})
+	if err != nil {
+		return "", &Error{Kind: CredentialsMissing, Err: err, Text: "the AWS region of the key is not known: set region in the seal block, " +
+			"AWS_REGION or the profile's region, or give the key's ARN"}
+	}
+	return out.Region, nil
+}
+
+func first(s ...string) string {
+	for _, x := range s {
+		if x != "" {
+			return x
+		}
+	}
+	return ""
+}

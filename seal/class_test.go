@@ -1,0 +1,181 @@
+package seal
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/sealkeep/sealkeep/seal/sealtest"
+)
+
+// noName resolves nowhere, and no resolver is asked about it.
+var noName = "http://" + strings.Repeat("x", 64) + ".example"
+
+// TestClasses lets the fakes fail in every way that has a class.
+func TestClasses(t *testing.T) {
+	kms := newKMS(t)
+	vault := newTransitServer(t)
+	vault.AddKey("other")
+	aws := awsBlock(kms, keyA)
+	awsBlob, _ := roundTrip(t, aws)
+	transit := transitBlock(t, vault)
+	transitBlob, _ := roundTrip(t, transit)
+	day := time.Date(2031, 2, 3, 0, 0, 0, 0, time.UTC)
+
+	awsFault := func(f sealtest.Fault) func() error {
+		return func() error {
+			kms.Fail(f)
+			_, err := aws.Unwrap(soon(t), awsBlob, aad)
+			return err
+		}
+	}
+	awsCode := func(code string) func() error {
+		return awsFault(sealtest.Fault{Status: 400, Code: code, Message: "Canonical " + secretKey + " " + sessionToken + "\nline"})
+	}
+	state := func(state string) func() error {
+		return func() error {
+			kms.SetState(keyA, state, day)
+			_, err := aws.Unwrap(soon(t), awsBlob, aad)
+			return err
+		}
+	}
+	transitFault := func(f sealtest.Fault) func() error {
+		return func() error {
+			f.Message += " " + vault.Token
+			vault.Fail(f)
+			_, err := transit.Unwrap(soon(t), transitBlob, aad)
+			return err
+		}
+	}
+	transitWith := func(params ...string) func() error {
+		return func() error {
+			_, err := transitBlock(t, vault, params...).Unwrap(soon(t), transitBlob, aad)
+			return err
+		}
+	}
+
+	seen := map[Class]bool{}
+	for _, c := range []struct {
+		name string
+		fail func() error
+		want Class
+		word string
+	}{
+		{"aws: stopped", func() error {
+			kms.Stop()
+			defer kms.Start()
+			_, err := aws.Unwrap(soon(t), awsBlob, aad)
+			return err
+		}, Unreachable, kms.URL},
+		{"aws: no such host", func() error {
+			_, err := awsBlock(kms, keyA, "endpoint", noName).Unwrap(soon(t), awsBlob, aad)
+			return err
+		}, DNS, "resolve"},
+		{"aws: TLS to a plain server", func() error {
+			_, err := awsBlock(kms, keyA, "endpoint", strings.Replace(kms.URL, "http:", "https:", 1)).Unwrap(soon(t), awsBlob, aad)
+			return err
+		}, TLS, "certificate"},
+		{"aws: stall", func() error {
+			kms.Fail(sealtest.Fault{Stall: true})
+			ctx, cancel := contextFor(t, 200*time.Millisecond)
+			defer cancel()
+			_, err := aws.Unwrap(ctx, awsBlob, aad)
+			return err
+		}, Unreachable, "kms:DescribeKey"},
+		{"aws: no credentials", func() error {
+			_, err := make1(t, block("awskms", "aws", "kms_key_id", keyA, "endpoint", kms.URL)).Unwrap(soon(t), awsBlob, aad)
+			return err
+		}, CredentialsMissing, "environment"},
+		{"aws: expired", awsCode("ExpiredTokenException"), CredentialsExpired, "renew"},
+		{"aws: unknown access key", awsCode("UnrecognizedClientException"), AuthDenied, "access key"},
+		{"aws: unknown access key, by STS's name", awsCode("InvalidClientTokenId"), AuthDenied, "access key"},
+		{"aws: wrong secret key", awsCode("InvalidSignatureException"), AuthDenied, "secret key"},
+		{"aws: wrong clock", awsFault(sealtest.Fault{Status: 400, Code: "InvalidSignatureException", Message: "Signature expired", Skew: 20 * time.Minute}), ClockSkew, "20m0s off"},
+		{"aws: wrong clock, behind", awsFault(sealtest.Fault{Status: 403, Code: "SignatureDoesNotMatch", Skew: -20 * time.Minute}), ClockSkew, "set it"},
+		{"aws: request expired", awsCode("RequestExpired"), ClockSkew, "clock"},
+		{"aws: denied", awsCode("AccessDeniedException"), AuthDenied, "kms:DescribeKey"},
+		{"aws: no such key", awsCode("NotFoundException"), KeyNotFound, keyA},
+		{"aws: bad key ID", awsCode("ValidationException"), KeyNotFound, keyA},
+		{"aws: another kind of key", func() error {
+			kms.SetSpec(keyA, "RSA_2048")
+			defer kms.SetSpec(keyA, "SYMMETRIC_DEFAULT")
+			_, err := aws.Unwrap(soon(t), awsBlob, aad)
+			return err
+		}, KeyNotFound, "RSA_2048"},
+		{"aws: disabled", state("Disabled"), KeyDisabled, "aws kms enable-key"},
+		{"aws: no key material", state("PendingImport"), KeyDisabled, "import"},
+		{"aws: disabled since", awsFault(sealtest.Fault{Op: "Decrypt", Status: 400, Code: "DisabledException"}), KeyDisabled, "enable"},
+		{"aws: invalid state", awsFault(sealtest.Fault{Op: "Decrypt", Status: 400, Code: "KMSInvalidStateException"}), KeyDisabled, "state"},
+		{"aws: pending deletion", state("PendingDeletion"), KeyPendingDeletion, "2031-02-03"},
+		{"aws: replica pending deletion", state("PendingReplicaDeletion"), KeyPendingDeletion, "2031-02-03"},
+		{"aws: key store away", state("Unavailable"), Unreachable, "key store"},
+		{"aws: being made", state("Creating"), Unreachable, "wait"},
+		{"aws: throttled", awsCode("ThrottlingException"), Throttled, "too many"},
+		{"aws: throttled by status", awsFault(sealtest.Fault{Status: 429, Code: "Whatever"}), Throttled, "too many"},
+		{"aws: broken", awsFault(sealtest.Fault{Status: 500, Code: "KMSInternalException"}), Unreachable, kms.URL},
+		{"aws: away behind a proxy", awsFault(sealtest.Fault{Status: 503, Code: ""}), Unreachable, kms.URL},
+		{"aws: forbidden by a proxy", awsFault(sealtest.Fault{Status: 403, Code: "Whatever"}), AuthDenied, "AWS refuses"},
+		{"aws: wrong plaintext", awsFault(sealtest.Fault{Op: "Decrypt", WrongPlaintext: true}), BlobMismatch, "altered"},
+		{"aws: wrong key ID", awsFault(sealtest.Fault{Op: "Decrypt", KeyID: keyB}), BlobMismatch, keyB},
+		{"aws: another key's blob", func() error { _, err := awsBlock(kms, keyB).Unwrap(soon(t), awsBlob, aad); return err }, BlobMismatch, keyB},
+		{"aws: no ciphertext", awsFault(sealtest.Fault{Op: "Decrypt", Status: 400, Code: "InvalidCiphertextException"}), BlobMismatch, keyA},
+
+		{"transit: stopped", func() error {
+			vault.Stop()
+			defer vault.Start()
+			_, err := transit.Unwrap(soon(t), transitBlob, aad)
+			return err
+		}, Unreachable, vault.URL},
+		{"transit: no such host", transitWith("address", noName), DNS, "resolve"},
+		{"transit: TLS to a plain server", transitWith("address", strings.Replace(vault.URL, "http:", "https:", 1)), TLS, "tls_ca_cert"},
+		{"transit: sealed", transitFault(sealtest.Fault{Status: 503, Message: "Vault is sealed"}), Unreachable, "sealed"},
+		{"transit: standby", transitFault(sealtest.Fault{Status: 473}), Unreachable, vault.URL},
+		{"transit: wrong token", transitWith("token", "another"), AuthDenied, "transit/encrypt/autounseal"},
+		{"transit: may not decrypt", transitFault(sealtest.Fault{Op: "decrypt", Status: 403, Message: "permission denied"}), AuthDenied, "transit/decrypt/autounseal"},
+		{"transit: throttled", transitFault(sealtest.Fault{Status: 429}), Throttled, "quota"},
+		{"transit: no such key", transitWith("key_name", "nothing"), KeyNotFound, "nothing"},
+		{"transit: no such mount", transitWith("mount_path", "nowhere"), KeyNotFound, "nowhere"},
+		{"transit: another key's blob", transitWith("key_name", "other"), BlobMismatch, "other"},
+		{"transit: wrong plaintext", transitFault(sealtest.Fault{Op: "decrypt", WrongPlaintext: true}), BlobMismatch, "altered"},
+	} {
+		err := c.fail()
+		kms.Heal()
+		vault.Heal()
+		kms.SetState(keyA, "Enabled", time.Time{})
+		t.Run(c.name, func(t *testing.T) {
+			hasClass(t, err, c.want, c.word)
+			for _, s := range []string{secretKey, sessionToken, vault.Token, string(secret), "\n"} {
+				if strings.Contains(err.Error(), s) {
+					t.Errorf("the error shows %q: %v", s, err)
+				}
+			}
+		})
+		seen[c.want] = true
+	}
+	for _, c := range []Class{Unreachable, DNS, TLS, CredentialsMissing, CredentialsExpired, AuthDenied, ClockSkew, KeyNotFound, KeyDisabled, KeyPendingDeletion, Throttled, BlobMismatch} {
+		if !seen[c] {
+			t.Errorf("no case is of class %s", c)
+		}
+	}
+	opens(t, aws, awsBlob) // nothing of all that stays
+	opens(t, transit, transitBlob)
+}
+
+func TestErrorChain(t *testing.T) {
+	vault := newTransitServer(t)
+	vault.Fail(sealtest.Fault{Status: 403, Message: strings.Repeat("long ", 1000)})
+	_, _, err := transitBlock(t, vault).Wrap(soon(t), secret, aad)
+	if e, ok := errors.AsType[*api.ResponseError](err); !ok || e.StatusCode != 403 {
+		t.Errorf("the cause is lost: %v", err)
+	}
+	if n := len(err.Error()); n > 1500 {
+		t.Errorf("the error has %d characters", n)
+	}
+	if got := classify(fmt.Errorf("new: %w", errors.New("nobody knows"))); got != Unreachable {
+		t.Errorf("an unknown error is of class %s", got)
+	}
+}

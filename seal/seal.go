@@ -1,0 +1,345 @@
+// Package seal lets a key service (AWS KMS, a Transit engine, a static key) keep a secret, such as the root key of a
+// store: Wrap gives a blob that only the key service can open again, Unwrap opens it.
+//
+// The key service never sees the secret. It only sees a data key, made fresh for each blob:
+//
+//	key service --wraps--> data key --AES-256-GCM, with associated data--> secret
+//
+// A [Seal] is one key service as one seal block configures it. Making it costs nothing and asks nobody. Each Wrap and
+// Unwrap makes a client of its own, so that nothing of a failed attempt stays, and returns within its context, whatever
+// the client does. With awskms an Unwrap costs one DescribeKey and one Decrypt, a Wrap one Encrypt more; with transit
+// both cost a renewal of the token and one Encrypt (the library's own check) more. Errors are of type [*Error] and have
+// a class that says what kind of trouble it is.
+//
+// The AWS SDK reads its usual variables and files where the seal block has no credentials, and AWS_CA_BUNDLE always. A
+// transit attempt that hangs keeps others of its Seal from starting until Vault's client gives up: after
+// VAULT_CLIENT_TIMEOUT (60 seconds if unset), VAULT_MAX_RETRIES times more (2 if unset).
+//
+// # Format
+//
+// A blob, at most 64 KiB long:
+//
+//	version(1) = 1 | wrapping.BlobInfo as protobuf:
+//	    ciphertext  the secret, encrypted with the data key, and the tag(16)
+//	    iv          nonce(12)
+//	    key_info    mechanism = 1 (envelope)
+//	                key_id: the ARN of the KMS key; prefix and version of the transit key; the static key's ID
+//	                wrapped_key: the data key, wrapped by the key service
+//
+// The message is the one that go-kms-wrapping's awskms writes. Its mechanism 0 has no associated data and is refused,
+// as is every other. What the blob says about its key is only a hint: the key that opens it has to be one that the
+// configuration names.
+package seal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	wrapping "github.com/hashicorp/go-kms-wrapping/v2"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/sealkeep/sealkeep/config"
+)
+
+const (
+	blobVersion = 1
+	maxBlob     = 64 << 10
+	maxSecret   = 48 << 10 // leaves room for the wrapped data key
+	envelope    = 1        // awskms.AwsKmsEnvelopeAesGcmEncrypt
+	keySize     = 32
+	nonceSize   = 12
+
+	// maxAttempt bounds an attempt whose context has no deadline, or a later one.
+	maxAttempt = 30 * time.Second
+)
+
+// ErrClosed is wrapped by the errors of a Seal that was closed.
+var ErrClosed = errors.New("the seal is closed")
+
+// types has every type of seal, by the name that a configuration uses.
+var types = map[string]func(config.Seal) (service, error){
+	"awskms":  newAWSKMS,
+	"static":  newStatic,
+	"transit": newTransit,
+}
+
+// A service makes clients of one key service.
+type service interface {
+	// connect makes a client. It may ignore the context: the caller does not rely on it.
+	connect(ctx context.Context) (client, error)
+	// explain says what happened and what to do about it, for an error of that class.
+	explain(c Class) string
+	// secrets are strings that no error may show.
+	secrets() []string
+	close()
+}
+
+// A client wraps and unwraps data keys.
+type client interface {
+	wrap(ctx context.Context, key []byte) (wrapped []byte, keyID string, err error)
+	unwrap(ctx context.Context, wrapped []byte, keyID string) (key []byte, err error)
+}
+
+// A Seal is one configured key service. Its methods may be called at the same time; attempts take turns.
+type Seal struct {
+	config  config.Seal
+	service service
+	turn    chan struct{} // holds one token while an attempt runs
+
+	mu     sync.Mutex
+	hung   bool // the caller of the running attempt has left
+	closed bool
+}
+
+// New checks the parameters of a seal. It does no network I/O. The error names the seal, its place in the
+// configuration and what to write instead.
+func New(c config.Seal) (*Seal, error) {
+	build, ok := types[c.Type]
+	if !ok {
+		return nil, fmt.Errorf("%s: seal %q: there is no type %q: use %s", c.At, c.Name, c.Type,
+			strings.Join(slices.Sorted(maps.Keys(types)), ", "))
+	}
+	svc, err := build(c)
+	if err != nil {
+		return nil, fmt.Errorf("%s: seal %q (%s): %w", c.At, c.Name, c.Type, err)
+	}
+	return &Seal{config: c, service: svc, turn: make(chan struct{}, 1)}, nil
+}
+
+// Name is the seal's name, which is also its slot's.
+func (s *Seal) Name() string { return s.config.Name }
+
+// Type is awskms, static or transit.
+func (s *Seal) Type() string { return s.config.Type }
+
+// Priority is 1 or more; lower is better.
+func (s *Seal) Priority() int { return s.config.Priority }
+
+// Disabled reports whether the configuration says that this seal only opens what it wrapped earlier. Wrap and Unwrap
+// do not heed it.
+func (s *Seal) Disabled() bool { return s.config.Disabled }
+
+// Wrap encrypts a secret of 1 byte to 48 KiB so that the key service and the same aad (associated data, not
+// stored) are needed to get it back. Before it returns it has opened the blob: a key that can encrypt but not decrypt is
+// an error. keyID names the key and its version, as far as the key service has those; it is not a secret.
+func (s *Seal) Wrap(ctx context.Context, secret, aad []byte) (blob []byte, keyID string, err error) {
+	if len(secret) == 0 || len(secret) > maxSecret {
+		return nil, "", fmt.Errorf("seal %q: wrapping: the secret has %d bytes, not 1 to %d", s.config.Name, len(secret), maxSecret)
+	}
+	secret, aad = bytes.Clone(secret), bytes.Clone(aad) // an attempt may outlive this call
+	type result struct {
+		blob  []byte
+		keyID string
+	}
+	r, err := attempt(ctx, s, "wrapping", func(ctx context.Context) (r result, err error) {
+		defer clear(secret)
+		c, err := s.service.connect(ctx)
+		if err != nil {
+			return r, err
+		}
+		env, err := wrapping.EnvelopeEncrypt(secret, wrapping.WithAad(aad))
+		if err != nil {
+			return r, fmt.Errorf("encrypting with a data key: %w", err)
+		}
+		defer clear(env.Key)
+		wrapped, id, err := c.wrap(ctx, env.Key)
+		if err != nil {
+			return r, err
+		}
+		info := &wrapping.BlobInfo{Ciphertext: env.Ciphertext, Iv: env.Iv,
+			KeyInfo: &wrapping.KeyInfo{Mechanism: envelope, KeyId: id, WrappedKey: wrapped}}
+		if r.blob, err = encode(info); err != nil {
+			return r, err
+		}
+		r.keyID = id
+		back, err := open(ctx, c, r.blob, aad)
+		if err != nil {
+			return r, fmt.Errorf("opening again what was wrapped: %w", err)
+		}
+		defer clear(back)
+		if !bytes.Equal(back, secret) {
+			return r, mismatch("what was wrapped opened to something else")
+		}
+		return r, nil
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	return r.blob, r.keyID, nil
+}
+
+// Unwrap opens a blob of Wrap. A blob that is not whole, that another key made or that belongs to other associated data
+// is of class [BlobMismatch].
+func (s *Seal) Unwrap(ctx context.Context, blob, aad []byte) (secret []byte, err error) {
+	if _, err := decode(blob); err != nil { // nobody needs to be asked
+		return nil, s.fail("opening", err)
+	}
+	blob, aad = bytes.Clone(blob), bytes.Clone(aad)
+	return attempt(ctx, s, "opening", func(ctx context.Context) ([]byte, error) {
+		c, err := s.service.connect(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return open(ctx, c, blob, aad)
+	})
+}
+
+// Close stops what the seal has running in the background, such as the renewal of a token. It does not wait for
+// attempts; later ones fail. It always returns nil.
+func (s *Seal) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.service.close()
+	return nil
+}
+
+func open(ctx context.Context, c client, blob, aad []byte) ([]byte, error) {
+	info, err := decode(blob)
+	if err != nil {
+		return nil, err
+	}
+	key, err := c.unwrap(ctx, info.KeyInfo.WrappedKey, info.KeyInfo.KeyId)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(key)
+	if len(key) != keySize { // AES would take 16 and 24 bytes too
+		return nil, mismatch("the key service gave a data key of %d bytes, not %d", len(key), keySize)
+	}
+	secret, err := wrapping.EnvelopeDecrypt(&wrapping.EnvelopeInfo{Ciphertext: info.Ciphertext, Iv: info.Iv, Key: key}, wrapping.WithAad(aad))
+	if err != nil {
+		return nil, mismatch("the data key does not open the blob: it was altered, or belongs to another slot or store")
+	}
+	return secret, nil
+}
+
+func encode(info *wrapping.BlobInfo) ([]byte, error) {
+	b, err := proto.MarshalOptions{Deterministic: true}.MarshalAppend([]byte{blobVersion}, info)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the blob: %w", err)
+	}
+	if len(b) > maxBlob {
+		return nil, fmt.Errorf("the key service made the blob %d bytes long, %d is the limit", len(b), maxBlob)
+	}
+	return b, nil
+}
+
+// decode takes a blob apart. Lengths that would make the libraries panic are refused here.
+func decode(blob []byte) (*wrapping.BlobInfo, error) {
+	if len(blob) < 2 || len(blob) > maxBlob {
+		return nil, mismatch("the blob has %d bytes, not 2 to %d", len(blob), maxBlob)
+	}
+	if blob[0] != blobVersion {
+		return nil, mismatch("the blob has format version %d, and this program knows %d", blob[0], blobVersion)
+	}
+	info := new(wrapping.BlobInfo)
+	if err := proto.Unmarshal(blob[1:], info); err != nil {
+		return nil, mismatch("the blob is damaged: it is no BlobInfo message")
+	}
+	switch {
+	case info.KeyInfo == nil:
+		return nil, mismatch("the blob does not say how it was wrapped")
+	case info.KeyInfo.Mechanism != envelope:
+		return nil, mismatch("the blob was wrapped by mechanism %d, and only %d (envelope) is accepted", info.KeyInfo.Mechanism, envelope)
+	case len(info.Iv) != nonceSize:
+		return nil, mismatch("the blob is damaged: its nonce has %d bytes, not %d", len(info.Iv), nonceSize)
+	case len(info.KeyInfo.WrappedKey) == 0:
+		return nil, mismatch("the blob has no data key")
+	}
+	return info, nil
+}
+
+// attempt runs f in a goroutine of its own and returns with its result or, at the latest, with the end of ctx. An
+// attempt left behind like that keeps its turn until it ends, so that a client that hangs hangs once.
+func attempt[T any](ctx context.Context, s *Seal, op string, f func(context.Context) (T, error)) (T, error) {
+	var zero T
+	if err := s.take(ctx); err != nil {
+		return zero, s.fail(op, err)
+	}
+	// f's own deadline is a little earlier than the caller's, so that what it has to tell arrives.
+	limit := maxAttempt
+	if d, ok := ctx.Deadline(); ok {
+		left := time.Until(d)
+		limit = min(limit, left-min(left/10, 100*time.Millisecond))
+	}
+	inner, cancel := context.WithTimeout(ctx, limit)
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		defer cancel()
+		v, err := f(inner)
+		done <- result{v, err}
+		s.mu.Lock()
+		s.hung = false
+		<-s.turn
+		s.mu.Unlock()
+	}()
+	select {
+	case r := <-done:
+		if r.err != nil {
+			return zero, s.fail(op, r.err)
+		}
+		return r.value, nil
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case r := <-done: // both at once
+		if r.err == nil {
+			return r.value, nil
+		}
+		return zero, s.fail(op, r.err)
+	default:
+	}
+	s.hung = true
+	return zero, s.fail(op, ctx.Err())
+}
+
+// take waits for the turn. While an attempt hangs nobody waits.
+func (s *Seal) take(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	closed, hung := s.closed, s.hung
+	s.mu.Unlock()
+	switch {
+	case closed:
+		return &Error{Kind: Unreachable, Text: "it was replaced or shut down", Err: ErrClosed}
+	case hung:
+		return &Error{Kind: Unreachable, Text: "the previous attempt has not ended yet", Err: errHung}
+	}
+	select {
+	case s.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// fail makes the error that callers get: it has a class, the seal's name, what to do, and none of its secrets.
+func (s *Seal) fail(op string, err error) error {
+	e := &Error{Kind: classify(err), Seal: s.config.Name, Op: op, Err: err}
+	if own, ok := errors.AsType[*Error](err); ok {
+		e.Text, e.Err = own.Text, own.Err
+	}
+	if e.Text == "" {
+		e.Text = s.service.explain(e.Kind)
+	}
+	if e.Err != nil {
+		e.Err = redact(e.Err, s.service.secrets())
+	}
+	return e
+}

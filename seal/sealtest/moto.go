@@ -1,0 +1,150 @@
+package sealtest
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Credentials are what moto asks of a caller: it takes any, and those of an assumed role act in the role's account.
+type Credentials struct{ AccessKey, SecretKey, SessionToken string }
+
+// Own are credentials of moto's own account, 123456789012.
+var Own = Credentials{AccessKey: "AKIAIOSFODNN7EXAMPLE", SecretKey: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"}
+
+// MotoRegion is where [MotoServer.Call] makes its keys.
+const MotoRegion = "eu-central-1"
+
+// A MotoServer is a running moto_server with one symmetric key.
+type MotoServer struct {
+	URL    string
+	KeyID  string // the key's ID
+	KeyARN string
+
+	t testing.TB
+}
+
+// Moto starts moto_server. Where it is not installed the test is skipped, unless the environment says
+// SEALKEEP_REQUIRE_MOTO=1: then it fails.
+func Moto(t testing.TB) *MotoServer {
+	t.Helper()
+	path, err := exec.LookPath("moto_server")
+	if err != nil {
+		if os.Getenv("SEALKEEP_REQUIRE_MOTO") == "1" {
+			t.Fatal("SEALKEEP_REQUIRE_MOTO=1, but moto_server is not on PATH: pip install 'moto[server]'")
+		}
+		t.Skip("moto_server is not on PATH: pip install 'moto[server]' to run this test")
+	}
+	cmd := exec.Command(path, "-H", "127.0.0.1", "-p", "0")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // the program on PATH may be a script around the server
+	r, w := io.Pipe()
+	cmd.Stdout, cmd.Stderr = w, w
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("starting moto_server: %v", err)
+	}
+	t.Cleanup(func() {
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		cmd.Wait()
+		w.Close()
+	})
+	m := &MotoServer{t: t}
+	running := make(chan string, 1)
+	go func() {
+		lines := bufio.NewScanner(r)
+		for lines.Scan() {
+			if _, addr, ok := strings.Cut(lines.Text(), "Running on "); ok {
+				select {
+				case running <- strings.TrimSpace(addr):
+				default:
+				}
+			}
+		}
+	}()
+	select {
+	case m.URL = <-running:
+	case <-time.After(60 * time.Second):
+		t.Fatal("moto_server did not say where it runs within 60 seconds")
+	}
+	m.KeyID, m.KeyARN = m.CreateKey(Own)
+	return m
+}
+
+// CreateKey makes a symmetric key in the account of the credentials.
+func (m *MotoServer) CreateKey(c Credentials) (id, arn string) {
+	m.t.Helper()
+	var out struct {
+		KeyMetadata struct{ KeyId, Arn string }
+	}
+	m.Call(c, "CreateKey", map[string]any{}, &out)
+	return out.KeyMetadata.KeyId, out.KeyMetadata.Arn
+}
+
+// Call does one operation of KMS, for instance "CreateAlias". A nil out drops the answer.
+func (m *MotoServer) Call(c Credentials, op string, in, out any) {
+	m.t.Helper()
+	body, err := json.Marshal(in)
+	if err != nil {
+		m.t.Fatalf("kms %s: %v", op, err)
+	}
+	answer := m.post(c, "kms", "application/x-amz-json-1.1", "TrentService."+op, body)
+	if out != nil {
+		if err := json.Unmarshal(answer, out); err != nil {
+			m.t.Fatalf("kms %s: %v in %s", op, err, answer)
+		}
+	}
+}
+
+// AssumeRole gives credentials of the account in the role's ARN. moto does not ask whether the role exists.
+func (m *MotoServer) AssumeRole(arn string) Credentials {
+	m.t.Helper()
+	form := url.Values{"Action": {"AssumeRole"}, "Version": {"2011-06-15"}, "RoleArn": {arn}, "RoleSessionName": {"test"}}
+	var out struct {
+		C struct {
+			AccessKeyId, SecretAccessKey, SessionToken string
+		} `xml:"AssumeRoleResult>Credentials"`
+	}
+	answer := m.post(Own, "sts", "application/x-www-form-urlencoded", "", []byte(form.Encode()))
+	if err := xml.Unmarshal(answer, &out); err != nil || out.C.AccessKeyId == "" {
+		m.t.Fatalf("sts AssumeRole: %v in %s", err, answer)
+	}
+	return Credentials{out.C.AccessKeyId, out.C.SecretAccessKey, out.C.SessionToken}
+}
+
+// post sends a request whose signature is wrong: moto reads no more of it than key, region and service.
+func (m *MotoServer) post(c Credentials, service, contentType, target string, body []byte) []byte {
+	m.t.Helper()
+	req, err := http.NewRequestWithContext(m.t.Context(), http.MethodPost, m.URL+"/", bytes.NewReader(body))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", contentType)
+	if target != "" {
+		req.Header.Set("X-Amz-Target", target)
+	}
+	if c.SessionToken != "" {
+		req.Header.Set("X-Amz-Security-Token", c.SessionToken)
+	}
+	req.Header.Set("Authorization", fmt.Sprintf("AWS4-HMAC-SHA256 Credential=%s/%s/%s/%s/aws4_request, SignedHeaders=host, Signature=0",
+		c.AccessKey, time.Now().UTC().Format("20060102"), MotoRegion, service))
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		m.t.Fatalf("asking moto: %v", err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		m.t.Fatalf("asking moto: %s %v %s", resp.Status, err, answer)
+	}
+	return answer
+}

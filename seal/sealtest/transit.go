@@ -1,0 +1,146 @@
+package sealtest
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// A Transit is a stand-in for the Transit engine of Vault and OpenBao, mounted at "transit". Operations are named
+// encrypt, decrypt, renew-self and lookup-self. It is also an http.Handler, for a test that wants it behind TLS.
+type Transit struct {
+	*Server
+	faults
+	Token string // the only token that is let in
+
+	mu    sync.Mutex
+	keys  map[string]int // name -> newest version
+	seen  [][]byte
+	lease int
+}
+
+// NewTransit starts a Transit without keys. Its token can be renewed for an hour at a time.
+func NewTransit(t testing.TB) *Transit {
+	s := &Transit{Token: "fake-transit-token", keys: map[string]int{}, lease: 3600}
+	s.Server = serve(t, s)
+	t.Cleanup(s.Heal)
+	return s
+}
+
+// AddKey makes version 1 of a key, or the next version of one that exists.
+func (s *Transit) AddKey(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keys[name]++
+}
+
+// SetLease is how long a renewal lasts, in seconds.
+func (s *Transit) SetLease(seconds int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lease = seconds
+}
+
+// Plaintexts returns everything that encrypt was handed.
+func (s *Transit) Plaintexts() [][]byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([][]byte(nil), s.seen...)
+}
+
+func (s *Transit) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodPut && r.Method != http.MethodPost && r.Method != http.MethodGet {
+		transitError(w, http.StatusMethodNotAllowed, "unsupported operation")
+		return
+	}
+	path := strings.TrimPrefix(r.URL.Path, "/v1/")
+	var op, key string
+	switch {
+	case strings.HasPrefix(path, "auth/token/"):
+		op = strings.TrimPrefix(path, "auth/token/")
+	case strings.HasPrefix(path, "transit/"):
+		op, key, _ = strings.Cut(strings.TrimPrefix(path, "transit/"), "/")
+	}
+	var in struct {
+		Plaintext  []byte
+		Ciphertext string
+	}
+	json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20)).Decode(&in) // an empty body is fine
+	f := s.next(r.Context(), w, op)
+	if r.Context().Err() != nil {
+		return
+	}
+	if f.Status != 0 {
+		transitError(w, f.Status, f.Message)
+		return
+	}
+	if r.Header.Get("X-Vault-Token") == "" {
+		transitError(w, http.StatusBadRequest, "missing client token")
+		return
+	}
+	if r.Header.Get("X-Vault-Token") != s.Token {
+		transitError(w, http.StatusForbidden, "permission denied")
+		return
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch op {
+	case "renew-self":
+		transitAnswer(w, map[string]any{"auth": map[string]any{"client_token": s.Token, "renewable": true, "lease_duration": s.lease}})
+	case "lookup-self":
+		transitAnswer(w, map[string]any{"data": map[string]any{"renewable": true, "ttl": s.lease, "orphan": true, "period": s.lease}})
+	case "encrypt":
+		version := s.keys[key]
+		if version == 0 {
+			transitError(w, http.StatusBadRequest, "encryption key not found")
+			return
+		}
+		s.seen = append(s.seen, in.Plaintext)
+		sealed := sealBytes(fmt.Sprint(key, version), in.Plaintext)
+		transitAnswer(w, map[string]any{"data": map[string]any{
+			"ciphertext": fmt.Sprintf("vault:v%d:%s", version, base64.StdEncoding.EncodeToString(sealed))}})
+	case "decrypt":
+		if s.keys[key] == 0 {
+			transitError(w, http.StatusBadRequest, "encryption key not found")
+			return
+		}
+		rest, ok := strings.CutPrefix(in.Ciphertext, "vault:v")
+		number, text, ok2 := strings.Cut(rest, ":")
+		version, err := strconv.Atoi(number)
+		sealed, err2 := base64.StdEncoding.DecodeString(text)
+		if !ok || !ok2 || err != nil || err2 != nil || version > s.keys[key] {
+			transitError(w, http.StatusBadRequest, "invalid ciphertext: no prefix")
+			return
+		}
+		plain, err := openBytes(fmt.Sprint(key, version), sealed)
+		if err != nil {
+			transitError(w, http.StatusBadRequest, "cipher: message authentication failed")
+			return
+		}
+		if f.WrongPlaintext {
+			for i := range plain {
+				plain[i] ^= 0xff
+			}
+		}
+		transitAnswer(w, map[string]any{"data": map[string]any{"plaintext": plain}})
+	default:
+		transitError(w, http.StatusNotFound, "no handler for route \""+path+"\". route entry not found.")
+	}
+}
+
+func transitAnswer(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(v)
+}
+
+func transitError(w http.ResponseWriter, status int, message string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(map[string][]string{"errors": {message}})
+}

@@ -1,0 +1,200 @@
+package seal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+
+	wrapping "github.com/hashicorp/go-kms-wrapping/v2"
+	"github.com/hashicorp/go-kms-wrapping/wrappers/transit/v2"
+	"github.com/hashicorp/vault/api"
+
+	"github.com/sealkeep/sealkeep/config"
+)
+
+// transitEngine wraps data keys with a key of a Transit engine. The library's wrapper does the work. Making it renews
+// the token and encrypts an "a", without a deadline and outside the context, up to the bounds of Vault's client
+// (VAULT_CLIENT_TIMEOUT, 60 seconds if unset, and VAULT_MAX_RETRIES); attempt lives with that.
+type transitEngine struct {
+	settings map[string]string
+	where    string
+
+	mu     sync.Mutex
+	live   *transit.Wrapper // the last one that was made: it renews the token
+	closed bool
+}
+
+// transitSettings are those of the library's settings that a seal block may have, by the same names.
+var transitSettings = []string{"address", "token", "mount_path", "key_name", "namespace", "disable_renewal", "key_id_prefix",
+	"tls_ca_cert", "tls_ca_path", "tls_client_cert", "tls_client_key", "tls_server_name", "tls_skip_verify"}
+
+func newTransit(c config.Seal) (service, error) {
+	s := &transitEngine{settings: map[string]string{"key_id_prefix": c.Name + ":"}}
+	for _, name := range transitSettings {
+		if v := c.Get(name); v != "" {
+			s.settings[name] = v
+		}
+	}
+	for _, name := range []string{"address", "token", "mount_path", "key_name"} {
+		if s.settings[name] == "" {
+			return nil, fmt.Errorf("%s is missing", name)
+		}
+	}
+	u, err := url.Parse(s.settings["address"])
+	if err != nil || u.Scheme == "" || u.Host == "" && u.Scheme != "unix" || u.User != nil {
+		return nil, errors.New("address is no URL: it looks like https://vault.example.com:8200, without a user")
+	}
+	s.where = "the transit engine at " + u.Scheme + "://" + u.Host + u.Path
+	for _, name := range []string{"disable_renewal", "tls_skip_verify"} {
+		if v := s.settings[name]; v != "" {
+			if _, err := strconv.ParseBool(v); err != nil {
+				return nil, fmt.Errorf("%s is %q: use true or false", name, v)
+			}
+		}
+	}
+	if (s.settings["tls_client_cert"] == "") != (s.settings["tls_client_key"] == "") {
+		return nil, errors.New("tls_client_cert and tls_client_key belong together: set both")
+	}
+	if err := s.environment(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// environment refuses variables that Vault's client would obey although the seal says something else. What came from a
+// variable by the rules of config is in the settings, and so no variable is needed here.
+func (s *transitEngine) environment() error {
+	for _, name := range []string{api.EnvVaultAgentAddr, api.EnvVaultWrapTTL} {
+		if os.Getenv(name) != "" {
+			return fmt.Errorf("the variable %s would change every request of the seal: unset it for this process", name)
+		}
+	}
+	ca := first(s.settings["tls_ca_cert"], s.settings["tls_ca_path"])
+	for _, v := range []struct{ name, key, value string }{
+		{api.EnvVaultCACert, "tls_ca_cert", ca},
+		{api.EnvVaultCACertBytes, "tls_ca_cert", ca},
+		{api.EnvVaultCAPath, "tls_ca_path", ca},
+		{api.EnvVaultClientCert, "tls_client_cert", s.settings["tls_client_cert"]},
+		{api.EnvVaultTLSServerName, "tls_server_name", s.settings["tls_server_name"]},
+		{api.EnvVaultNamespace, "namespace", s.settings["namespace"]},
+	} {
+		if os.Getenv(v.name) != "" && v.value == "" {
+			return fmt.Errorf("the variable %s would count, though the seal has no %s: unset it for this process, or set %[2]s", v.name, v.key)
+		}
+	}
+	skip, _ := strconv.ParseBool(s.settings["tls_skip_verify"])
+	if v, err := strconv.ParseBool(os.Getenv(api.EnvVaultSkipVerify)); err == nil && v && !skip {
+		return fmt.Errorf("the variable %s would turn off the check of certificates, though the seal does not: unset it, or set tls_skip_verify", api.EnvVaultSkipVerify)
+	}
+	return nil
+}
+
+func (s *transitEngine) secrets() []string { return []string{s.settings["token"]} }
+
+// connect makes a wrapper and lets it take the place of the last one.
+func (s *transitEngine) connect(ctx context.Context) (client, error) {
+	w := transit.NewWrapper()
+	if _, err := w.SetConfig(ctx, wrapping.WithConfigMap(s.settings), wrapping.WithDisallowEnvVars(true)); err != nil {
+		return nil, s.answer("encrypting", err) // w has no client: Finalize would panic
+	}
+	s.mu.Lock()
+	old := s.live
+	s.live = w
+	if s.closed {
+		old, s.live = w, nil
+	}
+	s.mu.Unlock()
+	finalize(old)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return &transitClient{s, w}, nil
+}
+
+func (s *transitEngine) close() {
+	s.mu.Lock()
+	old := s.live
+	s.live, s.closed = nil, true
+	s.mu.Unlock()
+	finalize(old)
+}
+
+// finalize ends the renewal. The wrapper's method lacks the options of wrapping.InitFinalizer, so a type assertion would
+// miss it.
+func finalize(w *transit.Wrapper) {
+	if w != nil {
+		w.Finalize(context.Background())
+	}
+}
+
+// answer gives the errors of Vault's API their class. That has codes for HTTP alone, and 400 for whatever is wrong with
+// the request; but what was asked tells what that can be. Before anything is decrypted, the same key has encrypted.
+func (s *transitEngine) answer(op string, err error) error {
+	e, ok := errors.AsType[*api.ResponseError](err)
+	switch {
+	case ok:
+	case !is[*url.Error](err) && s.settings["tls_ca_cert"]+s.settings["tls_ca_path"]+s.settings["tls_client_cert"] != "":
+		// Nothing was sent. The library gives the errors of these files no type of their own.
+		return &Error{Kind: TLS, Text: "the TLS settings cannot be used: check the files of tls_ca_cert, tls_ca_path, tls_client_cert and tls_client_key", Err: err}
+	default:
+		return fmt.Errorf("%s: %w", op, err)
+	}
+	kind := status(e.StatusCode)
+	switch {
+	case e.StatusCode == http.StatusBadRequest && op == "decrypting":
+		kind = BlobMismatch
+	case e.StatusCode == http.StatusBadRequest:
+		kind = KeyNotFound
+	}
+	text := s.explain(kind)
+	if kind == AuthDenied {
+		text = fmt.Sprintf("not allowed: %s with %s: the token has expired or was revoked, or its policy lacks update on %s/encrypt/%s and %[3]s/decrypt/%[4]s",
+			op, s.where, strings.Trim(s.settings["mount_path"], "/"), s.settings["key_name"])
+	}
+	return &Error{Kind: kind, Text: text, Err: err}
+}
+
+func (s *transitEngine) explain(c Class) string {
+	switch c {
+	case DNS:
+		return "the host name of " + s.where + " does not resolve: check the address and this machine's resolver"
+	case TLS:
+		return "there is no TLS connection to " + s.where + ": check its certificate and tls_ca_cert, tls_server_name, or the scheme of the address"
+	case KeyNotFound:
+		return s.where + " has no key " + s.settings["key_name"] + " at the mount " + s.settings["mount_path"] + ": check key_name, mount_path and namespace"
+	case Throttled:
+		return s.where + " has had too many requests: it is tried again; if this lasts, raise its quota"
+	case BlobMismatch:
+		return "the transit key " + s.settings["key_name"] + " does not decrypt the blob's data key: another key made it, it was altered, " +
+			"or min_decryption_version excludes its version"
+	}
+	return s.where + " does not answer as it should: check that it runs, is unsealed and can be reached from here"
+}
+
+// transitClient is one wrapper that has been connected.
+type transitClient struct {
+	s *transitEngine
+	w *transit.Wrapper
+}
+
+func (c *transitClient) wrap(ctx context.Context, key []byte) ([]byte, string, error) {
+	info, err := c.w.Encrypt(ctx, key)
+	if err != nil {
+		return nil, "", c.s.answer("encrypting", err)
+	}
+	return info.Ciphertext, info.KeyInfo.KeyId, nil
+}
+
+func (c *transitClient) unwrap(ctx context.Context, wrapped []byte, _ string) ([]byte, error) {
+	key, err := c.w.Decrypt(ctx, &wrapping.BlobInfo{Ciphertext: wrapped})
+	if err != nil {
+		return nil, c.s.answer("decrypting", err)
+	}
+	return key, nil
+}
