@@ -1,0 +1,235 @@
+package kv
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/sealkeep/sealkeep/storage"
+)
+
+// The limits of custom_metadata, Vault's.
+const (
+	maxCustomKeys  = 64
+	maxCustomKey   = 128 // bytes
+	maxCustomValue = 512 // bytes
+)
+
+// Metadata reads what is known of a secret. Errors: ErrNotFound, ErrInvalid.
+func (e Engine) Metadata(tx *storage.Tx, path string) (Metadata, error) {
+	r, found, err := e.load(tx, path)
+	if err != nil {
+		return Metadata{}, err
+	}
+	if !found {
+		return Metadata{}, ErrNotFound
+	}
+	m := Metadata{
+		Config:  r.Config,
+		Current: r.current, Oldest: r.oldest,
+		Created: toTime(r.created), Updated: toTime(r.updated),
+		Versions: make([]Meta, 0, len(r.versions)/versionLen),
+	}
+	if len(r.custom) > 0 {
+		m.Custom = r.custom
+	}
+	for n := r.first(); n <= r.current; n++ {
+		v := r.meta(n)
+		v.Custom = nil
+		m.Versions = append(m.Versions, v)
+	}
+	return m, nil
+}
+
+// PutMetadata changes the settings of a secret and replaces its custom
+// metadata (the zero Data leaves it, null or an empty object removes it). The
+// secret is made, without a version, when it is not there. A change of nothing
+// does nothing. Errors: ErrInvalid, storage.ErrTooLarge.
+func (e Engine) PutMetadata(tx *storage.Tx, path string, s Settings, custom Data, now time.Time) error {
+	return e.changeMetadata(tx, path, s, custom, false, now)
+}
+
+// PatchMetadata is PutMetadata for a secret that is there, with custom being a
+// JSON merge patch (RFC 7396) of its custom metadata. Errors: those of
+// PutMetadata, ErrNotFound.
+func (e Engine) PatchMetadata(tx *storage.Tx, path string, s Settings, custom Data, now time.Time) error {
+	return e.changeMetadata(tx, path, s, custom, true, now)
+}
+
+func (e Engine) changeMetadata(tx *storage.Tx, path string, s Settings, custom Data, patch bool, now time.Time) error {
+	r, found, err := e.load(tx, path)
+	switch {
+	case err != nil:
+		return err
+	case !found && patch:
+		return ErrNotFound
+	case s == Settings{} && custom.raw == nil:
+		return nil
+	case s.DeleteVersionAfter != nil && *s.DeleteVersionAfter < 0:
+		return invalid("delete_version_after of a secret must not be negative")
+	}
+	if err := s.apply(&r.Config); err != nil {
+		return err
+	}
+	if custom.raw != nil {
+		object, err := custom.object()
+		if err != nil {
+			return err
+		}
+		if patch && object != nil {
+			old, err := Data{r.custom}.object()
+			if err != nil {
+				return fmt.Errorf("reading secret %q: %w", path, corrupt("custom metadata is not a JSON object"))
+			}
+			object = merge(old, object)
+		}
+		if r.custom, err = encodeCustom(object); err != nil {
+			return err
+		}
+	}
+	if !found {
+		r.created = now.UnixNano()
+	}
+	r.updated = now.UnixNano()
+	return e.save(tx, path, &r)
+}
+
+// DeleteMetadata removes a secret with all its versions for good. One that is
+// not there is no error.
+func (e Engine) DeleteMetadata(tx *storage.Tx, path string) error {
+	r, found, err := e.load(tx, path)
+	if err != nil || !found {
+		return err
+	}
+	for n := r.first(); n < r.current; n++ {
+		if err := tx.Delete(e.versionKey(path, n)); err != nil {
+			return fmt.Errorf("deleting version %d of secret %q: %w", n, path, err)
+		}
+	}
+	if err := tx.Delete(e.secretKey(path)); err != nil {
+		return fmt.Errorf("deleting secret %q: %w", path, err)
+	}
+	return nil
+}
+
+// List returns the names in a folder, sorted; folders end in a slash. The
+// folder is given with or without a slash at its end, "" for the whole mount.
+// Errors: ErrNotFound when it is empty or not there, ErrInvalid.
+func (e Engine) List(tx *storage.Tx, folder string) ([]string, error) {
+	key := e.Prefix + "/s"
+	if folder = strings.TrimSuffix(folder, "/"); folder != "" {
+		if err := e.check(folder); err != nil {
+			return nil, err
+		}
+		key = e.secretKey(folder)
+	}
+	names, err := tx.List(key)
+	if err != nil {
+		return nil, fmt.Errorf("listing %q: %w", folder, err)
+	}
+	if len(names) == 0 {
+		return nil, ErrNotFound
+	}
+	return names, nil
+}
+
+// Config reads the settings of the mount, zero where nothing was set.
+func (e Engine) Config(tx *storage.Tx) (Config, error) {
+	b, err := tx.Get(e.Prefix + "/config")
+	if err != nil {
+		return Config{}, fmt.Errorf("reading mount settings: %w", err)
+	}
+	if b == nil {
+		return Config{}, nil
+	}
+	c, err := decodeConfig(b)
+	if err != nil {
+		return Config{}, fmt.Errorf("reading mount settings: %w", err)
+	}
+	return c, nil
+}
+
+// PutConfig changes the settings of the mount; versions that are there already
+// are touched by the next write to their secret. A negative DeleteVersionAfter
+// switches expiry off for every secret. Errors: ErrInvalid.
+func (e Engine) PutConfig(tx *storage.Tx, s Settings) error {
+	c, err := e.Config(tx)
+	if err != nil {
+		return err
+	}
+	if s == (Settings{}) {
+		return nil
+	}
+	if err := s.apply(&c); err != nil {
+		return err
+	}
+	if err := tx.Put(e.Prefix+"/config", appendConfig(nil, c)); err != nil {
+		return fmt.Errorf("writing mount settings: %w", err)
+	}
+	return nil
+}
+
+func (s Settings) apply(c *Config) error {
+	if n := s.MaxVersions; n != nil {
+		if *n < 0 || int64(*n) > math.MaxUint32 {
+			return invalid(fmt.Sprintf("max_versions is %d: it must be 0 (unset) to %d", *n, uint32(math.MaxUint32)))
+		}
+		c.MaxVersions = uint32(*n)
+	}
+	if s.CASRequired != nil {
+		c.CASRequired = *s.CASRequired
+	}
+	if d := s.DeleteVersionAfter; d != nil {
+		if *d > MaxDeleteVersionAfter {
+			return invalid(fmt.Sprintf("delete_version_after is %v: it must be at most %v", *d, MaxDeleteVersionAfter))
+		}
+		c.DeleteVersionAfter = max(*d, -time.Second) // Vault shows "off" as -1s
+	}
+	return nil
+}
+
+// encodeCustom checks custom metadata and encodes it, nil when there is none.
+// Like Vault it takes numbers by their digits and booleans as "1" and "0".
+func encodeCustom(object map[string]any) ([]byte, error) {
+	const failed = "custom_metadata validation failed: "
+	if n := len(object); n == 0 {
+		return nil, nil
+	} else if n > maxCustomKeys {
+		return nil, invalid(fmt.Sprintf(failed+"payload must contain at most %d keys, provided %d", maxCustomKeys, n))
+	}
+	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
+	for _, k := range slices.Sorted(maps.Keys(object)) {
+		var value string
+		switch v := object[k].(type) {
+		case nil:
+		case string:
+			value = v
+		case json.Number:
+			value = v.String()
+		case bool:
+			value = "0"
+			if v {
+				value = "1"
+			}
+		default:
+			return nil, invalid(fmt.Sprintf(failed+"value for key %q must be a string", k))
+		}
+		object[k] = value
+		switch {
+		case len(k) == 0 || len(k) > maxCustomKey:
+			return nil, invalid(fmt.Sprintf(failed+"length of key %q is %d but must be 0 < len(key) <= %d", k, len(k), maxCustomKey))
+		case len(value) == 0 || len(value) > maxCustomValue:
+			return nil, invalid(fmt.Sprintf(failed+"length of value for key %q is %d but must be 0 < len(value) <= %d", k, len(value), maxCustomValue))
+		case strings.ContainsFunc(k, unprintable):
+			return nil, invalid(fmt.Sprintf(failed+"key %q contains unprintable characters", k))
+		case strings.ContainsFunc(value, unprintable):
+			return nil, invalid(fmt.Sprintf(failed+"value for key %q contains unprintable characters", k))
+		}
+	}
+	return marshal(object)
+}

@@ -1,0 +1,193 @@
+package kv
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/sealkeep/sealkeep/storage"
+)
+
+// Get reads a version of a secret, the newest when version is 0. A version
+// that is deleted, expired or destroyed gives a Secret without Data and no
+// error. Errors: ErrNotFound, ErrInvalid.
+func (e Engine) Get(tx *storage.Tx, path string, version uint64, now time.Time) (Secret, error) {
+	r, _, err := e.load(tx, path)
+	if err != nil {
+		return Secret{}, err
+	}
+	if version == 0 {
+		version = r.current
+	}
+	v := r.version(version)
+	if v == nil {
+		return Secret{}, ErrNotFound
+	}
+	s := Secret{Meta: r.meta(version)}
+	switch {
+	case v.gone(now):
+	case version == r.current:
+		s.Data = r.data
+	default:
+		b, err := tx.Get(e.versionKey(path, version))
+		if err == nil {
+			s.Data, err = decodeOlder(b)
+		}
+		if err != nil {
+			return Secret{}, fmt.Errorf("reading version %d of secret %q: %w", version, path, err)
+		}
+	}
+	return s, nil
+}
+
+// Put writes a new version and returns what is known of it. A cas that is not
+// nil must be the number of the newest version, deleted or not, and 0 when
+// there is none. Versions beyond max_versions are removed for good. Errors:
+// ErrCASMismatch, ErrCASRequired, ErrInvalid, storage.ErrTooLarge.
+func (e Engine) Put(tx *storage.Tx, path string, data Data, cas *int, now time.Time) (Meta, error) {
+	if data.raw == nil {
+		return Meta{}, invalid("no data provided")
+	}
+	r, found, err := e.load(tx, path)
+	if err != nil {
+		return Meta{}, err
+	}
+	c, err := e.checkCAS(tx, &r, cas)
+	if err != nil {
+		return Meta{}, err
+	}
+	if !found {
+		r.created = now.UnixNano()
+	}
+	return e.add(tx, path, &r, c, data.raw, now)
+}
+
+// Patch writes a new version that is the newest with a JSON merge patch (RFC
+// 7396) applied. Numbers keep the digits they were sent with. cas is as in
+// [Engine.Put]. Errors: those of Put, ErrNotFound, and ErrGone, which comes
+// with the Meta of the newest version.
+func (e Engine) Patch(tx *storage.Tx, path string, patch Data, cas *int, now time.Time) (Meta, error) {
+	object, err := patch.object()
+	if err != nil {
+		return Meta{}, err
+	}
+	if object == nil {
+		return Meta{}, invalid("no data provided: a patch must be a JSON object")
+	}
+	r, found, err := e.load(tx, path)
+	if err != nil {
+		return Meta{}, err
+	}
+	if !found {
+		return Meta{}, ErrNotFound
+	}
+	c, err := e.checkCAS(tx, &r, cas)
+	if err != nil {
+		return Meta{}, err
+	}
+	v := r.version(r.current)
+	switch {
+	case v == nil:
+		return Meta{}, ErrNotFound
+	case v.gone(now):
+		return r.meta(r.current), ErrGone
+	}
+	target, err := Data{r.data}.object()
+	if err != nil {
+		return Meta{}, fmt.Errorf("reading secret %q: %w", path, corrupt("data is not a JSON object"))
+	}
+	data, err := marshal(merge(target, object))
+	if err != nil {
+		return Meta{}, fmt.Errorf("patching secret %q: %w", path, err)
+	}
+	return e.add(tx, path, &r, c, data, now)
+}
+
+// Subkeys reads a version as Get does, with every value that is not an object
+// replaced by null. So is every object that is empty or lies deeper than depth
+// levels; 0 sets no limit.
+func (e Engine) Subkeys(tx *storage.Tx, path string, version uint64, depth int, now time.Time) (Secret, error) {
+	s, err := e.Get(tx, path, version, now)
+	if err != nil || s.Data == nil {
+		return s, err
+	}
+	object, err := Data{s.Data}.object()
+	if err != nil {
+		return Secret{}, fmt.Errorf("reading secret %q: %w", path, corrupt("data is not a JSON object"))
+	}
+	strip(object, depth)
+	if s.Data, err = marshal(object); err != nil {
+		return Secret{}, fmt.Errorf("reading subkeys of secret %q: %w", path, err)
+	}
+	return s, nil
+}
+
+// checkCAS also returns the mount's settings, which it had to read.
+func (e Engine) checkCAS(tx *storage.Tx, r *record, cas *int) (Config, error) {
+	c, err := e.Config(tx)
+	switch {
+	case err != nil:
+		return c, err
+	case cas == nil && (c.CASRequired || r.CASRequired):
+		return c, ErrCASRequired
+	case cas != nil && (*cas < 0 || uint64(*cas) != r.current):
+		return c, ErrCASMismatch
+	}
+	return c, nil
+}
+
+// add makes data the newest version of r, moves the former newest to a record
+// of its own and removes the versions that are pushed out.
+func (e Engine) add(tx *storage.Tx, path string, r *record, c Config, data []byte, now time.Time) (Meta, error) {
+	oldFirst, oldNewest, oldData := r.first(), r.current, r.data
+
+	r.current++
+	r.updated = now.UnixNano()
+	if keep := r.keep(c); r.current-r.oldest >= keep {
+		r.oldest = r.current - keep + 1
+	}
+	r.versions = append(r.versions[(r.first()-oldFirst)*versionLen:], newVersion(now.UnixNano(), expiry(now, c, r.Config))...)
+	r.data = data
+
+	for n := oldFirst; n < r.first(); n++ {
+		if err := tx.Delete(e.versionKey(path, n)); err != nil {
+			return Meta{}, fmt.Errorf("removing version %d of secret %q: %w", n, path, err)
+		}
+	}
+	if oldNewest >= r.first() && len(oldData) > 0 {
+		if err := tx.Put(e.versionKey(path, oldNewest), encodeOlder(oldData)); err != nil {
+			return Meta{}, fmt.Errorf("moving version %d of secret %q: %w", oldNewest, path, err)
+		}
+	}
+	if err := e.save(tx, path, r); err != nil {
+		return Meta{}, err
+	}
+	return r.meta(r.current), nil
+}
+
+// keep is the number of versions to keep: the secret's setting, else the
+// mount's, else the default.
+func (r *record) keep(mount Config) uint64 {
+	switch {
+	case r.MaxVersions > 0:
+		return uint64(r.MaxVersions)
+	case mount.MaxVersions > 0:
+		return uint64(mount.MaxVersions)
+	}
+	return DefaultMaxVersions
+}
+
+// expiry is the deletion time of a version written now: the shorter of the
+// mount's and the secret's delete_version_after, 0 when neither is set or the
+// mount switched it off.
+func expiry(now time.Time, mount, secret Config) int64 {
+	m, s := mount.DeleteVersionAfter, secret.DeleteVersionAfter
+	switch {
+	case m < 0 || m == 0 && s == 0:
+		return 0
+	case m == 0:
+		m = s
+	case s == 0:
+		s = m
+	}
+	return now.Add(min(m, s)).UnixNano()
+}
