@@ -1,0 +1,128 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/sealkeep/sealkeep/engine/kv"
+)
+
+// An appender is data that writes its own JSON: the answers of the hot path.
+type appender interface{ AppendJSON(b []byte) []byte }
+
+// errorBody is what Vault sends with every error.
+type errorBody struct {
+	Errors []string `json:"errors"`
+}
+
+// send writes the answer, or what the error stands for, and returns the status.
+func (s *Server) send(w http.ResponseWriter, r *request, a answer, err error) int {
+	var body []byte
+	status := a.status
+	if err == nil {
+		body, err = s.encode(r, a)
+	}
+	if err != nil {
+		var text string
+		var ours bool
+		status, text, ours = fault(err)
+		if ours {
+			s.log.Error("a request failed", "request", r.id, "method", r.http.Method, "path", r.path, "error", err)
+			text += " (request " + r.id + ")" // by which the log has the cause
+		}
+		e := errorBody{Errors: []string{}}
+		if text != "" {
+			e.Errors = append(e.Errors, text)
+		}
+		if s.uninitialized() && errors.Is(err, errSealed) {
+			e.Errors = append(e.Errors, ErrNotInitialized.Error())
+		}
+		body, _ = json.Marshal(e) // strings always encode
+		a.kind = ""
+	}
+	if status == 0 {
+		status = http.StatusOK
+		if body == nil {
+			status = http.StatusNoContent
+		}
+	}
+	header := w.Header()
+	if body != nil {
+		kind := a.kind
+		if kind == "" {
+			kind = "application/json"
+		}
+		header.Set("Content-Type", kind)
+		header.Set("Content-Length", strconv.Itoa(len(body)))
+	}
+	w.WriteHeader(status)
+	if body != nil && r.http.Method != http.MethodHead && status != http.StatusNoContent && status != http.StatusNotModified {
+		w.Write(body)
+	}
+	return status
+}
+
+func (s *Server) uninitialized() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.store == nil
+}
+
+// encode returns the body of an answer, nil for none.
+func (s *Server) encode(r *request, a answer) ([]byte, error) {
+	switch {
+	case a.text != nil:
+		return a.text, nil
+	case a.raw != nil:
+		return json.Marshal(a.raw)
+	case a.data == nil && a.warnings == nil:
+		return nil, nil
+	}
+	data := []byte("null")
+	var err error
+	size := 512
+	switch d := a.data.(type) {
+	case nil:
+	case kv.Secret:
+		size += len(d.Data) + len(d.Meta.Custom)
+	case appender:
+	default:
+		if data, err = json.Marshal(d); err != nil {
+			return nil, err
+		}
+	}
+	b := append(make([]byte, 0, size), '{')
+	if a.inject && len(data) > 2 && data[0] == '{' {
+		b = append(append(b, data[1:len(data)-1]...), ',')
+	}
+	b = append(append(b, `"request_id":"`...), r.id...)
+	b = append(b, `","lease_id":"","renewable":false,"lease_duration":0,"data":`...)
+	if d, ok := a.data.(appender); ok {
+		b = d.AppendJSON(b)
+	} else {
+		b = append(b, data...)
+	}
+	b = append(b, `,"wrap_info":null,"warnings":`...)
+	if a.warnings == nil {
+		b = append(b, "null"...)
+	} else {
+		list, err := json.Marshal(a.warnings)
+		if err != nil {
+			return nil, err
+		}
+		b = append(b, list...)
+	}
+	b = append(b, `,"auth":null,"mount_type":"`...)
+	switch {
+	case r.mount != nil:
+		b = append(b, r.mount.Type...)
+	case strings.HasPrefix(r.path, "auth/token/"):
+		b = append(b, "token"...)
+	default:
+		b = append(b, "system"...)
+	}
+	return append(b, "\"}\n"...), nil
+}

@@ -1,0 +1,200 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/storage"
+)
+
+// initTimeout is what one seal may take to wrap the root key and open it again.
+const initTimeout = 15 * time.Second
+
+// InitRequest says how to initialize a keep. The names are Vault's.
+type InitRequest struct {
+	SecretShares      int      `json:"secret_shares"`
+	SecretThreshold   int      `json:"secret_threshold"`
+	PGPKeys           []string `json:"pgp_keys"`
+	RecoveryShares    int      `json:"recovery_shares"`
+	RecoveryThreshold int      `json:"recovery_threshold"`
+	RecoveryPGPKeys   []string `json:"recovery_pgp_keys"`
+	RootTokenPGPKey   string   `json:"root_token_pgp_key"`
+
+	RootToken string `json:"-"` // the root token to make; empty: a random one
+}
+
+// InitResponse is what init hands out, once.
+type InitResponse struct {
+	Keys               []string `json:"keys"`
+	KeysBase64         []string `json:"keys_base64"`
+	RecoveryKeys       []string `json:"recovery_keys"`
+	RecoveryKeysBase64 []string `json:"recovery_keys_base64"`
+	RootToken          string   `json:"root_token"`
+	Fingerprint        string   `json:"fingerprint"` // of the root key, as seal-status shows it
+	Warnings           []string `json:"warnings,omitempty"`
+}
+
+// Init makes the store: a fresh root key, wrapped by every enabled seal and
+// opened again, a root token and the mount secret/. Either all of it is there
+// afterwards, and the keep is unsealed, or nothing. One call at a time does it;
+// later ones get [ErrInitialized].
+func (s *Server) Init(ctx context.Context, in InitRequest) (*InitResponse, error) {
+	select {
+	case s.initializing <- struct{}{}:
+		defer func() { <-s.initializing }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	s.mu.Lock()
+	if s.store != nil || s.closed {
+		defer s.mu.Unlock()
+		if s.closed {
+			return nil, storage.ErrClosed
+		}
+		return nil, ErrInitialized
+	}
+	set := s.seals
+	set.users.Add(1)
+	s.mu.Unlock()
+	defer set.users.Done()
+
+	seals := slices.DeleteFunc(slices.Clone(set.all), Seal.Disabled)
+	out, err := in.check(seals)
+	if err != nil {
+		return nil, err
+	}
+	root, id := storage.NewRootKey(), storage.NewUUID()
+	defer clear(root)
+	slots, err := wrapAll(ctx, seals, root, id, s.now())
+	if err != nil {
+		s.log.Error("initializing failed, nothing was written", "error", err)
+		return nil, err
+	}
+	err = storage.Create(s.config.Path, id, root, slots, func(tx *storage.Tx) (err error) {
+		if out.RootToken, err = access.CreateRoot(tx, in.RootToken, s.now()); err != nil {
+			return err
+		}
+		return writeFirst(tx)
+	}, s.config.Storage)
+	switch {
+	case errors.Is(err, storage.ErrExists):
+		return nil, fmt.Errorf("%w: %w", ErrInitialized, err)
+	case err != nil:
+		return nil, fmt.Errorf("creating the store: %w", err)
+	}
+	out.Fingerprint = storage.Fingerprint(root)
+	s.log.Info("initialized", "store", id, "fingerprint", out.Fingerprint, "slots", len(slots))
+	// From here on the store is there, and its root token must reach the user.
+	if err := s.openFirst(root); err != nil {
+		s.log.Error("the new store did not open", "error", err)
+		out.Warnings = append(out.Warnings, fmt.Sprintf("the store was made but did not open: %v; keep the root token, then restart the server", err))
+	}
+	s.changed()
+	return out, nil
+}
+
+// openFirst opens the store that was just made.
+func (s *Server) openFirst(root []byte) error {
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	store, err := storage.Open(s.config.Path, s.config.Storage)
+	if err != nil {
+		return err
+	}
+	if err := store.Unseal(root); err != nil {
+		return errors.Join(err, store.Close())
+	}
+	k, err := s.newKeep(store)
+	if err != nil {
+		return errors.Join(err, store.Close())
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		k.end()
+		return errors.Join(storage.ErrClosed, store.Close())
+	}
+	s.store = store
+	s.publishLocked(k, nil)
+	return nil
+}
+
+// check refuses what a keep cannot do, and begins the answer.
+func (in InitRequest) check(seals []Seal) (*InitResponse, error) {
+	if len(seals) == 0 {
+		return nil, invalid("no enabled seal is configured: add a seal block, such as seal \"awskms\" {}, and restart or reload")
+	}
+	var given []string
+	if in.SecretShares != 0 {
+		given = append(given, "secret_shares")
+	}
+	if in.SecretThreshold != 0 {
+		given = append(given, "secret_threshold")
+	}
+	if len(in.PGPKeys) != 0 {
+		given = append(given, "pgp_keys")
+	}
+	if given != nil {
+		return nil, invalid("parameters %s not applicable to seal type %s", strings.Join(given, ","), seals[0].Type())
+	}
+	if len(in.RecoveryPGPKeys) != 0 || in.RootTokenPGPKey != "" {
+		return nil, invalid("recovery_pgp_keys and root_token_pgp_key are not supported: nothing is encrypted with PGP; leave them out")
+	}
+	if in.RecoveryShares < 0 || in.RecoveryThreshold < 0 || in.RecoveryThreshold > in.RecoveryShares {
+		return nil, invalid("recovery_threshold must not be larger than recovery_shares")
+	}
+	out := &InitResponse{Keys: []string{}, KeysBase64: []string{}, RecoveryKeys: []string{}, RecoveryKeysBase64: []string{}}
+	if in.RecoveryShares != 0 {
+		out.Warnings = append(out.Warnings, "recovery_shares and recovery_threshold were ignored: recovery slots do not exist yet, and only the configured seals open this keep")
+	}
+	return out, nil
+}
+
+// wrapAll makes a slot with every seal, side by side. A slot counts when it has
+// been opened again: a key that encrypts but may not decrypt is found here, not
+// at the next boot.
+func wrapAll(ctx context.Context, seals []Seal, root []byte, id string, now time.Time) ([]storage.Slot, error) {
+	slots, errs := make([]storage.Slot, len(seals)), make([]error, len(seals))
+	var wait sync.WaitGroup
+	for i, seal := range seals {
+		wait.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, initTimeout)
+			defer cancel()
+			slots[i], errs[i] = wrap(ctx, seal, root, id, now)
+		})
+	}
+	wait.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return slots, nil
+}
+
+func wrap(ctx context.Context, seal Seal, root []byte, id string, now time.Time) (storage.Slot, error) {
+	slot := storage.Slot{Name: seal.Name(), Type: seal.Type(), RootGeneration: 1, Created: now.UTC()}
+	fail := func(what string, err error) error {
+		class := classOf(err)
+		return invalid("seal %q (%s) could not %s the root key: %s: %v; nothing was written; next: %s",
+			slot.Name, slot.Type, what, class, err, hints[class])
+	}
+	var err error
+	if slot.Blob, slot.KeyID, err = seal.Wrap(ctx, root, slot.Context(id)); err != nil {
+		return slot, fail("wrap", err)
+	}
+	again, err := seal.Unwrap(ctx, slot.Blob, slot.Context(id))
+	if err != nil {
+		return slot, fail("open again", err)
+	}
+	defer clear(again)
+	if !bytes.Equal(again, root) {
+		return slot, invalid("seal %q (%s) gave back another key than it wrapped; nothing was written", slot.Name, slot.Type)
+	}
+	return slot, nil
+}

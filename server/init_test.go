@@ -1,0 +1,265 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/storage"
+)
+
+func TestInit(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keep.db")
+	a, b, off := newSeal("a", 2), newSeal("b", 1), newSeal("off", 3)
+	off.disabled = true
+	f := start(t, path, a, b, off)
+	t.Cleanup(func() { f.stop(t); checkStore(t, path, a) })
+	c := f.client(t)
+
+	if done, err := c.Sys().InitStatus(); err != nil || done {
+		t.Fatalf("initialized %v, %v", done, err)
+	}
+	out, err := c.Sys().Init(&api.InitRequest{RecoveryShares: 5, RecoveryThreshold: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(out.Keys) != 0 || len(out.RecoveryKeys) != 0 || out.RootToken == "" {
+		t.Errorf("answer: %+v", out)
+	}
+	if done, err := c.Sys().InitStatus(); err != nil || !done {
+		t.Errorf("initialized %v, %v", done, err)
+	}
+	c.SetToken(out.RootToken)
+	status, err := c.Sys().SealStatus()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status.Sealed || !status.Initialized || status.Type != "fake" || status.StorageType != "bbolt" || status.Version != "1.2.3" ||
+		!status.RecoverySeal || status.ClusterID == "" || status.ClusterName == "" || status.N != 0 || status.BuildDate == "" {
+		t.Errorf("seal status: %+v", status)
+	}
+	self, err := c.Auth().Token().LookupSelf()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if policies, err := self.TokenPolicies(); err != nil || len(policies) != 1 || policies[0] != "root" {
+		t.Errorf("policies %v, %v", policies, err)
+	}
+	if id, err := self.TokenID(); err != nil || id != out.RootToken {
+		t.Errorf("id %q, %v", id, err)
+	}
+	if off.wraps != 0 {
+		t.Error("a disabled seal has wrapped the root key")
+	}
+	if got := f.slot(t, "off"); got.State != SlotPending {
+		t.Errorf("the disabled seal: %+v", got)
+	}
+	if _, err := c.Sys().Init(&api.InitRequest{}); err == nil || !strings.Contains(err.Error(), "Code: 400") ||
+		!strings.Contains(err.Error(), "Vault is already initialized") {
+		t.Errorf("second init: %v", err)
+	}
+	f.stop(t)
+
+	// Both slots open it, each alone.
+	for _, seal := range []*fakeSeal{a.again(), b.again()} {
+		again := start(t, path, seal)
+		if err := again.Unseal(t.Context()); err != nil || again.Status().Sealed {
+			t.Errorf("slot %s did not open: %v, %+v", seal.name, err, again.Status())
+		}
+		again.root = out.RootToken
+		again.must(t, 200, "GET", "auth/token/lookup-self", "")
+		again.stop(t)
+	}
+}
+
+func TestInitAnswer(t *testing.T) {
+	f := start(t, filepath.Join(t.TempDir(), "keep.db"), newSeal("a", 1))
+	r := f.must(t, 200, "PUT", "sys/init", `{"recovery_shares":1,"recovery_threshold":1}`)
+	if w, ok := r.get("warnings").([]any); !ok || len(w) != 1 || !strings.Contains(w[0].(string), "recovery slots do not exist yet") {
+		t.Errorf("warnings: %v", r.get("warnings"))
+	}
+	for _, name := range []string{"keys", "keys_base64", "recovery_keys", "recovery_keys_base64"} {
+		if list, ok := r.get(name).([]any); !ok || len(list) != 0 {
+			t.Errorf("%s: %v", name, r.get(name))
+		}
+	}
+	status := f.must(t, 200, "GET", "sys/seal-status", "")
+	if fp := r.get("fingerprint"); fp == nil || fp == "" || fp != status.get("fingerprint") {
+		t.Errorf("fingerprint %v, then %v", fp, status.get("fingerprint"))
+	}
+}
+
+func TestInitRefuses(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keep.db")
+	f := start(t, path, newSeal("a", 1))
+	for body, want := range map[string]string{
+		`{"secret_shares":5,"secret_threshold":3}`:        "parameters secret_shares,secret_threshold not applicable to seal type fake",
+		`{"secret_shares":5,"pgp_keys":["x"]}`:            "parameters secret_shares,pgp_keys not applicable to seal type fake",
+		`{"recovery_shares":1,"recovery_pgp_keys":["x"]}`: "PGP",
+		`{"root_token_pgp_key":"x"}`:                      "PGP",
+		`{"recovery_shares":1,"recovery_threshold":2}`:    "recovery_threshold",
+		`{`:                          "failed to parse JSON input",
+		`{"recovery_shares":"many"}`: "failed to parse JSON input",
+		`{} {}`:                      "failed to parse JSON input",
+		`{"padding":"` + strings.Repeat("x", bodySmall) + `"}`: "request body too large",
+	} {
+		r := f.call(t, "PUT", "sys/init", body)
+		want400 := r.status == 400 || (strings.Contains(want, "large") && r.status == 413)
+		if !want400 || !strings.Contains(r.errors(), want) {
+			t.Errorf("%.60s: %d %s", body, r.status, r.errors())
+		}
+	}
+	if _, err := f.Init(t.Context(), InitRequest{RootToken: "a b"}); !errors.Is(err, access.ErrToken) {
+		t.Errorf("a bad root token: %v", err)
+	}
+	mustBeEmpty(t, path)
+	f.SetSeals(nil)
+	if r := f.call(t, "PUT", "sys/init", ""); r.status != 400 || !strings.Contains(r.errors(), "no enabled seal") {
+		t.Errorf("without seals: %d %s", r.status, r.errors())
+	}
+	mustBeEmpty(t, path)
+}
+
+// mustBeEmpty fails unless the folder of path is empty.
+func mustBeEmpty(t *testing.T, path string) {
+	t.Helper()
+	files, err := os.ReadDir(filepath.Dir(path))
+	if err != nil || len(files) != 0 {
+		t.Errorf("left behind: %v, %v", files, err)
+	}
+}
+
+// When any seal fails, nothing is written and the error says which, why and what
+// to do.
+func TestInitFailureWritesNothing(t *testing.T) {
+	decryptDenied := func(f *fakeSeal) {
+		f.tell(func(context.Context) error {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if f.calls > 0 {
+				return classed("auth_denied")
+			}
+			return nil
+		})
+	}
+	for name, bad := range map[string]func(*fakeSeal){
+		"encrypt denied": func(f *fakeSeal) { f.tell(fails("auth_denied")) },
+		"hangs":          func(f *fakeSeal) { f.tell(hangs) },
+		"decrypt denied": decryptDenied,
+		"lies":           func(f *fakeSeal) { f.lie = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				path := filepath.Join(t.TempDir(), "keep.db")
+				a, b := newSeal("good", 1), newSeal("bad", 2)
+				bad(b)
+				f := start(t, path, a, b)
+				began := time.Now()
+				r := f.call(t, "PUT", "sys/init", "{}")
+				if r.status != 400 || !strings.Contains(r.errors(), `seal "bad" (fake)`) || !strings.Contains(r.errors(), "nothing was written") {
+					t.Errorf("answer: %d %s", r.status, r.errors())
+				}
+				if d := time.Since(began); d > initTimeout {
+					t.Errorf("it took %v", d)
+				}
+				mustBeEmpty(t, path)
+				b.tell(nil)
+				b.lie = false
+				f.init(t) // the cause gone, init works in the same process
+				f.stop(t)
+				checkStore(t, path, a)
+			})
+		})
+	}
+}
+
+func TestInitAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keep.db")
+	a := newSeal("a", 1)
+	f := start(t, path, a)
+	t.Cleanup(func() { f.stop(t); checkStore(t, path, a) })
+	const n = 8
+	var wait sync.WaitGroup
+	tokens, errs := make([]string, n), make([]error, n)
+	for i := range n {
+		wait.Go(func() {
+			out, err := f.Init(t.Context(), InitRequest{})
+			if errs[i] = err; err == nil {
+				tokens[i] = out.RootToken
+			}
+		})
+	}
+	wait.Wait()
+	won := 0
+	for i := range n {
+		switch {
+		case errs[i] == nil:
+			won++
+			f.root = tokens[i]
+		case !errors.Is(errs[i], ErrInitialized):
+			t.Error(errs[i])
+		}
+	}
+	if won != 1 {
+		t.Errorf("%d of %d calls have initialized the keep", won, n)
+	}
+	f.must(t, 200, "GET", "auth/token/lookup-self", "")
+}
+
+// A file that appears after the start is not overwritten.
+func TestInitOverAnotherStore(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keep.db")
+	a := newSeal("a", 1)
+	late := start(t, path, a.again())
+	first := start(t, path, a)
+	first.init(t)
+	first.stop(t)
+	if r := late.call(t, "PUT", "sys/init", "{}"); r.status != 400 || !strings.Contains(r.errors(), "already initialized") {
+		t.Errorf("answer: %d %s", r.status, r.errors())
+	}
+	checkStore(t, path, a)
+}
+
+func TestNewRefuses(t *testing.T) {
+	t.Run("locked", func(t *testing.T) {
+		a := newSeal("a", 1)
+		f := fresh(t, a)
+		b := a.again()
+		_, err := New(Config{Path: f.path, Seals: []Seal{b}, Storage: storage.Options{LockTimeout: 10 * time.Millisecond}})
+		if !errors.Is(err, storage.ErrLocked) {
+			t.Errorf("%v, want ErrLocked", err)
+		}
+		if _, _, closed := b.count(); closed != 1 {
+			t.Errorf("the seal was closed %d times", closed)
+		}
+	})
+	t.Run("not a store", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "keep.db")
+		if err := os.WriteFile(path, []byte(strings.Repeat("not a store ", 1000)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := New(Config{Path: path, Seals: []Seal{newSeal("a", 1)}}); err == nil {
+			t.Error("no error")
+		}
+	})
+}
+
+// A chosen root token works, for -dev.
+func TestInitWithRootToken(t *testing.T) {
+	f := start(t, filepath.Join(t.TempDir(), "keep.db"), newSeal("a", 1))
+	out, err := f.Init(t.Context(), InitRequest{RootToken: "root"})
+	if err != nil || out.RootToken != "root" {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	f.root = "root"
+	f.must(t, 200, "GET", "auth/token/lookup-self", "")
+}

@@ -1,0 +1,327 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+)
+
+func TestKVByClient(t *testing.T) {
+	f := fresh(t)
+	c := f.client(t)
+	kv, ctx := c.KVv2("secret"), t.Context()
+
+	if _, err := kv.Get(ctx, "app/db"); !errors.Is(err, api.ErrSecretNotFound) {
+		t.Fatalf("an absent secret: %v", err)
+	}
+	one, err := kv.Put(ctx, "app/db", map[string]any{"user": "u", "password": "one"})
+	if err != nil || one.VersionMetadata.Version != 1 || one.VersionMetadata.CreatedTime.IsZero() {
+		t.Fatalf("%+v, %v", one, err)
+	}
+	if _, err := kv.Put(ctx, "app/db", map[string]any{"password": "x"}, api.WithCheckAndSet(0)); err == nil ||
+		!strings.Contains(err.Error(), "check-and-set parameter did not match the current version") || !strings.Contains(err.Error(), "Code: 400") {
+		t.Errorf("cas 0 on a secret that is there: %v", err)
+	}
+	if two, err := kv.Put(ctx, "app/db", map[string]any{"user": "u", "password": "two"}, api.WithCheckAndSet(1)); err != nil || two.VersionMetadata.Version != 2 {
+		t.Fatalf("%+v, %v", two, err)
+	}
+	three, err := kv.Patch(ctx, "app/db", map[string]any{"password": "three", "host": "h", "user": nil})
+	if err != nil || three.VersionMetadata.Version != 3 {
+		t.Fatalf("%+v, %v", three, err)
+	}
+	if _, err := kv.Patch(ctx, "app/db", map[string]any{"port": "1"}, api.WithMergeMethod(api.KVMergeMethodReadWrite)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kv.Patch(ctx, "nowhere", map[string]any{"a": "b"}); !errors.Is(err, api.ErrSecretNotFound) {
+		t.Errorf("patching what is not there: %v", err)
+	}
+	latest, err := kv.Get(ctx, "app/db")
+	if want := (map[string]any{"password": "three", "host": "h", "port": "1"}); err != nil || !reflect.DeepEqual(latest.Data, want) {
+		t.Errorf("latest: %+v, %v", latest, err)
+	}
+	if old, err := kv.GetVersion(ctx, "app/db", 1); err != nil || old.Data["password"] != "one" || old.VersionMetadata.Version != 1 {
+		t.Errorf("version 1: %+v, %v", old, err)
+	}
+	if _, err := kv.GetVersion(ctx, "app/db", 99); !errors.Is(err, api.ErrSecretNotFound) {
+		t.Errorf("version 99: %v", err)
+	}
+	list, err := kv.GetVersionsAsList(ctx, "app/db")
+	if err != nil || len(list) != 4 || list[3].Version != 4 {
+		t.Errorf("versions: %+v, %v", list, err)
+	}
+
+	// Soft delete and undelete, of the newest and of others.
+	if err := kv.Delete(ctx, "app/db"); err != nil {
+		t.Fatal(err)
+	}
+	gone, err := kv.Get(ctx, "app/db")
+	if err != nil || gone.Data != nil || gone.VersionMetadata.DeletionTime.IsZero() || gone.VersionMetadata.Version != 4 {
+		t.Errorf("deleted: %+v, %v", gone, err)
+	}
+	if _, err := kv.Patch(ctx, "app/db", map[string]any{"a": "b"}); !errors.Is(err, api.ErrSecretNotFound) {
+		t.Errorf("patching a deleted version: %v", err)
+	}
+	if err := kv.Undelete(ctx, "app/db", []int{4}); err != nil {
+		t.Fatal(err)
+	}
+	if back, err := kv.Get(ctx, "app/db"); err != nil || back.Data["port"] != "1" {
+		t.Errorf("undeleted: %+v, %v", back, err)
+	}
+	if err := kv.DeleteVersions(ctx, "app/db", []int{1, 2}); err != nil {
+		t.Fatal(err)
+	}
+	if old, err := kv.GetVersion(ctx, "app/db", 2); err != nil || old.Data != nil || old.VersionMetadata.DeletionTime.IsZero() {
+		t.Errorf("deleted version 2: %+v, %v", old, err)
+	}
+	if err := kv.Destroy(ctx, "app/db", []int{2}); err != nil {
+		t.Fatal(err)
+	}
+	if err := kv.Undelete(ctx, "app/db", []int{1, 2}); err != nil {
+		t.Fatal(err)
+	}
+	if old, err := kv.GetVersion(ctx, "app/db", 2); err != nil || old.Data != nil || !old.VersionMetadata.Destroyed {
+		t.Errorf("destroyed version 2: %+v, %v", old, err)
+	}
+	rolled, err := kv.Rollback(ctx, "app/db", 1)
+	if err != nil || rolled.VersionMetadata.Version != 5 {
+		t.Errorf("rollback: %+v, %v", rolled, err)
+	}
+
+	// Metadata.
+	err = kv.PutMetadata(ctx, "app/db", api.KVMetadataPutInput{CASRequired: true, MaxVersions: 7, DeleteVersionAfter: time.Hour,
+		CustomMetadata: map[string]any{"owner": "me", "tier": "1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := kv.PatchMetadata(ctx, "app/db", api.KVMetadataPatchInput{MaxVersions: new(3), CustomMetadata: map[string]any{"tier": "2"}}); err != nil {
+		t.Fatal(err)
+	}
+	m, err := kv.GetMetadata(ctx, "app/db")
+	if err != nil || !m.CASRequired || m.MaxVersions != 3 || m.DeleteVersionAfter != time.Hour || m.CurrentVersion != 5 ||
+		m.CustomMetadata["owner"] != "me" || m.CustomMetadata["tier"] != "2" || !m.Versions["2"].Destroyed || m.CreatedTime.IsZero() {
+		t.Errorf("metadata: %+v, %v", m, err)
+	}
+	if _, err := kv.Put(ctx, "app/db", map[string]any{"a": "b"}); err == nil || !strings.Contains(err.Error(), "check-and-set parameter required for this call") {
+		t.Errorf("write without cas: %v", err)
+	}
+	six, err := kv.Put(ctx, "app/db", map[string]any{"a": "b"}, api.WithCheckAndSet(5))
+	if err != nil || six.CustomMetadata["owner"] != "me" || six.VersionMetadata.DeletionTime.IsZero() {
+		t.Errorf("%+v, %v", six, err)
+	}
+	if m, err = kv.GetMetadata(ctx, "app/db"); err != nil || len(m.Versions) != 3 || m.OldestVersion != 4 {
+		t.Errorf("after max_versions: %+v, %v", m, err)
+	}
+	if err := kv.PatchMetadata(ctx, "app/db", api.KVMetadataPatchInput{CustomMetadata: map[string]any{}}); err != nil {
+		t.Fatal(err)
+	}
+	if m, err = kv.GetMetadata(ctx, "app/db"); err != nil || len(m.CustomMetadata) != 0 {
+		t.Errorf("without custom metadata: %+v, %v", m, err)
+	}
+
+	// Lists, and the end.
+	for _, path := range []string{"app/cache", "app/db/inner", "top"} {
+		if _, err := kv.Put(ctx, path, map[string]any{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, want := range map[string][]any{"secret/metadata": {"app/", "top"}, "secret/metadata/app": {"cache", "db", "db/"}, "secret/metadata/app/": {"cache", "db", "db/"}} {
+		s, err := c.Logical().ListWithContext(ctx, path)
+		if err != nil || s == nil || !reflect.DeepEqual(s.Data["keys"], want) {
+			t.Errorf("list %s: %+v, %v", path, s, err)
+		}
+	}
+	if s, err := c.Logical().ListWithContext(ctx, "secret/metadata/nowhere"); err != nil || s != nil {
+		t.Errorf("list of nothing: %+v, %v", s, err)
+	}
+	if err := kv.DeleteMetadata(ctx, "app/db"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kv.GetMetadata(ctx, "app/db"); !errors.Is(err, api.ErrSecretNotFound) {
+		t.Errorf("after deleting everything: %v", err)
+	}
+	if _, err := kv.Get(ctx, "app/db/inner"); err != nil {
+		t.Errorf("its neighbour: %v", err)
+	}
+}
+
+// The shape of answers that the client does not look at.
+func TestKVAnswers(t *testing.T) {
+	f := fresh(t)
+	r := f.must(t, 200, "PUT", "secret/data/a", `{"data":{"n":12345678901234567890,"s":"<&>","nested":{"x":{"y":1}}}}`)
+	for _, name := range []string{"created_time", "custom_metadata", "deletion_time", "destroyed", "version"} {
+		if _, ok := r.get("data").(map[string]any)[name]; !ok {
+			t.Errorf("answer to a write has no %s: %s", name, r.text)
+		}
+	}
+	r = f.must(t, 200, "GET", "secret/data/a", "")
+	var names []string
+	for name := range r.body {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	if want := []string{"auth", "data", "lease_duration", "lease_id", "mount_type", "renewable", "request_id", "warnings", "wrap_info"}; !slices.Equal(names, want) {
+		t.Errorf("envelope has %v", names)
+	}
+	if fmt.Sprint(r.get("data", "data", "n")) != "12345678901234567890" || r.get("data", "data", "s") != "<&>" || r.get("mount_type") != "kv" {
+		t.Errorf("read: %s", r.text)
+	}
+	if r.header.Get("Content-Type") != "application/json" || r.header.Get("Cache-Control") != "no-store" || r.header.Get("Content-Length") != fmt.Sprint(len(r.text)) {
+		t.Errorf("headers: %v", r.header)
+	}
+	again := f.must(t, 200, "GET", "secret/data/a?version=1", "")
+	if a, b := r.get("request_id"), again.get("request_id"); a == b || len(fmt.Sprint(a)) != 36 {
+		t.Errorf("request ids %v, %v", a, b)
+	}
+	r = f.must(t, 200, "GET", "secret/subkeys/a", "")
+	if _, ok := r.get("data", "subkeys", "nested", "x").(map[string]any)["y"]; !ok || r.get("data", "subkeys", "n") != nil || r.get("data", "metadata", "version") == nil {
+		t.Errorf("subkeys: %s", r.text)
+	}
+	r = f.must(t, 200, "GET", "secret/subkeys/a?depth=1", "")
+	if r.get("data", "subkeys", "nested") != nil {
+		t.Errorf("subkeys to depth 1: %s", r.text)
+	}
+	f.must(t, 204, "DELETE", "secret/data/a", "")
+	r = f.must(t, 404, "GET", "secret/data/a", "")
+	if v, ok := r.get("data").(map[string]any)["data"]; !ok || v != nil || r.get("data", "metadata", "deletion_time") == "" {
+		t.Errorf("deleted: %s", r.text)
+	}
+	r = f.must(t, 404, "GET", "secret/subkeys/a", "")
+	if v, ok := r.get("data").(map[string]any)["subkeys"]; !ok || v != nil {
+		t.Errorf("subkeys of a deleted version: %s", r.text)
+	}
+	r = f.must(t, 404, "PATCH", "secret/data/a", `{"data":{}}`, "Content-Type: application/merge-patch+json")
+	if r.get("data", "version") == nil {
+		t.Errorf("patching a deleted version: %s", r.text)
+	}
+	for _, path := range []string{"secret/data/none", "secret/metadata/none", "secret/subkeys/none", "secret/metadata/none?list=true"} {
+		if r := f.must(t, 404, "GET", path, ""); r.text != `{"errors":[]}` {
+			t.Errorf("%s: %s", path, r.text)
+		}
+	}
+	for method, word := range map[string]string{"GET": "get", "POST": "put", "PUT": "put", "DELETE": "delete", "LIST": "list", "PATCH": "patch"} {
+		r := f.must(t, 404, method, "secret/foo", "")
+		if w, ok := r.get("warnings").([]any); !ok || !strings.Contains(w[0].(string), "Invalid path for a versioned K/V secrets engine") || !strings.Contains(w[0].(string), "vault kv "+word) {
+			t.Errorf("%s secret/foo: %s", method, r.text)
+		}
+	}
+	f.must(t, 404, "GET", "secret", "")
+}
+
+func TestKVConfig(t *testing.T) {
+	f := fresh(t)
+	if r := f.must(t, 200, "GET", "secret/config", ""); r.get("data", "cas_required") != false || fmt.Sprint(r.get("data", "max_versions")) != "0" || r.get("data", "delete_version_after") != "0s" {
+		t.Errorf("defaults: %s", r.text)
+	}
+	f.must(t, 204, "POST", "secret/config", `{"max_versions":"5","cas_required":"true","delete_version_after":"90m"}`) // as `vault write` sends it
+	if r := f.must(t, 200, "GET", "secret/config", ""); r.get("data", "cas_required") != true || fmt.Sprint(r.get("data", "max_versions")) != "5" || r.get("data", "delete_version_after") != "1h30m0s" {
+		t.Errorf("as set: %s", r.text)
+	}
+	f.must(t, 400, "PUT", "secret/data/a", `{"data":{}}`)
+	f.must(t, 200, "PUT", "secret/data/a", `{"data":{},"options":{"cas":"0"}}`)
+	f.must(t, 204, "PUT", "secret/config", `{"cas_required":false}`)
+	f.must(t, 200, "PUT", "secret/data/a", `{"data":{}}`)
+	f.must(t, 204, "PUT", "secret/delete/a", `{"versions":"1,2"}`)
+	f.must(t, 204, "PUT", "secret/undelete/a", `{"versions":["2"]}`)
+	f.must(t, 204, "PUT", "secret/destroy/a", `{"versions":1}`)
+	r := f.must(t, 200, "GET", "secret/metadata/a", "")
+	if r.get("data", "versions", "1", "destroyed") != true || r.get("data", "versions", "2", "deletion_time") == nil {
+		t.Errorf("metadata: %s", r.text)
+	}
+}
+
+func TestKVRefuses(t *testing.T) {
+	f := fresh(t)
+	f.must(t, 200, "PUT", "secret/data/a", `{"data":{}}`)
+	const patch = "Content-Type: application/merge-patch+json"
+	for _, c := range []struct {
+		status             int
+		method, path, body string
+		want               string
+	}{
+		{400, "PUT", "secret/data/a", ``, "no data provided"},
+		{400, "PUT", "secret/data/a", `{}`, "no data provided"},
+		{400, "PUT", "secret/data/a", `{"data":[]}`, "data must be a JSON object"},
+		{400, "PUT", "secret/data/a", `{"data":"x"}`, "data must be a JSON object"},
+		{400, "PUT", "secret/data/a", `{"data":`, "failed to parse JSON input"},
+		{400, "PUT", "secret/data/a", `{"data":{}} x`, "failed to parse JSON input"},
+		{400, "PUT", "secret/data/a", `data=x`, "failed to parse JSON input"},
+		{400, "PUT", "secret/data/a", "{\"data\":{\"a\":\"\xff\"}}", "UTF-8"},
+		{400, "PUT", "secret/data/a", `{"data":{"a":` + strings.Repeat("[", 20000) + `}}`, "failed to parse JSON input"},
+		{400, "PUT", "secret/data/a", `{"data":{},"options":{"cas":"x"}}`, "error parsing check-and-set parameter"},
+		{400, "PUT", "secret/data/a", `{"data":{},"options":{"cas":1.5}}`, "error parsing check-and-set parameter"},
+		{400, "PUT", "secret/data/a", `{"data":{},"options":{"cas":7}}`, "did not match"},
+		{413, "PUT", "secret/data/a", `{"data":{"a":"` + strings.Repeat("x", 1<<20) + `"}}`, "bytes"},
+		{413, "PUT", "secret/data/a", strings.Repeat(" ", bodyKV+1), "request body too large"},
+		{400, "PUT", "secret/delete/a", `{}`, "ersion number provided"},
+		{400, "PUT", "secret/delete/a", `{"versions":["x"]}`, "not the number of a version"},
+		{400, "PUT", "secret/destroy/a", `{"versions":[-1]}`, "not the number of a version"},
+		{400, "PUT", "secret/undelete/a", `{"versions":{}}`, "not the number of a version"},
+		{400, "PUT", "secret/metadata/a", `{"max_versions":"many"}`, "not a whole number"},
+		{400, "PUT", "secret/metadata/a", `{"cas_required":"maybe"}`, "neither true nor false"},
+		{400, "PUT", "secret/metadata/a", `{"delete_version_after":"soon"}`, "not a duration"},
+		{400, "PUT", "secret/metadata/a", `{"custom_metadata":{"a":[]}}`, "custom_metadata"},
+		{400, "PUT", "secret/config", `{"max_versions":-1}`, "max_versions"},
+		{400, "GET", "secret/data/a?version=x", ``, "version"},
+		{400, "GET", "secret/data/a?version=-1", ``, "version"},
+		{400, "GET", "secret/data/a?version=99999999999999999999", ``, "version"},
+		{400, "GET", "secret/data/a?list=maybe", ``, "list"},
+		{400, "GET", "secret/data/a?%zz", ``, "query"},
+		{400, "GET", "secret/data/a//b", ``, "empty segment"},
+		{400, "GET", "secret/data/../../sys/mounts", ``, "segment"},
+		{400, "GET", "secret/data/./a", ``, "segment"},
+		{400, "GET", "secret/data/a\x00b", ``, "non-printable"},
+		{400, "GET", "secret/data/" + strings.Repeat("x", 1025), ``, "segment"},
+		{400, "GET", "secret/data/" + strings.Repeat("x/", 40) + "y", ``, "segments"},
+		{400, "GET", "secret/data/" + strings.Repeat(strings.Repeat("x", 1000)+"/", 5) + "y", ``, "bytes"},
+		{405, "LIST", "secret/data/a", ``, "unsupported operation"},
+		{405, "GET", "secret/delete/a", ``, "unsupported operation"},
+		{405, "DELETE", "secret/config", ``, "unsupported operation"},
+		{405, "HEAD", "secret/data/a", ``, ""},
+		{405, "OPTIONS", "secret/data/a", ``, "unsupported operation"},
+	} {
+		r := f.call(t, c.method, c.path, c.body)
+		if r.status != c.status || (c.want != "" && !strings.Contains(r.errors(), c.want)) {
+			t.Errorf("%s %.60s %.60s: %d %.200s", c.method, c.path, c.body, r.status, r.text)
+		}
+	}
+	f.must(t, 415, "PATCH", "secret/data/a", `{"data":{}}`)
+	f.must(t, 415, "PATCH", "secret/metadata/a", `{}`, "Content-Type: application/json")
+	f.must(t, 400, "PATCH", "secret/data/a", `{}`, patch)
+	f.must(t, 204, "PATCH", "secret/metadata/a", `{"max_versions":2}`, patch)
+	f.must(t, 404, "PATCH", "secret/metadata/none", `{"max_versions":2}`, patch)
+}
+
+// Increments by check-and-set: none is lost.
+func TestKVCheckAndSet(t *testing.T) {
+	f := fresh(t)
+	f.must(t, 200, "PUT", "secret/data/n", `{"data":{}}`)
+	var wait sync.WaitGroup
+	const workers, each = 6, 5
+	for range workers {
+		wait.Go(func() {
+			for done := 0; done < each; {
+				at := f.call(t, "GET", "secret/data/n", "").get("data", "metadata", "version")
+				r := f.call(t, "PUT", "secret/data/n", fmt.Sprintf(`{"data":{},"options":{"cas":%v}}`, at))
+				switch r.status {
+				case 200:
+					done++
+				case 400:
+				default:
+					t.Errorf("%d %s", r.status, r.text)
+					return
+				}
+			}
+		})
+	}
+	wait.Wait()
+	if got := fmt.Sprint(f.must(t, 200, "GET", "secret/metadata/n", "").get("data", "current_version")); got != fmt.Sprint(1+workers*each) {
+		t.Errorf("version %s after %d writes", got, 1+workers*each)
+	}
+}

@@ -1,0 +1,333 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/sealkeep/sealkeep/storage"
+)
+
+// The race: each slot with a configured seal has a goroutine that tries to open
+// the store with it until one of them did, or the race is ended. A slot that
+// hangs or fails holds up no other.
+//
+//	attemptTimeout   what one call of a key service may take
+//	headStart        how long the best slot is alone
+//	standbyDelay     how long the slots of disabled seals wait for the others
+//	maxInterval      at most, from the start of one attempt to that of the next:
+//	                 with attemptTimeout below it, a key service that is back
+//	                 opens the keep within 5 s however long it was away
+//	minPause         at least, from the end of one attempt to the next
+//	unsealWait       how long a request to unseal waits for the outcome
+//	turnInterval     at least, between two requests to unseal that are heeded
+const (
+	attemptTimeout = 3 * time.Second
+	headStart      = 500 * time.Millisecond
+	standbyDelay   = headStart + attemptTimeout
+	firstInterval  = 500 * time.Millisecond
+	maxInterval    = 4 * time.Second
+	minPause       = 200 * time.Millisecond
+	unsealWait     = 5 * time.Second
+	turnInterval   = time.Second
+)
+
+// A race is one run of the slots' goroutines.
+type race struct {
+	stop  context.CancelFunc
+	slots int   // that run
+	turn  *turn // the latest one; guarded by Server.mu
+}
+
+// A turn is one try of every slot, after which they go on by themselves. A new
+// one ends the pauses of all slots, but no attempt: else whoever asks often
+// enough could keep a slow key service from ever answering.
+type turn struct {
+	began   time.Time
+	left    int           // slots that have not tried yet; guarded by Server.mu
+	settled bool          // guarded by Server.mu
+	done    chan struct{} // closed when settled: one opened the keep, all have tried, or the race has ended
+	over    chan struct{} // closed when the next turn begins
+}
+
+// turnLocked begins a turn.
+func (r *race) turnLocked() {
+	if r.turn != nil {
+		r.turn.settleLocked()
+		close(r.turn.over)
+	}
+	r.turn = &turn{began: time.Now(), left: r.slots, done: make(chan struct{}), over: make(chan struct{})}
+	if r.slots == 0 {
+		r.turn.settleLocked()
+	}
+}
+
+func (t *turn) settleLocked() {
+	if !t.settled {
+		t.settled = true
+		close(t.done)
+	}
+}
+
+func newSealSet(seals []Seal) *sealSet {
+	all := slices.Clone(seals)
+	slices.SortStableFunc(all, func(a, b Seal) int { return cmp.Compare(a.Priority(), b.Priority()) })
+	return &sealSet{all: all}
+}
+
+// startLocked ends the race under way and begins one, unless the keep is open,
+// held, closed or not initialized.
+func (s *Server) startLocked() {
+	s.stopLocked()
+	if s.closed || s.held || s.store == nil || s.keep.Load() != nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(s.ctx)
+	var run []*slot
+	for _, sl := range s.slots {
+		if sl.seal != nil && sl.stored {
+			run = append(run, sl)
+		}
+	}
+	r := &race{stop: cancel, slots: len(run)}
+	r.turnLocked()
+	s.race = r
+	if len(run) == 0 {
+		s.log.Error("sealed, and no slot of the store has a configured seal",
+			"next", "add the seal block that a slot of `sealkeep status` names, then reload")
+	}
+	for i, sl := range run {
+		delay := headStart
+		switch {
+		case i == 0:
+			delay = 0
+		case sl.seal.Disabled():
+			delay = standbyDelay
+		}
+		s.seals.users.Add(1)
+		users := &s.seals.users
+		s.work.Go(func() {
+			defer users.Done()
+			s.run(ctx, r, sl, delay)
+		})
+	}
+}
+
+// stopLocked ends the race under way; an attempt in flight ends soon after.
+func (s *Server) stopLocked() {
+	if s.race != nil {
+		s.race.stop()
+		s.race.turn.settleLocked()
+	}
+}
+
+// run tries one slot until the race ends.
+func (s *Server) run(ctx context.Context, r *race, sl *slot, delay time.Duration) {
+	select { // an attempt of an earlier race may still be out
+	case sl.busy <- struct{}{}:
+		defer func() { <-sl.busy }()
+	case <-ctx.Done():
+		return
+	}
+	if !sleep(ctx, delay, nil) {
+		return
+	}
+	var counted *turn
+	for n := 0; ; n++ {
+		start := time.Now()
+		t := s.starting(r, sl)
+		class, err := s.attempt(ctx, sl)
+		if err == nil || ctx.Err() != nil {
+			s.ended(sl, err)
+			return
+		}
+		delay = max(interval(n)-time.Since(start), minPause)
+		s.failed(sl, class, err, delay)
+		if counted != t {
+			counted = t
+			s.mu.Lock()
+			if t.left--; t.left == 0 {
+				t.settleLocked()
+			}
+			s.mu.Unlock()
+		}
+		if !sleep(ctx, delay, t.over) {
+			return
+		}
+	}
+}
+
+// interval is the time from the start of attempt n (from 0) to that of the next:
+// it doubles up to maxInterval; up to a quarter is taken off by chance.
+func interval(n int) time.Duration {
+	d := min(firstInterval<<min(n, 8), maxInterval)
+	return d - rand.N(d/4)
+}
+
+// sleep waits for d, or less when wake is closed; false means that ctx ended.
+func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-wake:
+	case <-ctx.Done():
+	}
+	return ctx.Err() == nil
+}
+
+// attempt asks the key service once and opens the keep with what it gives. The
+// class says in one word why it failed.
+func (s *Server) attempt(ctx context.Context, sl *slot) (class string, err error) {
+	call, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	root, err := sl.seal.Unwrap(call, sl.entry.Blob, sl.context)
+	if err != nil {
+		return classOf(err), err
+	}
+	defer clear(root)
+	err = s.open(ctx, sl, root)
+	switch {
+	case errors.Is(err, storage.ErrRootKey):
+		return classMismatch, err
+	case err != nil:
+		return classStore, err
+	}
+	return "", nil
+}
+
+// open unseals the store with the root key and publishes the keep. It does
+// nothing when another slot has been quicker.
+func (s *Server) open(ctx context.Context, by *slot, root []byte) error {
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	s.mu.Lock()
+	store := s.store
+	s.mu.Unlock()
+	if err := ctx.Err(); err != nil { // another slot opened it, or the race was ended
+		return err
+	}
+	if err := store.Unseal(root); err != nil {
+		return err
+	}
+	k, err := s.newKeep(store)
+	if err != nil {
+		store.Seal()
+		return err
+	}
+	s.mu.Lock()
+	if err := ctx.Err(); err != nil {
+		s.mu.Unlock()
+		k.end()
+		store.Seal()
+		return err
+	}
+	s.publishLocked(k, by)
+	s.mu.Unlock()
+	s.log.Info("unsealed", "slot", by.Name, "type", by.Type, "store", store.UUID(), "fingerprint", store.Fingerprint())
+	for _, name := range store.Quarantined() {
+		s.log.Warn("a slot in the file is not one that this store made; it is not used",
+			"slot", name, "next", "find out who wrote to the file; compare the fingerprint with the one of init")
+	}
+	s.changed()
+	return nil
+}
+
+// publishLocked makes the keep serve, then ends the race: who waits for its
+// outcome must find the keep. The store is unsealed, opening is held.
+func (s *Server) publishLocked(k *keep, by *slot) {
+	s.keep.Store(k)
+	s.stopLocked()
+	s.arrangeLocked()
+	for _, sl := range s.slots {
+		if by != nil && sl.Name == by.Name && sl.Type == by.Type {
+			sl.State, sl.Class, sl.Error, sl.Hint = SlotOpened, "", "", ""
+			sl.FailedSince, sl.logged = time.Time{}, ""
+		}
+	}
+	s.work.Go(func() { s.purge(k) })
+}
+
+// Seal seals the keep until the process is restarted or [Server.Unseal] is
+// called. Transactions under way end first, within the store's ViewTimeout.
+func (s *Server) Seal() {
+	s.opening.Lock()
+	s.mu.Lock()
+	s.held = true
+	s.stopLocked()
+	s.mu.Unlock()
+	if s.drop() {
+		s.log.Warn("sealed by request", "next", "sealkeep operator unseal, or a restart")
+	}
+	s.mu.Lock()
+	s.arrangeLocked()
+	s.mu.Unlock()
+	s.opening.Unlock()
+	s.changed()
+}
+
+// drop forgets the keep and seals the store; opening is held.
+func (s *Server) drop() bool {
+	k := s.keep.Swap(nil)
+	if k == nil {
+		return false
+	}
+	k.end()
+	k.store.Seal()
+	return true
+}
+
+// Unseal lifts the hold of [Server.Seal], tries all slots at once and waits for
+// the outcome, at most 5 s. The error is [ErrNotInitialized] or that of ctx;
+// whether the keep is open then says [Server.Status].
+func (s *Server) Unseal(ctx context.Context) error {
+	limited, cancel := context.WithTimeout(ctx, unsealWait)
+	defer cancel()
+	for {
+		done, pause, err := s.nextTurn()
+		if err != nil {
+			return err
+		}
+		if pause > 0 && sleep(limited, pause, nil) {
+			continue
+		}
+		select {
+		case <-done:
+		case <-limited.Done():
+		}
+		return ctx.Err()
+	}
+}
+
+// nextTurn begins a turn, or joins one that has only begun, and returns the
+// channel that tells its end. When the last one has just ended it returns how
+// long to wait before asking again.
+func (s *Server) nextTurn() (done <-chan struct{}, pause time.Duration, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.store == nil:
+		return nil, 0, ErrNotInitialized
+	case s.keep.Load() == nil && (s.held || s.race == nil):
+		s.held = false
+		s.startLocked()
+	}
+	if s.race == nil || s.keep.Load() != nil || s.closed { // nothing to wait for
+		now := make(chan struct{})
+		close(now)
+		return now, 0, nil
+	}
+	t := s.race.turn
+	if age := time.Since(t.began); age >= turnInterval {
+		s.race.turnLocked()
+	} else if t.settled {
+		pause = turnInterval - age
+	}
+	return s.race.turn.done, pause, nil
+}

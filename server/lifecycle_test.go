@@ -1,0 +1,504 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/sealkeep/sealkeep/storage"
+)
+
+// made is a store that the given seals have initialized.
+func made(t *testing.T, seals ...*fakeSeal) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "keep.db")
+	var all []Seal
+	for _, s := range seals {
+		all = append(all, s.again())
+	}
+	f := start(t, path, all...)
+	f.init(t)
+	f.stop(t)
+	return path
+}
+
+func (f *fixture) slot(t *testing.T, name string) SlotStatus {
+	t.Helper()
+	for _, sl := range f.Status().Slots {
+		if sl.Name == name {
+			return sl
+		}
+	}
+	t.Fatalf("no slot %q in %+v", name, f.Status())
+	return SlotStatus{}
+}
+
+// openWithin waits, by the test's clock, until the keep is open.
+func (f *fixture) openWithin(t *testing.T, limit time.Duration) time.Duration {
+	t.Helper()
+	began := time.Now()
+	for f.Status().Sealed {
+		if time.Since(began) > limit {
+			t.Fatalf("still sealed after %v: %+v", limit, f.Status().Slots)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return time.Since(began)
+}
+
+func TestOpensAtStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := newSeal("a", 1), newSeal("b", 2)
+		path := made(t, a, b)
+		f := start(t, path, b, a)
+		f.openWithin(t, headStart/2)
+		time.Sleep(time.Minute)
+		if calls, _, _ := b.count(); calls != 0 {
+			t.Errorf("the second slot was tried %d times though the first one opened at once", calls)
+		}
+		if calls, _, _ := a.count(); calls != 1 {
+			t.Errorf("the first slot was tried %d times", calls)
+		}
+		if got := f.slot(t, "a"); got.State != SlotOpened || got.KeyID != "a-key" || got.Attempts != 1 {
+			t.Errorf("first slot: %+v", got)
+		}
+		if got := f.slot(t, "b"); got.State != SlotReady {
+			t.Errorf("second slot: %+v", got)
+		}
+		if st := f.Status(); st.Fingerprint == "" || !st.Initialized {
+			t.Errorf("status: %+v", st)
+		}
+	})
+}
+
+func TestSecondSlotWins(t *testing.T) {
+	for name, do := range map[string]func(context.Context) error{"fails": fails("key_disabled"), "hangs": hangs} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a, b := newSeal("a", 1), newSeal("b", 2)
+				path := made(t, a, b)
+				a.tell(do)
+				f := start(t, path, a, b)
+				if d := f.openWithin(t, time.Second); d < headStart {
+					t.Errorf("the second slot opened after %v: no head start", d)
+				}
+				if got := f.slot(t, "b"); got.State != SlotOpened {
+					t.Errorf("second slot: %+v", got)
+				}
+				synctest.Wait()
+				calls, most, _ := a.count()
+				time.Sleep(time.Minute)
+				if now, _, _ := a.count(); now != calls || most > 1 {
+					t.Errorf("the first slot was tried %d times, then %d, %d at once", calls, now, most)
+				}
+			})
+		})
+	}
+}
+
+// However long a key service was away, the keep opens within 5 s of its return.
+func TestOpensWhenTheServiceReturns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := newSeal("a", 1), newSeal("b", 2)
+		path := made(t, a, b)
+		for _, away := range []time.Duration{700 * time.Millisecond, 10 * time.Second, 61 * time.Second, time.Hour} {
+			for _, do := range []func(context.Context) error{fails("unreachable"), hangs} {
+				first, second := a.again(), b.again()
+				first.tell(do)
+				second.tell(fails("auth_denied"))
+				f := start(t, path, first, second)
+				time.Sleep(away)
+				if !f.Status().Sealed {
+					t.Fatal("open without a key")
+				}
+				first.tell(nil)
+				f.openWithin(t, 5*time.Second)
+				if _, most, _ := first.count(); most != 1 {
+					t.Errorf("%d attempts at once", most)
+				}
+				f.stop(t)
+			}
+		}
+	})
+}
+
+// From the start of one attempt to that of the next pass at most 4 s.
+func TestAttemptsAreEvenAndBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, do := range []func(context.Context) error{fails("throttled"), hangs} {
+			a := newSeal("a", 1)
+			path := made(t, a)
+			var starts []time.Time
+			a.tell(func(ctx context.Context) error {
+				starts = append(starts, time.Now())
+				return do(ctx)
+			})
+			f := start(t, path, a)
+			time.Sleep(10 * time.Minute)
+			f.stop(t)
+			if n := len(starts); n < 150 || n > 210 {
+				t.Errorf("%d attempts in ten minutes", n)
+			}
+			var gaps []time.Duration
+			for i := 1; i < len(starts); i++ {
+				gaps = append(gaps, starts[i].Sub(starts[i-1]))
+			}
+			if longest := slices.Max(gaps); longest > 4*time.Second {
+				t.Errorf("%v between two attempts", longest)
+			}
+			if slices.Min(gaps[10:]) == slices.Max(gaps[10:]) {
+				t.Errorf("no jitter: every gap is %v", gaps[10])
+			}
+		}
+	})
+}
+
+func TestReasonsAreShownAndLoggedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newSeal("a", 1)
+		path := made(t, a)
+		a.tell(fails("auth_denied"))
+		f := start(t, path, a)
+		time.Sleep(50 * time.Second)
+		got := f.slot(t, "a")
+		if got.State != SlotFailed || got.Class != "auth_denied" || got.Hint == "" || !strings.Contains(got.Error, "auth_denied") ||
+			got.Attempts < 10 || got.LastAttempt.IsZero() || !got.NextAttempt.After(got.LastAttempt) || got.FailedSince.IsZero() {
+			t.Errorf("slot: %+v", got)
+		}
+		logged := func(class string) int { return strings.Count(f.log.String(), "class="+class) }
+		if n := logged("auth_denied"); n != 1 {
+			t.Errorf("logged %d times in 50 s", n)
+		}
+		time.Sleep(time.Minute)
+		if n := logged("auth_denied"); n != 2 {
+			t.Errorf("logged %d times in 110 s", n)
+		}
+		a.tell(fails("key_disabled"))
+		time.Sleep(5 * time.Second)
+		if n := logged("key_disabled"); n != 1 {
+			t.Errorf("the new reason was logged %d times", n)
+		}
+		a.tell(nil)
+		f.openWithin(t, 5*time.Second)
+		if got := f.slot(t, "a"); got.Class != "" || got.Error != "" || !got.FailedSince.IsZero() {
+			t.Errorf("slot after it opened: %+v", got)
+		}
+		if !strings.Contains(f.log.String(), "msg=unsealed") {
+			t.Error("opening was not logged")
+		}
+	})
+}
+
+// A slot that gives a key which is not this store's is told apart and loses.
+func TestWrongRootKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := newSeal("a", 1), newSeal("b", 2)
+		path := made(t, a, b)
+		a.lie = true
+		f := start(t, path, a, b)
+		f.openWithin(t, time.Second)
+		if got := f.slot(t, "a"); got.State != SlotFailed || got.Class != "blob_mismatch" {
+			t.Errorf("first slot: %+v", got)
+		}
+	})
+}
+
+func TestSealHolds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newSeal("a", 1)
+		path := made(t, a)
+		f := start(t, path, a)
+		f.openWithin(t, time.Second)
+		f.Server.Seal()
+		time.Sleep(time.Hour)
+		f.SetSeals([]Seal{a.again()}) // a reload does not lift the hold
+		time.Sleep(time.Hour)
+		if st := f.Status(); !st.Sealed || !st.Held || st.Fingerprint != "" {
+			t.Fatalf("status: %+v", st)
+		}
+		if err := f.Unseal(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if st := f.Status(); st.Sealed || st.Held {
+			t.Fatalf("status after unseal: %+v", st)
+		}
+		f.Server.Seal()
+		f.stop(t)
+		again := start(t, path, a.again())
+		again.openWithin(t, time.Second) // a restart lifts it
+	})
+}
+
+// Unseal returns when all slots have been tried, not after its five seconds.
+func TestUnsealWaitsForTheOutcome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := newSeal("a", 1), newSeal("b", 2)
+		path := made(t, a, b)
+		a.tell(fails("dns"))
+		b.tell(fails("tls"))
+		f := start(t, path, a, b)
+		time.Sleep(time.Minute)
+		began := time.Now()
+		if err := f.Unseal(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if d := time.Since(began); d > time.Second {
+			t.Errorf("it took %v", d)
+		}
+		b.tell(hangs)
+		began = time.Now()
+		if err := f.Unseal(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if d := time.Since(began); d > unsealWait {
+			t.Errorf("with a slot that hangs it took %v", d)
+		}
+		a.tell(nil)
+		if err := f.Unseal(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if f.Status().Sealed {
+			t.Error("still sealed")
+		}
+		if _, most, _ := b.count(); most != 1 {
+			t.Errorf("%d attempts of one slot at once", most)
+		}
+	})
+}
+
+// Anyone can ask a sealed keep to unseal: that must neither press the key service
+// nor keep a slow one from answering.
+func TestUnsealOftenIsHarmless(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newSeal("a", 1)
+		path := made(t, a)
+		a.tell(fails("auth_denied"))
+		f := start(t, path, a)
+		time.Sleep(time.Minute)
+		stop := make(chan struct{})
+		defer close(stop)
+		for range 50 {
+			go func() {
+				for {
+					select {
+					case <-stop:
+						return
+					case <-time.After(20 * time.Millisecond):
+						f.Unseal(context.Background())
+					}
+				}
+			}()
+		}
+		before, _, _ := a.count()
+		time.Sleep(10 * time.Second)
+		if after, _, _ := a.count(); after-before < 5 || after-before > 15 {
+			t.Errorf("%d attempts in ten seconds", after-before)
+		}
+		a.tell(func(context.Context) error { time.Sleep(2500 * time.Millisecond); return nil })
+		f.openWithin(t, 8*time.Second)
+	})
+}
+
+func TestReloadRetriesAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newSeal("a", 1)
+		path := made(t, a)
+		a.tell(fails("credentials_expired"))
+		f := start(t, path, a)
+		time.Sleep(10 * time.Minute)
+		b := a.again()
+		f.SetSeals([]Seal{b})
+		synctest.Wait()
+		if f.Status().Sealed {
+			t.Errorf("still sealed: %+v", f.Status().Slots)
+		}
+		if _, _, closed := a.count(); closed != 1 {
+			t.Errorf("the old seal was closed %d times", closed)
+		}
+		f.stop(t)
+		if _, _, closed := b.count(); closed != 1 {
+			t.Errorf("the new seal was closed %d times", closed)
+		}
+		if strings.Contains(f.log.String(), "call under way") {
+			t.Error(f.log)
+		}
+	})
+}
+
+// A seal that ignores its context delays no other slot, and is never asked twice
+// at once.
+func TestStubbornSeal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := newSeal("a", 1), newSeal("b", 2)
+		path := made(t, a, b)
+		release := make(chan struct{})
+		a.tell(func(context.Context) error { <-release; return nil })
+		b.tell(fails("dns"))
+		f := start(t, path, a, b)
+		time.Sleep(20 * time.Second)
+		if err := f.Unseal(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		b.tell(nil)
+		f.openWithin(t, 5*time.Second)
+		if calls, most, _ := a.count(); calls != 1 || most != 1 {
+			t.Errorf("%d calls, %d at once", calls, most)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := f.Close(ctx); err == nil {
+			t.Error("Close returned before the seal did")
+		}
+		close(release) // it comes with the right key, too late
+		synctest.Wait()
+		if _, _, closed := a.count(); closed != 1 {
+			t.Errorf("closed %d times", closed)
+		}
+	})
+}
+
+func TestSlotsAndSealsThatDoNotMatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := newSeal("a", 1), newSeal("b", 2)
+		path := made(t, a, b)
+		c := newSeal("c", 1)
+		b.tell(fails("key_not_found"))
+		f := start(t, path, c, b)
+		time.Sleep(time.Minute)
+		if got := f.slot(t, "a"); got.State != SlotOrphaned || got.Error == "" || got.Attempts != 0 {
+			t.Errorf("slot without a seal: %+v", got)
+		}
+		if got := f.slot(t, "c"); got.State != SlotPending || got.Attempts != 0 {
+			t.Errorf("seal without a slot: %+v", got)
+		}
+		if calls, _, _ := c.count(); calls != 0 {
+			t.Errorf("a seal without a slot was asked %d times", calls)
+		}
+		f.SetSeals(nil)
+		if got := f.slot(t, "b"); got.State != SlotOrphaned {
+			t.Errorf("slot without a seal: %+v", got)
+		}
+		if !strings.Contains(f.log.String(), "no slot of the store has a configured seal") {
+			t.Error("it was not logged that nothing can open the keep")
+		}
+		if err := f.Unseal(t.Context()); err != nil { // returns though there is nothing to try
+			t.Fatal(err)
+		}
+	})
+}
+
+// A slot that somebody wrote into the file is not used, and reported.
+func TestForgedSlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newSeal("a", 2)
+		path := made(t, a)
+		forger := newSeal("forged", 1)
+		db, err := bolt.Open(path, 0o600, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = db.Update(func(tx *bolt.Tx) error {
+			slot := storage.Slot{Name: "forged", Type: "fake", RootGeneration: 1, Blob: forger.aead.Seal(nil, nil, storage.NewRootKey(), nil)}
+			record, err := json.Marshal(slot)
+			if err != nil {
+				return err
+			}
+			return tx.Bucket([]byte("slots")).Put([]byte("forged"), append([]byte{1}, record...))
+		})
+		if err := errors.Join(err, db.Close()); err != nil {
+			t.Fatal(err)
+		}
+		f := start(t, path, a)
+		f.openWithin(t, time.Second)
+		if got := f.slot(t, "forged"); got.State != SlotQuarantined {
+			t.Errorf("%+v", got)
+		}
+		if r := f.must(t, 200, "GET", "sys/seal-status", ""); r.get("warnings") == nil {
+			t.Errorf("seal-status does not warn: %s", r.text)
+		}
+		if !strings.Contains(f.log.String(), "slot=forged") {
+			t.Error("not logged")
+		}
+	})
+}
+
+// The slot of a disabled seal opens the keep when nothing else does.
+func TestDisabledSealIsLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := newSeal("a", 1), newSeal("b", 2)
+		path := made(t, a, b)
+		a.disabled = true
+		f := start(t, path, a, b)
+		f.openWithin(t, time.Second)
+		if calls, _, _ := a.count(); calls != 0 {
+			t.Errorf("the disabled seal was asked %d times", calls)
+		}
+		f.stop(t)
+		a2, b2 := a.again(), b.again()
+		a2.disabled = true
+		b2.tell(hangs)
+		again := start(t, path, a2, b2)
+		if d := again.openWithin(t, 10*time.Second); d < attemptTimeout {
+			t.Errorf("the disabled seal opened after %v, before the other one had a chance", d)
+		}
+	})
+}
+
+func TestChangedReportsEveryState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newSeal("a", 1)
+		path := made(t, a)
+		a.tell(fails("dns"))
+		var seen []string
+		s, err := New(Config{Path: path, Seals: []Seal{a}, Changed: func(st Status) {
+			word := "unsealed"
+			if st.Sealed {
+				word = "sealed " + st.Slots[0].Class
+			}
+			if len(seen) == 0 || seen[len(seen)-1] != word {
+				seen = append(seen, word)
+			}
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		a.tell(nil)
+		time.Sleep(5 * time.Second)
+		s.Seal()
+		if err := s.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		want := []string{"sealed ", "sealed dns", "unsealed", "sealed "}
+		if !slices.Equal(seen, want) {
+			t.Errorf("states %q, want %q", seen, want)
+		}
+	})
+}
+
+// A keep serves for as long as it likes without its key service.
+func TestServesWithoutKeyService(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newSeal("a", 1)
+		path := filepath.Join(t.TempDir(), "keep.db")
+		f := start(t, path, a)
+		f.init(t)
+		calls, _, _ := a.count()
+		a.tell(hangs)
+		time.Sleep(24 * time.Hour)
+		f.must(t, 200, "POST", "secret/data/a", `{"data":{"k":"v"}}`)
+		f.must(t, 204, "POST", "sys/rotate", "")
+		f.must(t, 200, "GET", "secret/data/a", "")
+		if now, _, _ := a.count(); now != calls {
+			t.Errorf("the key service was asked %d times while unsealed", now-calls)
+		}
+	})
+}

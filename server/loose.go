@@ -1,0 +1,117 @@
+package server
+
+import (
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Vault takes a number, a boolean or a list also as a string, which is all that
+// `vault write path name=value` can send. A loose value does the same; null is
+// the zero value, and given tells whether there was one at all.
+type loose[T any] struct {
+	value T
+	given bool
+}
+
+func (l *loose[T]) UnmarshalJSON(b []byte) error {
+	l.given = true
+	var err error
+	switch to := any(&l.value).(type) {
+	case *int:
+		*to, err = parseInt(scalar(b))
+	case *bool:
+		*to, err = parseBool(scalar(b))
+	case *time.Duration:
+		*to, err = parseDuration(scalar(b))
+	case *[]uint64:
+		*to, err = parseVersions(b)
+	}
+	return err
+}
+
+// pointer is nil when no value was given.
+func (l *loose[T]) pointer() *T {
+	if !l.given {
+		return nil
+	}
+	return &l.value
+}
+
+// scalar is the text of a JSON string, or of any other value as it stands;
+// empty for null.
+func scalar(b []byte) string {
+	var text string
+	if json.Unmarshal(b, &text) != nil {
+		return string(b)
+	}
+	return text
+}
+
+func parseInt(text string) (int, error) {
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return 0, invalid("%q is not a whole number", text)
+	}
+	return n, nil
+}
+
+func parseBool(text string) (bool, error) {
+	if text == "" {
+		return false, nil
+	}
+	b, err := strconv.ParseBool(text)
+	if err != nil {
+		return false, invalid("%q is neither true nor false", text)
+	}
+	return b, nil
+}
+
+const maxDuration = 100 * 365 * 24 * time.Hour
+
+// parseDuration reads a duration as Vault does: "90" (seconds), "1h30m", "30d";
+// empty and "system" are 0. It is at most 100 years either way.
+func parseDuration(text string) (time.Duration, error) {
+	if text == "" || text == "system" {
+		return 0, nil
+	}
+	const day = int64(24 * time.Hour)
+	if n, err := strconv.ParseInt(text, 10, 64); err == nil {
+		if n >= -int64(maxDuration/time.Second) && n <= int64(maxDuration/time.Second) {
+			return time.Duration(n) * time.Second, nil
+		}
+	} else if days, ok := strings.CutSuffix(text, "d"); ok {
+		if n, err := strconv.ParseInt(days, 10, 64); err == nil && n >= -int64(maxDuration)/day && n <= int64(maxDuration)/day {
+			return time.Duration(n * day), nil
+		}
+	} else if d, err := time.ParseDuration(text); err == nil && d.Abs() <= maxDuration {
+		return d, nil
+	}
+	return 0, invalid("%q is not a duration like 90, \"90s\" or \"1h30m\", of at most 100 years", text)
+}
+
+// parseVersions reads [1,2], ["1","2"], "1,2" or 1.
+func parseVersions(b []byte) ([]uint64, error) {
+	var items []json.RawMessage
+	if json.Unmarshal(b, &items) != nil {
+		for text := range strings.SplitSeq(scalar(b), ",") {
+			items = append(items, json.RawMessage(strings.TrimSpace(text)))
+		}
+	}
+	var versions []uint64
+	for _, item := range items {
+		text := scalar(item)
+		n, err := strconv.ParseUint(text, 10, 63)
+		if err != nil {
+			return nil, invalid("%q is not the number of a version", text)
+		}
+		versions = append(versions, n)
+	}
+	slices.Sort(versions)
+	return slices.Compact(versions), nil
+}

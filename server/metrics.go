@@ -1,0 +1,137 @@
+package server
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/common/expfmt"
+)
+
+// metrics are the figures of one server, in a registry of its own. Labels come
+// from the tables of routes, the configured seals and the lists of classes and
+// status codes: their number is bounded whatever clients send.
+type metrics struct {
+	registry *prometheus.Registry
+	attempts *prometheus.CounterVec
+	requests *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+}
+
+func newMetrics(s *Server) *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sealkeep_unseal_attempts_total",
+			Help: "Attempts to open the keep with a slot, by outcome: ok, or the class of the failure.",
+		}, []string{"slot", "class"}),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sealkeep_http_requests_total",
+			Help: "Requests answered, by route and status code.",
+		}, []string{"route", "code"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "sealkeep_http_request_duration_seconds",
+			Help:    "Time from the request's headers to its answer.",
+			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+		}, []string{"route"}),
+	}
+	m.registry.MustRegister(m.attempts, m.requests, m.duration, stateCollector{s},
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+func (m *metrics) request(route string, status int, d time.Duration) {
+	m.requests.WithLabelValues(route, strconv.Itoa(status)).Inc()
+	m.duration.WithLabelValues(route).Observe(d.Seconds())
+}
+
+// text is all metrics in Prometheus' text format.
+func (m *metrics) text() ([]byte, error) {
+	families, err := m.registry.Gather()
+	if err != nil {
+		return nil, fmt.Errorf("gathering metrics: %w", err)
+	}
+	var b bytes.Buffer
+	for _, f := range families {
+		if _, err := expfmt.MetricFamilyToText(&b, f); err != nil {
+			return nil, fmt.Errorf("encoding metrics: %w", err)
+		}
+	}
+	return b.Bytes(), nil
+}
+
+// stateCollector reads the keep's state when metrics are asked for.
+type stateCollector struct{ s *Server }
+
+var (
+	descInitialized = prometheus.NewDesc("sealkeep_initialized", "1 when there is a store.", nil, nil)
+	descSealed      = prometheus.NewDesc("sealkeep_sealed", "1 while sealed.", nil, nil)
+	descSlot        = prometheus.NewDesc("sealkeep_slot_up",
+		"0 when the slot's last attempt failed (class says why) or it cannot be tried (class is its state).", []string{"slot", "type", "class"}, nil)
+	descSlotLast   = prometheus.NewDesc("sealkeep_slot_last_attempt_timestamp_seconds", "When the slot was last tried.", []string{"slot", "type"}, nil)
+	descCommits    = prometheus.NewDesc("sealkeep_storage_commits_total", "Commits of the store.", nil, nil)
+	descUpdates    = prometheus.NewDesc("sealkeep_storage_updates_total", "Update functions committed.", nil, nil)
+	descFailures   = prometheus.NewDesc("sealkeep_storage_commit_failures_total", "Commits that failed.", nil, nil)
+	descViews      = prometheus.NewDesc("sealkeep_storage_views", "Read transactions running now.", nil, nil)
+	descOldestView = prometheus.NewDesc("sealkeep_storage_oldest_view_seconds", "Age of the oldest read transaction.", nil, nil)
+	descFileBytes  = prometheus.NewDesc("sealkeep_storage_file_bytes", "Size of the store's file.", nil, nil)
+	descFreePages  = prometheus.NewDesc("sealkeep_storage_free_pages", "Pages of the file that are free.", nil, nil)
+)
+
+func (stateCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{descInitialized, descSealed, descSlot, descSlotLast, descCommits, descUpdates,
+		descFailures, descViews, descOldestView, descFileBytes, descFreePages} {
+		ch <- d
+	}
+}
+
+func (c stateCollector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	count := func(d *prometheus.Desc, v uint64) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v))
+	}
+	st := c.s.Status()
+	gauge(descInitialized, oneIf(st.Initialized))
+	gauge(descSealed, oneIf(st.Sealed))
+	for i, sl := range st.Slots {
+		if slices.ContainsFunc(st.Slots[:i], func(o SlotStatus) bool { return o.Name == sl.Name && o.Type == sl.Type }) {
+			continue // two metrics must not have the same labels
+		}
+		up, class := sl.FailedSince.IsZero(), sl.Class
+		switch sl.State {
+		case SlotPending, SlotOrphaned, SlotQuarantined:
+			up, class = false, string(sl.State)
+		}
+		gauge(descSlot, oneIf(up), sl.Name, sl.Type, class)
+		if !sl.LastAttempt.IsZero() {
+			gauge(descSlotLast, float64(sl.LastAttempt.UnixMilli())/1000, sl.Name, sl.Type)
+		}
+	}
+	c.s.mu.Lock()
+	store := c.s.store
+	c.s.mu.Unlock()
+	if store == nil {
+		return
+	}
+	f := store.Stats()
+	count(descCommits, f.Commits)
+	count(descUpdates, f.Updates)
+	count(descFailures, f.Failures)
+	gauge(descViews, float64(f.Views))
+	gauge(descOldestView, f.OldestView.Seconds())
+	gauge(descFileBytes, float64(f.FileBytes))
+	gauge(descFreePages, float64(f.FreePages))
+}
+
+func oneIf(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

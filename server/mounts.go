@@ -1,0 +1,286 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/sealkeep/sealkeep/engine/kv"
+	"github.com/sealkeep/sealkeep/storage"
+)
+
+// keep is what lives only while unsealed.
+type keep struct {
+	store       *storage.Store
+	fingerprint string
+	mounts      atomic.Pointer[mountTable]
+	tokens      sync.Map // SHA-256 of a token -> *access.Token
+
+	changing sync.Mutex // held while the mount table changes
+	ctx      context.Context
+	end      context.CancelFunc
+	wake     chan struct{} // a value when there may be something to purge
+}
+
+// mountTable is every mount: an immutable value.
+type mountTable struct {
+	byPath map[string]*mount // without the slash at its end
+}
+
+// A mount is an engine at a path. It is immutable, but for gone.
+type mount struct {
+	Path        string            `json:"path"` // ends in a slash
+	UUID        string            `json:"uuid"`
+	Accessor    string            `json:"accessor"`
+	Type        string            `json:"type"`
+	Description string            `json:"description"`
+	Options     map[string]string `json:"options"`
+	Config      mountConfig       `json:"config"`
+
+	gone *atomic.Bool // set inside the transaction that removes the mount
+}
+
+// mountConfig is kept and shown; of it the engines here need nothing.
+type mountConfig struct {
+	DefaultLeaseTTL           seconds  `json:"default_lease_ttl"`
+	MaxLeaseTTL               seconds  `json:"max_lease_ttl"`
+	ForceNoCache              bool     `json:"force_no_cache"`
+	ListingVisibility         string   `json:"listing_visibility,omitempty"`
+	AuditNonHMACRequestKeys   []string `json:"audit_non_hmac_request_keys,omitempty"`
+	AuditNonHMACResponseKeys  []string `json:"audit_non_hmac_response_keys,omitempty"`
+	PassthroughRequestHeaders []string `json:"passthrough_request_headers,omitempty"`
+	AllowedResponseHeaders    []string `json:"allowed_response_headers,omitempty"`
+}
+
+type mountRecord struct {
+	Version int      `json:"version"`
+	Mounts  []*mount `json:"mounts"`
+}
+
+const (
+	recordVersion = 1 // of the records of this package
+	mountsPath    = "sys/mounts"
+	purgeFolder   = "sys/purge"
+	purgeBatch    = 256 // records deleted in one transaction
+	maxMounts     = 1000
+)
+
+// reserved are the first segments of paths that are not for mounts.
+var reserved = []string{"sys", "auth", "audit", "cubbyhole", "identity"}
+
+func newMount(path string) *mount {
+	id := storage.NewUUID()
+	return &mount{
+		Path: path, UUID: id, Accessor: "kv_" + id[:8], Type: "kv",
+		Options: map[string]string{"version": "2"}, gone: new(atomic.Bool),
+	}
+}
+
+// engine is the mount's engine.
+func (m *mount) engine() kv.Engine { return kv.Engine{Prefix: m.prefix()} }
+
+func (m *mount) prefix() string { return "mount/" + m.UUID }
+
+// newKeep reads what a keep has in memory; the store is unsealed.
+func (s *Server) newKeep(store *storage.Store) (*keep, error) {
+	k := &keep{store: store, fingerprint: store.Fingerprint(), wake: make(chan struct{}, 1)}
+	k.ctx, k.end = context.WithCancel(s.ctx)
+	if err := k.loadMounts(k.ctx); err != nil {
+		k.end()
+		return nil, err
+	}
+	return k, nil
+}
+
+func (k *keep) loadMounts(ctx context.Context) error {
+	var t *mountTable
+	err := k.store.View(ctx, func(tx *storage.Tx) (err error) {
+		t, err = readMounts(tx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	t.adopt(k.mounts.Load())
+	k.mounts.Store(t)
+	return nil
+}
+
+// adopt takes the marks of mounts that were in memory before.
+func (t *mountTable) adopt(old *mountTable) {
+	if old == nil {
+		return
+	}
+	for path, m := range t.byPath {
+		if o := old.byPath[path]; o != nil && o.UUID == m.UUID {
+			m.gone = o.gone
+		}
+	}
+}
+
+func readMounts(tx *storage.Tx) (*mountTable, error) {
+	t := &mountTable{byPath: make(map[string]*mount)}
+	value, err := tx.Get(mountsPath)
+	if err != nil {
+		return nil, fmt.Errorf("reading the mount table: %w", err)
+	}
+	if value == nil {
+		return nil, fmt.Errorf("reading the mount table: %w: it is missing", storage.ErrCorrupt)
+	}
+	var r mountRecord
+	if err := json.Unmarshal(value, &r); err != nil {
+		return nil, fmt.Errorf("decoding the mount table: %w: %w", storage.ErrCorrupt, err)
+	}
+	if r.Version != recordVersion {
+		return nil, fmt.Errorf("decoding the mount table: %w: record version %d, this program reads %d", storage.ErrFormat, r.Version, recordVersion)
+	}
+	for _, m := range r.Mounts {
+		m.gone = new(atomic.Bool)
+		t.byPath[strings.TrimSuffix(m.Path, "/")] = m
+	}
+	return t, nil
+}
+
+func (t *mountTable) write(tx *storage.Tx) error {
+	value, err := json.Marshal(mountRecord{recordVersion, t.all()})
+	if err != nil {
+		return fmt.Errorf("encoding the mount table: %w", err)
+	}
+	if err := tx.Put(mountsPath, value); err != nil {
+		return fmt.Errorf("writing the mount table: %w", err)
+	}
+	return nil
+}
+
+// all returns the mounts by path.
+func (t *mountTable) all() []*mount {
+	return slices.SortedFunc(maps.Values(t.byPath), func(a, b *mount) int { return strings.Compare(a.Path, b.Path) })
+}
+
+// find returns the mount that path is in, and the rest of the path. No mount is
+// inside another, so the first that fits is the one.
+func (t *mountTable) find(path string) (*mount, string) {
+	for i := range len(path) {
+		if path[i] == '/' {
+			if m := t.byPath[path[:i]]; m != nil {
+				return m, path[i+1:]
+			}
+		}
+	}
+	return t.byPath[path], ""
+}
+
+// with returns a table in which m stands at its path; nil removes the mount.
+func (t *mountTable) with(path string, m *mount) *mountTable {
+	next := &mountTable{byPath: maps.Clone(t.byPath)}
+	if m == nil {
+		delete(next.byPath, path)
+	} else {
+		next.byPath[path] = m
+	}
+	return next
+}
+
+// writeFirst writes what a new store has: secret/, a KV engine of version 2.
+func writeFirst(tx *storage.Tx) error {
+	m := newMount("secret/")
+	m.Description = "key/value secret storage"
+	t := &mountTable{byPath: map[string]*mount{"secret": m}}
+	return t.write(tx)
+}
+
+// change replaces the mount table, in the store and then in memory. fn computes
+// the new table from the present one and may write more.
+func (k *keep) change(ctx context.Context, fn func(*storage.Tx, *mountTable) (*mountTable, error)) error {
+	k.changing.Lock()
+	defer k.changing.Unlock()
+	var next *mountTable
+	err := k.store.Update(ctx, func(tx *storage.Tx) error {
+		t, err := readMounts(tx)
+		if err != nil {
+			return err
+		}
+		t.adopt(k.mounts.Load())
+		if next, err = fn(tx, t); err != nil {
+			return err
+		}
+		return next.write(tx)
+	})
+	if err == nil {
+		k.mounts.Store(next)
+		return nil
+	}
+	if errors.Is(err, storage.ErrUnknownOutcome) { // see what became of it
+		if again := k.loadMounts(k.ctx); again != nil {
+			err = errors.Join(err, again)
+		}
+	}
+	return err
+}
+
+// enable adds a mount. A path that is in use, or would be inside another mount
+// or around one, is refused.
+func (k *keep) enable(ctx context.Context, m *mount) error {
+	return k.change(ctx, func(_ *storage.Tx, t *mountTable) (*mountTable, error) {
+		for _, other := range t.byPath {
+			if strings.HasPrefix(m.Path, other.Path) || strings.HasPrefix(other.Path, m.Path) {
+				return nil, invalid("path is already in use at %s", other.Path)
+			}
+		}
+		if len(t.byPath) >= maxMounts {
+			return nil, invalid("there are %d mounts already: at most that many are allowed", len(t.byPath))
+		}
+		return t.with(strings.TrimSuffix(m.Path, "/"), m), nil
+	})
+}
+
+// disable removes a mount in one transaction; its data is deleted afterwards.
+// Removing what is not there is no error, as with Vault.
+func (k *keep) disable(ctx context.Context, path string) error {
+	var removed *mount
+	err := k.change(ctx, func(tx *storage.Tx, t *mountTable) (*mountTable, error) {
+		if removed = t.byPath[path]; removed == nil {
+			return t, nil
+		}
+		if err := tx.Put(purgeFolder+"/"+removed.UUID, []byte(`{"version":1}`)); err != nil {
+			return nil, fmt.Errorf("noting the data of %s for deletion: %w", removed.Path, err)
+		}
+		removed.gone.Store(true) // writes that come after this one in the store are refused
+		return t.with(path, nil), nil
+	})
+	if removed == nil {
+		return err
+	}
+	if err != nil {
+		m := k.mounts.Load().byPath[path]
+		removed.gone.Store(m == nil || m.UUID != removed.UUID)
+		return err
+	}
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// tune changes a mount's description, options or configuration.
+func (k *keep) tune(ctx context.Context, path string, edit func(*mount) error) error {
+	return k.change(ctx, func(_ *storage.Tx, t *mountTable) (*mountTable, error) {
+		m := t.byPath[path]
+		if m == nil {
+			return nil, invalid("no mount at %s/", path)
+		}
+		tuned := *m
+		tuned.Options = maps.Clone(m.Options)
+		if err := edit(&tuned); err != nil {
+			return nil, err
+		}
+		return t.with(path, &tuned), nil
+	})
+}

@@ -1,0 +1,391 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/storage"
+)
+
+// A gate says what a request must pass before its handler runs.
+type gate uint8
+
+const (
+	open          gate = iota // always
+	unsealed                  // the keep is unsealed; a token that is sent is looked up
+	authenticated             // and the token may do this
+)
+
+// An op is what a request wants, whatever HTTP method it came with.
+type op uint8
+
+const (
+	opRead   op = iota // GET
+	opList             // LIST, or GET with list=true
+	opWrite            // POST and PUT
+	opPatch            // PATCH
+	opDelete           // DELETE
+	opHead             // HEAD
+	ops
+)
+
+var capabilities = [ops]access.Capability{
+	opRead: access.Read, opList: access.List, opWrite: access.Update,
+	opPatch: access.Patch, opDelete: access.Delete, opHead: access.Read,
+}
+
+// A route is one row of an API. Its path is below /v1/ or below a mount; "*"
+// stands for one or more segments.
+type route struct {
+	path    string
+	gate    gate
+	body    int64         // bytes that a request's body may have
+	timeout time.Duration // of a write, patch or delete; reads end with the store's ViewTimeout
+	on      [ops]handler  // nil: unsupported operation
+	label   string        // the path with its prefix, for metrics; set by newTable
+}
+
+// A handler computes an answer. It returns after its transactions have ended.
+type handler func(s *Server, r *request) (answer, error)
+
+// A request is what a handler may know of one.
+type request struct {
+	http   *http.Request
+	ctx    context.Context
+	id     string // UUID, in the answer and the log
+	op     op
+	path   string        // below /v1/, without a slash at its end
+	rest   string        // what the route's "*" stands for
+	keep   *keep         // nil unless unsealed
+	token  *access.Token // nil unless there was a valid one
+	secret string        // the token itself
+	mount  *mount        // nil for system routes
+	body   []byte        // of a write or patch
+	query  url.Values    // never written to
+	listen Listener
+	label  string // of the route, for metrics
+}
+
+// An answer is what goes to the client: Vault's envelope around data, or raw
+// alone, or, with neither, 204.
+type answer struct {
+	status   int  // 0: 200, or 204 when there is nothing to send
+	data     any  // JSON; a json.RawMessage is sent as it is
+	inject   bool // Vault repeats the fields of data beside the envelope
+	raw      any
+	text     []byte // sent as it is, with kind as Content-Type
+	kind     string
+	warnings []string
+}
+
+// Listener is what the handler must know of the listener that it serves.
+type Listener struct {
+	// UnauthenticatedMetricsAccess lets anyone read sys/metrics while
+	// unsealed. While sealed everyone may.
+	UnauthenticatedMetricsAccess bool
+}
+
+const (
+	bodySmall = 1 << 20  // of system routes
+	bodyKV    = 32 << 20 // as Vault has it; a value of the store is smaller
+
+	timeoutShort = 30 * time.Second
+	timeoutLong  = 90 * time.Second
+)
+
+// A table finds the route of a path.
+type table struct {
+	exact map[string]*route
+	wild  []wildcard // the more specific first
+}
+
+type wildcard struct {
+	before, after string // of the "*"
+	route         *route
+}
+
+type tables struct{ sys, kv table }
+
+func newTables() tables {
+	return tables{newTable("", sysRoutes), newTable("{mount}/", kvRoutes)}
+}
+
+func newTable(prefix string, routes []route) table {
+	t := table{exact: make(map[string]*route)}
+	for i := range routes {
+		r := routes[i]
+		r.label = prefix + strings.Replace(r.path, "*", "{path}", 1)
+		if before, after, ok := strings.Cut(r.path, "*"); ok {
+			t.wild = append(t.wild, wildcard{before, after, &r})
+		} else {
+			t.exact[r.path] = &r
+		}
+	}
+	return t
+}
+
+// find returns the route of a path and what its "*" stands for, nil when there
+// is none.
+func (t *table) find(path string) (*route, string) {
+	if r := t.exact[path]; r != nil {
+		return r, ""
+	}
+	for i := range t.wild {
+		w := &t.wild[i]
+		if len(path) > len(w.before)+len(w.after) && strings.HasPrefix(path, w.before) && strings.HasSuffix(path, w.after) {
+			return w.route, path[len(w.before) : len(path)-len(w.after)]
+		}
+	}
+	return nil, ""
+}
+
+// Handler serves the API to the clients of one listener.
+func (s *Server) Handler(l Listener) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, h *http.Request) {
+		start := time.Now()
+		r := &request{http: h, listen: l, id: storage.NewUUID(), label: "none"}
+		status := 0
+		defer func() {
+			if p := recover(); p != nil {
+				if p == http.ErrAbortHandler {
+					panic(p)
+				}
+				s.log.Error("a request panicked", "request", r.id, "route", r.label, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+				if status == 0 {
+					status = s.send(w, r, answer{}, errors.New("panic"))
+				}
+			}
+			s.metrics.request(r.label, status, time.Since(start))
+		}()
+		a, err := s.serve(w, r)
+		status = s.send(w, r, a, err)
+	})
+}
+
+// serve does with a request, in this order: refuse what it must not ignore;
+// read the path; find the route; check the gate; check that the route has the
+// operation; read the body; run the handler.
+func (s *Server) serve(w http.ResponseWriter, r *request) (a answer, err error) {
+	w.Header().Set("Cache-Control", "no-store")
+	if err := refuse(r.http.Header); err != nil {
+		return a, err
+	}
+	if r.path, err = cleanPath(r.http.URL.Path); err != nil {
+		return a, err
+	}
+	if raw := r.http.URL.RawQuery; raw != "" {
+		if r.query, err = url.ParseQuery(raw); err != nil {
+			return a, invalid("failed to parse the query: %v", err)
+		}
+	}
+	known := false
+	if r.op, known, err = operation(r.http.Method, r.query); err != nil {
+		return a, err
+	}
+	route := s.find(r)
+	gate := authenticated
+	if route != nil {
+		r.label, gate = route.label, route.gate
+	}
+	if err := s.pass(gate, r); err != nil {
+		return a, err
+	}
+	switch {
+	case route == nil:
+		return a, errNoRoute(r.path)
+	case !known || route.on[r.op] == nil:
+		return a, errMethod
+	}
+	r.ctx = r.http.Context()
+	switch r.op {
+	case opWrite, opPatch:
+		if r.body, err = readBody(w, r.http, route.body); err != nil {
+			return a, err
+		}
+		fallthrough
+	case opDelete:
+		var cancel context.CancelFunc
+		r.ctx, cancel = context.WithTimeout(r.ctx, route.timeout)
+		defer cancel()
+	}
+	return route.on[r.op](s, r)
+}
+
+// find returns the request's route, nil when there is none, and fills in the
+// keep, the mount and what the route's "*" stands for.
+func (s *Server) find(r *request) (found *route) {
+	r.keep = s.keep.Load()
+	if found, r.rest = s.tables.sys.find(r.path); found != nil || r.keep == nil {
+		return found
+	}
+	var below string
+	if r.mount, below = r.keep.mounts.Load().find(r.path); r.mount == nil {
+		return nil
+	}
+	if found, r.rest = s.tables.kv.find(below); found == nil {
+		found = &kvUnknown
+	}
+	return found
+}
+
+// refuse rejects headers that would change the meaning of the request if they
+// were heeded, and that must not be ignored therefore.
+func refuse(h http.Header) error {
+	if ns := h["X-Vault-Namespace"]; ns != nil {
+		if name := strings.Trim(ns[0], "/"); name != "" && name != "root" {
+			return invalid("namespaces are not supported: remove the header X-Vault-Namespace (VAULT_NAMESPACE)")
+		}
+	}
+	if ttl := h["X-Vault-Wrap-Ttl"]; ttl != nil && ttl[0] != "" && ttl[0] != "0" {
+		return invalid("response wrapping is not supported: remove the header X-Vault-Wrap-TTL")
+	}
+	return nil
+}
+
+// cleanPath returns the part of an URL's path below /v1/, without a slash at its
+// end. Paths that would need to be cleaned are refused: a request is never sent
+// elsewhere.
+func cleanPath(path string) (string, error) {
+	below, ok := strings.CutPrefix(path, "/v1/")
+	if !ok {
+		return "", errAbsent
+	}
+	below = strings.TrimSuffix(below, "/")
+	for segment := range strings.SplitSeq(below, "/") {
+		switch segment {
+		case "":
+			return "", invalid("path has an empty segment")
+		case ".", "..":
+			return "", invalid("path cannot contain the segment %q", segment)
+		}
+	}
+	for _, c := range below {
+		if c == unicode.ReplacementChar || !unicode.IsPrint(c) {
+			return "", invalid("path cannot contain non-printable characters")
+		}
+	}
+	return below, nil
+}
+
+// operation tells what a method wants; known is false for methods that no route
+// has.
+func operation(method string, q url.Values) (o op, known bool, err error) {
+	switch method {
+	case http.MethodGet:
+		if v := q.Get("list"); v != "" {
+			list, err := strconv.ParseBool(v)
+			if err != nil {
+				return 0, true, invalid("the parameter list must be true or false, not %q", v)
+			}
+			if list {
+				return opList, true, nil
+			}
+		}
+		return opRead, true, nil
+	case "LIST":
+		return opList, true, nil
+	case http.MethodPost, http.MethodPut:
+		return opWrite, true, nil
+	case http.MethodPatch:
+		return opPatch, true, nil
+	case http.MethodDelete:
+		return opDelete, true, nil
+	case http.MethodHead:
+		return opHead, true, nil
+	}
+	return 0, false, nil
+}
+
+// pass checks the gate and fills in the token.
+func (s *Server) pass(g gate, r *request) error {
+	if g == open {
+		return nil
+	}
+	if r.keep == nil {
+		return errSealed
+	}
+	if r.secret = bearer(r.http.Header); r.secret != "" {
+		var err error
+		if r.token, err = r.keep.lookup(r.http.Context(), r.secret); err != nil && (g == authenticated || !errors.Is(err, access.ErrDenied)) {
+			return err
+		}
+	}
+	if g == authenticated {
+		return access.Authorize(r.token, r.path, capabilities[r.op])
+	}
+	return nil
+}
+
+// bearer returns the token of a request, or "".
+func bearer(h http.Header) string {
+	if t := h["X-Vault-Token"]; t != nil {
+		return t[0]
+	}
+	if a := h["Authorization"]; a != nil && len(a[0]) > 7 && strings.EqualFold(a[0][:7], "bearer ") {
+		return strings.TrimSpace(a[0][7:])
+	}
+	return ""
+}
+
+// lookup finds a token, in memory if it has been seen since the keep was
+// unsealed. Seen ones are kept by hash, so that neither the memory nor the time
+// of a look-up gives one away.
+func (k *keep) lookup(ctx context.Context, secret string) (*access.Token, error) {
+	key := sha256.Sum256([]byte(secret))
+	if t, ok := k.tokens.Load(key); ok {
+		return t.(*access.Token), nil
+	}
+	var t *access.Token
+	err := k.store.View(ctx, func(tx *storage.Tx) (err error) {
+		t, err = access.Lookup(tx, secret)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	k.tokens.Store(key, t)
+	return t, nil
+}
+
+// readBody reads a request's body, whatever its Content-Type says.
+func readBody(w http.ResponseWriter, h *http.Request, limit int64) ([]byte, error) {
+	if h.ContentLength > limit {
+		return nil, errTooLarge
+	}
+	var b bytes.Buffer
+	if h.ContentLength > 0 {
+		b.Grow(int(min(h.ContentLength, storage.MaxValue)) + bytes.MinRead)
+	}
+	if _, err := b.ReadFrom(http.MaxBytesReader(w, h.Body, limit)); err != nil {
+		var large *http.MaxBytesError
+		if errors.As(err, &large) {
+			return nil, errTooLarge
+		}
+		return nil, invalid("failed to read the body: %v", err)
+	}
+	return b.Bytes(), nil
+}
+
+// decode reads the request's body into v. An empty one leaves v as it is.
+// Fields that v does not have are ignored, as Vault does.
+func (r *request) decode(v any) error {
+	if len(bytes.TrimSpace(r.body)) == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(r.body, v); err != nil {
+		return invalid("failed to parse JSON input: %v", err)
+	}
+	return nil
+}

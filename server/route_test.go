@@ -1,0 +1,328 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/engine/kv"
+	"github.com/sealkeep/sealkeep/storage"
+)
+
+// Every route, in each state and with each kind of token, stops who may not.
+func TestGates(t *testing.T) {
+	f := fresh(t)
+	openly := []string{"sys/init", "sys/health", "sys/seal-status", "sys/seal-backend-status", "sys/unseal", "sys/metrics"}
+	byToken := []string{"sys/leader", "sys/internal/ui/mounts", "sys/internal/ui/mounts/*"} // these look for themselves
+	for _, rt := range sysRoutes {
+		switch rt.gate {
+		case open:
+			if !slices.Contains(openly, rt.path) {
+				t.Errorf("%s is open to all", rt.path)
+			}
+			continue
+		case unsealed:
+			if !slices.Contains(byToken, rt.path) {
+				t.Errorf("%s is open to all who reach an unsealed keep", rt.path)
+			}
+			continue
+		}
+		for o, h := range rt.on {
+			if h == nil {
+				continue
+			}
+			method := [ops]string{"GET", "LIST", "PUT", "PATCH", "DELETE", "HEAD"}[o]
+			for _, token := range []string{"", "wrong", f.root + "x"} {
+				r := f.call(t, method, strings.Replace(rt.path, "*", "x", 1), "{}", "X-Vault-Token: "+token)
+				if r.status != 403 || r.errors() != "permission denied" {
+					t.Errorf("%s %s with token %q: %d %s", method, rt.path, token, r.status, r.text)
+				}
+			}
+		}
+	}
+	for _, rt := range append(slices.Clone(kvRoutes), kvUnknown) {
+		if rt.gate != authenticated {
+			t.Errorf("%s is open", rt.path)
+		}
+	}
+	for _, rt := range append(slices.Concat(sysRoutes, kvRoutes), kvUnknown) {
+		writes := rt.on[opWrite] != nil || rt.on[opPatch] != nil
+		if (writes || rt.on[opDelete] != nil) && rt.timeout <= 0 || writes && rt.body <= 0 {
+			t.Errorf("%s has no limits: %v, %d bytes", rt.path, rt.timeout, rt.body)
+		}
+	}
+	// Whether a mount or a secret is there is not for strangers.
+	for _, path := range []string{"secret/data/x", "secret/x", "nowhere/x", "sys/nowhere", "x"} {
+		f.must(t, 403, "GET", path, "", "X-Vault-Token: ")
+	}
+}
+
+func TestRefusedHeaders(t *testing.T) {
+	f := fresh(t)
+	for _, ns := range []string{"", "root", "/", "root/", "/root/"} {
+		f.must(t, 200, "GET", "sys/mounts", "", "X-Vault-Namespace: "+ns)
+	}
+	for _, ns := range []string{"team", "root/team", "/team/", "Root"} {
+		for _, path := range []string{"sys/mounts", "sys/health", "secret/data/x", "nowhere"} {
+			if r := f.call(t, "GET", path, "", "X-Vault-Namespace: "+ns); r.status != 400 || !strings.Contains(r.errors(), "namespaces are not supported") {
+				t.Errorf("%s in %q: %d %s", path, ns, r.status, r.text)
+			}
+		}
+	}
+	if r := f.call(t, "GET", "secret/data/x", "", "X-Vault-Wrap-TTL: 60s"); r.status != 400 || !strings.Contains(r.errors(), "response wrapping is not supported") {
+		t.Errorf("wrapping: %d %s", r.status, r.text)
+	}
+	f.must(t, 200, "GET", "sys/mounts", "", "X-Vault-Wrap-TTL: 0", "X-Vault-Request: true")
+}
+
+func TestUnknownPaths(t *testing.T) {
+	f := fresh(t)
+	for _, path := range []string{"nowhere", "nowhere/x", "sys/nowhere", "sys", "sys/mounts/x/y/tune/z/", "auth/token/create", "secrets"} {
+		r := f.call(t, "PATCH", path, "{}")
+		want := fmt.Sprintf("no handler for route %q. route entry not found.", strings.TrimSuffix(path, "/"))
+		if strings.HasPrefix(path, "sys/mounts/") {
+			continue // a mount may be called so
+		}
+		if r.status != 404 || r.errors() != want {
+			t.Errorf("%s: %d %s", path, r.status, r.text)
+		}
+	}
+	for _, path := range []string{"/", "/v1", "/v2/sys/health", "/ui/", "*", "/v1x/sys/health"} {
+		req := httptest.NewRequest("GET", "http://keep/", nil)
+		req.URL.Path = path
+		w := httptest.NewRecorder()
+		f.http.ServeHTTP(w, req)
+		if w.Code != 404 || w.Body.String() != `{"errors":[]}` {
+			t.Errorf("%s: %d %s", path, w.Code, w.Body)
+		}
+	}
+	for _, c := range []struct{ method, path string }{{"DELETE", "sys/health"}, {"POST", "sys/seal-status"}, {"GET", "sys/seal"}, {"GET", "sys/unseal"},
+		{"LIST", "sys/init"}, {"TRACE", "sys/mounts"}, {"BREW", "sys/health"}, {"HEAD", "sys/mounts"}, {"GET", "sys/rotate"}} {
+		r := f.call(t, c.method, c.path, "")
+		if r.status != 405 || (c.method != "HEAD" && r.errors() != "1 error occurred:\n\t* unsupported operation\n\n") {
+			t.Errorf("%s %s: %d %s", c.method, c.path, r.status, r.text)
+		}
+	}
+}
+
+func TestFault(t *testing.T) {
+	for _, c := range []struct {
+		err    error
+		status int
+		text   string
+		ours   bool
+	}{
+		{storage.ErrSealed, 503, "Vault is sealed", false},
+		{storage.ErrClosed, 503, "Vault is sealed", false},
+		{storage.ErrUnavailable, 503, "recovering", false},
+		{storage.ErrUnknownOutcome, 500, "outcome of the write is unknown", true},
+		{storage.ErrTooLarge, 413, "too large", false},
+		{storage.ErrPath, 400, "invalid path", false},
+		{storage.ErrCorrupt, 500, "sealkeep operator storage check", true},
+		{access.ErrDenied, 403, "permission denied", false},
+		{kv.ErrNotFound, 404, "", false},
+		{kv.ErrCASMismatch, 400, "check-and-set", false},
+		{kv.ErrCASRequired, 400, "check-and-set", false},
+		{kv.ErrInvalid, 400, "invalid request", false},
+		{ErrInitialized, 400, "Vault is already initialized", false},
+		{ErrNotInitialized, 400, "operator init", false},
+		{invalid("do %s", "this"), 400, "do this", false},
+		{fs.ErrPermission, 500, "internal error", true},
+		{errors.New("a secret detail"), 500, "internal error", true},
+	} {
+		status, text, ours := fault(fmt.Errorf("doing: %w", c.err))
+		if status != c.status || !strings.Contains(text, c.text) || ours != c.ours || (c.text == "") != (text == "") {
+			t.Errorf("%v: %d %q %v", c.err, status, text, ours)
+		}
+	}
+}
+
+// An error that is ours is bland for the client and full in the log.
+func TestInternalErrors(t *testing.T) {
+	f := fresh(t)
+	f.tables.sys.exact["sys/leader"].on[opRead] = func(*Server, *request) (answer, error) { return answer{}, errors.New("some detail") }
+	f.tables.sys.exact["sys/mounts"].on[opRead] = func(*Server, *request) (answer, error) { panic("at the disco") }
+	f.tables.sys.exact["sys/key-status"].on[opRead] = func(*Server, *request) (answer, error) { return answer{data: make(chan int)}, nil }
+	for path, detail := range map[string]string{"sys/leader": "some detail", "sys/mounts": "at the disco", "sys/key-status": "unsupported type"} {
+		r := f.must(t, 500, "GET", path, "")
+		id, ok := strings.CutPrefix(strings.TrimSuffix(r.errors(), ")"), "internal error (request ")
+		if !ok || !strings.Contains(f.log.String(), "request="+id) || !strings.Contains(f.log.String(), detail) {
+			t.Errorf("%s: %s", path, r.text)
+		}
+	}
+	if strings.Contains(f.log.String(), f.root) {
+		t.Error("the log has the root token")
+	}
+}
+
+// A damaged record is reported as what it is.
+func TestDamagedMountTable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newSeal("a", 1)
+		path := filepath.Join(t.TempDir(), "keep.db")
+		f := start(t, path, a)
+		f.init(t)
+		err := f.keep.Load().store.Update(t.Context(), func(tx *storage.Tx) error { return tx.Put(mountsPath, []byte("{")) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Server.Seal()
+		if err := f.Unseal(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := f.slot(t, "a"); !f.Status().Sealed || got.Class != "store" || !strings.Contains(got.Hint, "storage check") {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+func TestHTTPServerHasLimits(t *testing.T) {
+	s := HTTPServer(http.NotFoundHandler())
+	if s.ReadHeaderTimeout <= 0 || s.ReadTimeout <= 0 || s.WriteTimeout <= timeoutLong || s.IdleTimeout <= 0 || s.MaxHeaderBytes <= 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// A client that takes its time to read an answer holds no transaction.
+func TestSlowClientHoldsNoTransaction(t *testing.T) {
+	f := fresh(t)
+	f.must(t, 200, "POST", "secret/data/a", `{"data":{"k":"v"}}`)
+	w := &slowWriter{ResponseRecorder: httptest.NewRecorder(), views: func() int { return f.keep.Load().store.Stats().Views }}
+	req := httptest.NewRequest("GET", "/v1/secret/data/a", nil)
+	req.Header.Set("X-Vault-Token", f.root)
+	f.http.ServeHTTP(w, req)
+	if w.writes == 0 || w.open != 0 {
+		t.Errorf("%d writes, %d of them inside a transaction", w.writes, w.open)
+	}
+}
+
+type slowWriter struct {
+	*httptest.ResponseRecorder
+	views        func() int
+	writes, open int
+}
+
+func (w *slowWriter) Write(p []byte) (int, error) {
+	w.writes++
+	w.open += w.views()
+	return w.ResponseRecorder.Write(p)
+}
+
+// fuzzSeeds are requests that matter; the first word is the method.
+var fuzzSeeds = []string{
+	"GET sys/health", "HEAD sys/health?activecode=204", "GET sys/health?sealedcode=1", "GET sys/seal-status", "PUT sys/unseal {\"key\":\"x\"}",
+	"PUT sys/init {}", "GET sys/mounts", "POST sys/mounts/a {\"type\":\"kv\"}", "POST sys/mounts/a/tune {\"default_lease_ttl\":\"1h\"}", "DELETE sys/mounts/a",
+	"GET sys/internal/ui/mounts/secret", "GET sys/metrics", "GET sys/key-status", "POST sys/rotate", "POST sys/capabilities-self {\"paths\":[\"a\"]}",
+	"GET secret/data/a", "PUT secret/data/a {\"data\":{\"a\":1},\"options\":{\"cas\":0}}", "PATCH secret/data/a {\"data\":{}}", "LIST secret/metadata",
+	"PUT secret/metadata/a {\"custom_metadata\":{\"a\":\"b\"},\"delete_version_after\":\"-1s\"}", "PUT secret/config {\"max_versions\":\"3\"}",
+	"PUT secret/delete/a {\"versions\":\"1,2\"}", "PUT secret/destroy/a {\"versions\":[1]}", "GET secret/subkeys/a?depth=2&version=1", "GET secret/foo",
+	"GET ../../etc/passwd", "GET secret/data/%2e%2e", "GET secret//data", "GET \x00", "GET secret/data/\xff", "OPTIONS secret/data/a", "FOO a", "GET ",
+	"GET secret/metadata/a", "PUT secret/undelete/a {\"versions\":[2]}", "GET sys/leader", "GET auth/token/lookup-self",
+	"PUT secret/data/a [", "PUT secret/data/a {\"data\":null}", "PUT sys/mounts/secret/tune {\"options\":{\"version\":\"1\"}}",
+}
+
+// FuzzRoutes: whatever is asked, the answer is JSON, or empty, or metrics; it is
+// never a fault of ours, and never a redirect.
+func FuzzRoutes(f *testing.F) {
+	seal := newSeal("a", 1)
+	k := fresh(f, seal)
+	for _, seed := range fuzzSeeds {
+		method, rest, _ := strings.Cut(seed, " ")
+		path, body, _ := strings.Cut(rest, " ")
+		f.Add(method, path, body, true)
+		f.Add(method, path, body, false)
+	}
+	f.Fuzz(func(t *testing.T, method, path, body string, token bool) {
+		if strings.HasSuffix(strings.TrimRight(path, "/"), "sys/seal") {
+			return // would end the rest
+		}
+		req := httptest.NewRequest("GET", "http://keep/", strings.NewReader(body))
+		req.Method = method
+		setURL(req, path)
+		if method == "PATCH" {
+			req.Header.Set("Content-Type", "application/merge-patch+json")
+		}
+		if token {
+			req.Header.Set("X-Vault-Token", k.root)
+		}
+		w := httptest.NewRecorder()
+		k.http.ServeHTTP(w, req)
+		if w.Code < 200 || (w.Code >= 300 && w.Code < 400 && !strings.Contains(path, "activecode")) {
+			t.Fatalf("status %d", w.Code)
+		}
+		if w.Code >= 500 && w.Code != 503 && w.Code != 501 && !strings.Contains(path, "code=") {
+			t.Fatalf("%s %q: status %d %s\n%s", method, path, w.Code, w.Body, k.log)
+		}
+		if strings.Contains(k.log.String(), "panicked") {
+			t.Fatalf("%s %q: %s", method, path, k.log)
+		}
+		if b := w.Body.Bytes(); len(b) > 0 && !strings.HasPrefix(w.Header().Get("Content-Type"), "text/plain; version") && !json.Valid(b) {
+			t.Fatalf("%s %q: not JSON: %q", method, path, b)
+		}
+	})
+}
+
+func TestFuzzSeedsReachTheRoutes(t *testing.T) {
+	f := fresh(t)
+	hit := make(map[string]bool)
+	for _, seed := range fuzzSeeds {
+		method, rest, _ := strings.Cut(seed, " ")
+		path, body, _ := strings.Cut(rest, " ")
+		req := httptest.NewRequest("GET", "http://keep/", strings.NewReader(body))
+		req.Method = method
+		req.Header.Set("X-Vault-Token", f.root)
+		setURL(req, path)
+		r := &request{http: req, id: "x"}
+		if _, err := f.serve(httptest.NewRecorder(), r); err == nil {
+			hit[r.label] = true
+		}
+	}
+	if len(hit) < 20 {
+		t.Errorf("the seeds are answered well on only %d routes: %v", len(hit), hit)
+	}
+}
+
+func BenchmarkKVRead(b *testing.B) {
+	f := fresh(b)
+	f.must(b, 200, "POST", "secret/data/some/secret", `{"data":{"k":"`+strings.Repeat("x", 1000)+`"}}`)
+	req := httptest.NewRequest("GET", "/v1/secret/data/some/secret", nil)
+	req.Header.Set("X-Vault-Token", f.root)
+	w := &nullWriter{header: make(http.Header)}
+	b.ReportAllocs()
+	for b.Loop() {
+		f.http.ServeHTTP(w, req)
+	}
+	if w.status != 200 {
+		b.Fatal(w.status)
+	}
+}
+
+// BenchmarkLookupSelf is nearly the floor: what every request costs.
+func BenchmarkLookupSelf(b *testing.B) {
+	f := fresh(b)
+	req := httptest.NewRequest("GET", "/v1/auth/token/lookup-self", nil)
+	req.Header.Set("X-Vault-Token", f.root)
+	w := &nullWriter{header: make(http.Header)}
+	b.ReportAllocs()
+	for b.Loop() {
+		f.http.ServeHTTP(w, req)
+	}
+}
+
+type nullWriter struct {
+	header http.Header
+	status int
+}
+
+func (w *nullWriter) Header() http.Header         { return w.header }
+func (w *nullWriter) WriteHeader(status int)      { w.status = status }
+func (w *nullWriter) Write(p []byte) (int, error) { return len(p), nil }

@@ -1,0 +1,244 @@
+// Package server is a keep: the HTTP API and the sealed/unsealed lifecycle
+// around one store.
+//
+// # Lifecycle
+//
+// A keep is not initialized (there is no store), sealed, or unsealed. [New]
+// opens the store, if its file exists, and starts the race of its slots in the
+// background: no key service is ever waited for, so the listener can be up
+// first and a sealed keep says why it is sealed. Everything that lives only
+// while unsealed (mount table, tokens seen, background work) hangs on one
+// value, the keep, which is published when a slot opened and dropped when the
+// keep is sealed. See lifecycle.go for the race.
+//
+// # Requests
+//
+// [Server.Handler] looks the path up in one table of routes (sys.go) or, by
+// the longest mount, in the table of an engine (kv.go). A route's limits are
+// data: gate, body limit, timeout. One function (route.go) does the boring part
+// of every request, one (errors.go) turns errors into Vault's answers. Handlers
+// compute an answer inside View or Update; it goes to the network after the
+// transaction ended. The token and the mount table are in memory, so that a
+// request reads from the store only what it is about.
+//
+// # In the store
+//
+//	sys/mounts        JSON {"version":1,"mounts":[...]}: the mount table
+//	sys/purge/<uuid>  JSON {"version":1}: the data of a removed mount, to be deleted
+//	mount/<uuid>/...  what the engine of a mount stores
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sealkeep/sealkeep/storage"
+)
+
+// A Seal wraps and unwraps the root key with one key service. Wrap and Unwrap
+// return when their context ends, and may be called by several goroutines at
+// once. Their errors carry a class: interface{ Class() string }, found by
+// errors.As. Close is called once, when no call is under way.
+type Seal interface {
+	Name() string // unique among the seals of a keep
+	Type() string
+	Priority() int  // the lowest number is tried first
+	Disabled() bool // opens what it has wrapped, when nothing else does; wraps nothing new
+	Wrap(ctx context.Context, secret, aad []byte) (blob []byte, keyID string, err error)
+	Unwrap(ctx context.Context, blob, aad []byte) (secret []byte, err error)
+	Close() error
+}
+
+// Config says how to run a keep.
+type Config struct {
+	Path    string          // the store's file; need not exist yet
+	Storage storage.Options // how the file is opened
+	Seals   []Seal          // at least one enabled seal to initialize; closed by the server
+	Logger  *slog.Logger    // optional: default none
+
+	Version   string // optional: shown by sys/health and sys/seal-status
+	BuildDate string // optional: shown by sys/seal-status, RFC 3339
+	APIAddr   string // optional: where clients find this keep, shown by sys/leader
+
+	Now func() time.Time // optional: default time.Now; the times that are stored and shown
+
+	// Changed is called after every change of state, one call at a time, and
+	// must return quickly. Optional.
+	Changed func(Status)
+}
+
+// A Server is one keep. Its methods may be called by several goroutines at once.
+type Server struct {
+	config  Config
+	log     *slog.Logger
+	now     func() time.Time
+	metrics *metrics
+	tables  tables
+
+	ctx  context.Context // ends when the server is closed
+	end  context.CancelFunc
+	work sync.WaitGroup // every goroutine of the server
+
+	keep atomic.Pointer[keep] // nil unless unsealed
+
+	initializing chan struct{} // holds one value while Init runs
+	opening      sync.Mutex    // held while the store is being unsealed or sealed
+	notifying    sync.Mutex    // held around Config.Changed
+
+	mu     sync.Mutex // guards the rest; taken after opening
+	store  *storage.Store
+	seals  *sealSet
+	slots  []*slot
+	held   bool // sealed by request: no automatic unseal
+	closed bool
+	race   *race // the latest one; nil before the first
+}
+
+// A sealSet is the seals of one configuration with a count of their users.
+type sealSet struct {
+	all   []Seal // by priority
+	users sync.WaitGroup
+}
+
+// New opens the store, if there is one, and begins to unseal it. It returns
+// quickly, whatever the key services do. The error is about the store's file:
+// it is damaged, of a newer format, or another process has it.
+//
+// The server owns the seals from now on, even when New fails.
+func New(c Config) (*Server, error) {
+	s := &Server{
+		config:       c,
+		log:          c.Logger,
+		now:          c.Now,
+		initializing: make(chan struct{}, 1),
+		seals:        newSealSet(c.Seals),
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	s.ctx, s.end = context.WithCancel(context.Background())
+	s.metrics = newMetrics(s)
+	s.tables = newTables()
+
+	store, err := storage.Open(c.Path, c.Storage)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		s.log.Info("not initialized", "path", c.Path, "next", "sealkeep operator init")
+	case err != nil:
+		closeSeals(s.log, s.seals)
+		return nil, fmt.Errorf("opening the store: %w", err)
+	}
+	s.mu.Lock()
+	s.store = store
+	s.arrangeLocked()
+	s.startLocked()
+	s.mu.Unlock()
+	s.changed()
+	return s, nil
+}
+
+// SetSeals replaces the seals, as a reload of the configuration does. A sealed
+// keep tries them at once, unless it was sealed by request; an unsealed one
+// serves on. The old seals are closed when their last call has ended.
+func (s *Server) SetSeals(seals []Seal) {
+	next := newSealSet(seals)
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		closeSeals(s.log, next)
+		return
+	}
+	old := s.seals
+	s.seals = next
+	s.stopLocked()
+	s.arrangeLocked()
+	s.startLocked()
+	s.work.Go(func() { closeSeals(s.log, old) })
+	s.mu.Unlock()
+	s.changed()
+}
+
+// Close seals the keep, closes the store and the seals, and returns when all
+// background work has ended. When ctx ends first it returns its error, the rest
+// goes on in the background. Requests under way fail; end them first.
+func (s *Server) Close(ctx context.Context) error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	s.stopLocked()
+	s.mu.Unlock()
+	s.end()
+
+	done := make(chan error, 1)
+	go func() {
+		s.opening.Lock()
+		s.drop()
+		s.mu.Lock()
+		store, seals := s.store, s.seals
+		s.store = nil
+		s.mu.Unlock()
+		var err error
+		if store != nil {
+			if err = store.Close(); err != nil {
+				err = fmt.Errorf("closing the store: %w", err)
+			}
+		}
+		s.opening.Unlock() // an attempt that is still out may be waiting for it
+		s.work.Wait()
+		closeSeals(s.log, seals)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("closing the keep: %w", ctx.Err())
+	}
+}
+
+// HTTPServer returns a server for the handler with limits that suit a keep: a
+// client has 10 s to send its headers of at most 64 KiB and 2 minutes for the
+// whole exchange; an idle connection is kept for 5 minutes.
+func HTTPServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       2 * time.Minute,
+		WriteTimeout:      2 * time.Minute,
+		IdleTimeout:       5 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+	}
+}
+
+// changed reports the state as it is now.
+func (s *Server) changed() {
+	if s.config.Changed == nil {
+		return
+	}
+	s.notifying.Lock()
+	defer s.notifying.Unlock()
+	s.config.Changed(s.Status())
+}
+
+// closeSeals waits for the last call of the seals and closes them.
+func closeSeals(log *slog.Logger, set *sealSet) {
+	set.users.Wait()
+	for _, seal := range set.all {
+		if err := seal.Close(); err != nil {
+			log.Warn("closing a seal failed", "seal", seal.Name(), "error", err)
+		}
+	}
+}

@@ -1,0 +1,362 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/sealkeep/sealkeep/storage"
+)
+
+// fakeSeal is a key service in memory that does as it is told.
+type fakeSeal struct {
+	name     string
+	priority int
+	disabled bool
+	aead     cipher.AEAD
+
+	mu     sync.Mutex
+	do     func(ctx context.Context) error // before every call; nil: nothing
+	lie    bool                            // Unwrap gives another key
+	calls  int                             // of Unwrap
+	wraps  int
+	inside int // calls of Unwrap under way
+	most   int // the most that were
+	closed int
+}
+
+// classed is an error with a class, as package seal makes them.
+type classed string
+
+func (c classed) Error() string { return "the fake key service says " + string(c) }
+func (c classed) Class() string { return string(c) }
+
+func newSeal(name string, priority int) *fakeSeal {
+	key := make([]byte, 32)
+	rand.Read(key)
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		panic(err)
+	}
+	aead, err := cipher.NewGCMWithRandomNonce(block)
+	if err != nil {
+		panic(err)
+	}
+	return &fakeSeal{name: name, priority: priority, aead: aead}
+}
+
+// again is the same key service with a new configuration.
+func (f *fakeSeal) again() *fakeSeal {
+	return &fakeSeal{name: f.name, priority: f.priority, aead: f.aead}
+}
+
+func (f *fakeSeal) Name() string   { return f.name }
+func (f *fakeSeal) Type() string   { return "fake" }
+func (f *fakeSeal) Priority() int  { return f.priority }
+func (f *fakeSeal) Disabled() bool { return f.disabled }
+
+func (f *fakeSeal) tell(do func(ctx context.Context) error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.do = do
+}
+
+func fails(class string) func(context.Context) error {
+	return func(context.Context) error { return classed(class) }
+}
+
+func hangs(ctx context.Context) error {
+	<-ctx.Done()
+	return classed("unreachable")
+}
+
+func (f *fakeSeal) before(ctx context.Context) error {
+	f.mu.Lock()
+	do := f.do
+	f.mu.Unlock()
+	if do != nil {
+		return do(ctx)
+	}
+	return nil
+}
+
+func (f *fakeSeal) Wrap(ctx context.Context, secret, aad []byte) ([]byte, string, error) {
+	f.mu.Lock()
+	f.wraps++
+	f.mu.Unlock()
+	if err := f.before(ctx); err != nil {
+		return nil, "", err
+	}
+	return f.aead.Seal(nil, nil, secret, aad), f.name + "-key", nil
+}
+
+func (f *fakeSeal) Unwrap(ctx context.Context, blob, aad []byte) ([]byte, error) {
+	f.mu.Lock()
+	f.calls++
+	f.inside++
+	f.most = max(f.most, f.inside)
+	lie := f.lie
+	f.mu.Unlock()
+	defer func() {
+		f.mu.Lock()
+		f.inside--
+		f.mu.Unlock()
+	}()
+	if err := f.before(ctx); err != nil {
+		return nil, err
+	}
+	if lie {
+		return storage.NewRootKey(), nil
+	}
+	secret, err := f.aead.Open(nil, nil, blob, aad)
+	if err != nil {
+		return nil, classed("blob_mismatch")
+	}
+	return secret, nil
+}
+
+func (f *fakeSeal) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed++
+	if f.inside > 0 {
+		return errors.New("closed with a call under way")
+	}
+	return nil
+}
+
+func (f *fakeSeal) count() (calls, most, closed int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.calls, f.most, f.closed
+}
+
+// logBuffer collects a log.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// fixture is a keep under test.
+type fixture struct {
+	*Server
+	path string
+	log  *logBuffer
+	http http.Handler
+	root string // token
+}
+
+// start runs a keep on the store at path; it is closed and its store checked
+// when the test ends. A first seal opens the store for the check.
+func start(t testing.TB, path string, seals ...Seal) *fixture {
+	t.Helper()
+	log := new(logBuffer)
+	s, err := New(Config{
+		Path: path, Seals: seals, Version: "1.2.3", BuildDate: "2026-01-02T03:04:05Z", APIAddr: "https://keep.example:8200",
+		Logger: slog.New(slog.NewTextHandler(log, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fixture{Server: s, path: path, log: log, http: s.Handler(Listener{})}
+	t.Cleanup(func() {
+		f.stop(t)
+		if t.Failed() {
+			t.Logf("the server's log:\n%s", log)
+		}
+	})
+	return f
+}
+
+// stop closes the keep.
+func (f *fixture) stop(t testing.TB) {
+	t.Helper()
+	if err := f.Close(context.Background()); err != nil {
+		t.Errorf("closing: %v", err)
+	}
+}
+
+// fresh runs a new, initialized and unsealed keep.
+func fresh(t testing.TB, seals ...Seal) *fixture {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "keep.db")
+	check := newSeal("check", 99)
+	f := start(t, path, append(seals, check)...)
+	f.init(t)
+	t.Cleanup(func() {
+		f.stop(t)
+		checkStore(t, path, check)
+	})
+	return f
+}
+
+func (f *fixture) init(t testing.TB) {
+	t.Helper()
+	out, err := f.Init(context.Background(), InitRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.root = out.RootToken
+}
+
+// checkStore opens the store with the seal's slot and has every record checked.
+func checkStore(t testing.TB, path string, seal *fakeSeal) {
+	t.Helper()
+	seal.tell(nil)
+	store, err := storage.Open(path, storage.Options{})
+	if err != nil {
+		t.Errorf("opening the store to check it: %v", err)
+		return
+	}
+	defer store.Close()
+	slots, err := store.Slots()
+	if err != nil {
+		t.Error(err)
+	}
+	for _, slot := range slots {
+		if slot.Name != seal.name {
+			continue
+		}
+		root, err := seal.Unwrap(context.Background(), slot.Blob, slot.Context(store.UUID()))
+		if err == nil {
+			err = store.Unseal(root)
+		}
+		if err != nil {
+			t.Errorf("unsealing the store to check it: %v", err)
+			return
+		}
+		if r, err := store.Check(context.Background()); err != nil || !r.OK() {
+			t.Errorf("the store does not check: %v, %+v", err, r)
+		}
+		return
+	}
+	t.Errorf("the store has no slot %q to check it with", seal.name)
+}
+
+// client is the official client of a running keep.
+func (f *fixture) client(t testing.TB) *api.Client {
+	t.Helper()
+	web := httptest.NewServer(f.http)
+	t.Cleanup(web.Close)
+	config := api.DefaultConfig()
+	if config.Error != nil {
+		t.Fatal(config.Error)
+	}
+	config.Address = web.URL
+	config.MaxRetries = 0
+	c, err := api.NewClient(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.ClearNamespace()
+	c.SetToken(f.root)
+	return c
+}
+
+// reply is an answer, decoded.
+type reply struct {
+	status int
+	header http.Header
+	text   string
+	body   map[string]any
+}
+
+// call sends a request with the root token. Headers are "Name: value".
+func (f *fixture) call(t testing.TB, method, path, body string, headers ...string) reply {
+	t.Helper()
+	req := httptest.NewRequest(method, "http://keep/", strings.NewReader(body))
+	setURL(req, path)
+	if f.root != "" {
+		req.Header.Set("X-Vault-Token", f.root)
+	}
+	for _, h := range headers {
+		name, value, _ := strings.Cut(h, ": ")
+		req.Header.Set(name, value)
+		if value == "" {
+			req.Header.Del(name)
+		}
+	}
+	w := httptest.NewRecorder()
+	f.http.ServeHTTP(w, req)
+	r := reply{status: w.Code, header: w.Header(), text: w.Body.String()}
+	if w.Body.Len() > 0 && strings.HasPrefix(w.Header().Get("Content-Type"), "application/json") {
+		d := json.NewDecoder(strings.NewReader(r.text))
+		d.UseNumber()
+		if err := d.Decode(&r.body); err != nil {
+			t.Fatalf("%s %s: %v in %q", method, path, err, r.text)
+		}
+		if _, err := d.Token(); !errors.Is(err, io.EOF) {
+			t.Fatalf("%s %s: more than one JSON value in %q", method, path, r.text)
+		}
+	}
+	return r
+}
+
+// must is call that wants the status.
+func (f *fixture) must(t testing.TB, status int, method, path, body string, headers ...string) reply {
+	t.Helper()
+	r := f.call(t, method, path, body, headers...)
+	if r.status != status {
+		t.Fatalf("%s %s %s: status %d, want %d: %s", method, path, body, r.status, status, r.text)
+	}
+	return r
+}
+
+// get walks the answer: get("data", "keys").
+func (r reply) get(path ...string) any {
+	var v any = r.body
+	for _, p := range path {
+		m, ok := v.(map[string]any)
+		if !ok {
+			return nil
+		}
+		v = m[p]
+	}
+	return v
+}
+
+// errors is the list of errors as one text.
+func (r reply) errors() string {
+	list, ok := r.body["errors"].([]any)
+	if !ok {
+		return "(no list of errors) " + r.text
+	}
+	var texts []string
+	for _, e := range list {
+		texts = append(texts, fmt.Sprint(e))
+	}
+	return strings.Join(texts, "; ")
+}
+
+// setURL gives the request the path below /v1/ as it is, however odd.
+func setURL(req *http.Request, path string) {
+	path, req.URL.RawQuery, _ = strings.Cut(path, "?")
+	req.URL.Path, req.URL.RawPath = "/v1/"+path, ""
+}

@@ -1,0 +1,328 @@
+package server
+
+import (
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sealkeep/sealkeep/access"
+)
+
+// sysRoutes is every path that is not below a mount. Of two patterns that fit,
+// the one further up counts.
+var sysRoutes = []route{
+	{path: "sys/init", gate: open, body: bodySmall, timeout: timeoutLong, on: [ops]handler{opRead: readInit, opWrite: writeInit}},
+	{path: "sys/health", gate: open, on: [ops]handler{opRead: readHealth, opHead: readHealth}},
+	{path: "sys/seal-status", gate: open, on: [ops]handler{opRead: readSealStatus}},
+	{path: "sys/seal-backend-status", gate: open, on: [ops]handler{opRead: readBackends}},
+	{path: "sys/unseal", gate: open, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeUnseal}},
+	{path: "sys/metrics", gate: open, on: [ops]handler{opRead: readMetrics}},
+	{path: "sys/leader", gate: unsealed, on: [ops]handler{opRead: readLeader}},
+	{path: "sys/seal", gate: authenticated, body: bodySmall, timeout: timeoutLong, on: [ops]handler{opWrite: writeSeal}},
+	{path: "sys/key-status", gate: authenticated, on: [ops]handler{opRead: readKeyStatus}},
+	{path: "sys/rotate", gate: authenticated, body: bodySmall, timeout: timeoutLong, on: [ops]handler{opWrite: writeRotate}},
+	{path: "sys/rotate/keyring", gate: authenticated, body: bodySmall, timeout: timeoutLong, on: [ops]handler{opWrite: writeRotate}},
+	{path: "sys/rotate/config", gate: authenticated, on: [ops]handler{opRead: readRotateConfig}},
+	{path: "sys/rotate/keyring/config", gate: authenticated, on: [ops]handler{opRead: readRotateConfig}},
+	{path: "sys/mounts", gate: authenticated, on: [ops]handler{opRead: listMounts}},
+	{path: "sys/mounts/*/tune", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readTune, opWrite: writeTune}},
+	{path: "sys/mounts/*", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readMount, opWrite: enableMount, opDelete: disableMount}},
+	{path: "sys/internal/ui/mounts", gate: unsealed, on: [ops]handler{opRead: uiMounts}},
+	{path: "sys/internal/ui/mounts/*", gate: unsealed, on: [ops]handler{opRead: uiMount}},
+	{path: "sys/capabilities-self", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeCapabilitiesSelf}},
+	{path: "auth/token/lookup-self", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readSelf, opWrite: readSelf}},
+}
+
+func readInit(s *Server, r *request) (answer, error) {
+	return answer{raw: map[string]bool{"initialized": s.Status().Initialized}}, nil
+}
+
+func writeInit(s *Server, r *request) (answer, error) {
+	var in InitRequest
+	if err := r.decode(&in); err != nil {
+		return answer{}, err
+	}
+	out, err := s.Init(r.ctx, in)
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{raw: out}, nil
+}
+
+// healthCodes are the parameters of sys/health that choose a status, with
+// Vault's defaults. All are checked; those of standbys never count here.
+var healthCodes = map[string]int{
+	"activecode": 200, "standbycode": 429, "drsecondarycode": 472, "performancestandbycode": 473,
+	"sealedcode": 503, "uninitcode": 501, "removedcode": 530, "haunhealthycode": 474,
+}
+
+func readHealth(s *Server, r *request) (answer, error) {
+	for _, name := range []string{"standbyok", "perfstandbyok"} {
+		if v := r.query.Get(name); v != "" {
+			if _, err := strconv.ParseBool(v); err != nil {
+				return answer{}, invalid("bad value for %s parameter: %q is not a boolean", name, v)
+			}
+		}
+	}
+	for name := range healthCodes {
+		if _, err := healthCode(r.query, name); err != nil {
+			return answer{}, err
+		}
+	}
+	st := s.Status()
+	name := "activecode"
+	switch {
+	case !st.Initialized:
+		name = "uninitcode"
+	case st.Sealed:
+		name = "sealedcode"
+	}
+	code, err := healthCode(r.query, name)
+	if err != nil {
+		return answer{}, err
+	}
+	body := map[string]any{
+		"initialized":                       st.Initialized,
+		"sealed":                            st.Sealed,
+		"standby":                           false,
+		"performance_standby":               false,
+		"replication_performance_mode":      "disabled",
+		"replication_dr_mode":               "disabled",
+		"server_time_utc":                   s.now().Unix(),
+		"version":                           s.config.Version,
+		"enterprise":                        false,
+		"echo_duration_ms":                  0,
+		"clock_skew_ms":                     0,
+		"replication_primary_canary_age_ms": 0,
+	}
+	if !st.Sealed {
+		body["cluster_name"], body["cluster_id"] = clusterName(st.StoreID), st.StoreID
+	}
+	return answer{status: code, raw: body}, nil
+}
+
+func healthCode(q url.Values, name string) (int, error) {
+	v, given := q[name]
+	if !given {
+		return healthCodes[name], nil
+	}
+	code, err := strconv.Atoi(v[0])
+	if err != nil || code < 200 || code > 599 {
+		return 0, invalid("bad value for %s parameter: %q is not a status code from 200 to 599", name, v[0])
+	}
+	return code, nil
+}
+
+func clusterName(id string) string { return "sealkeep-" + id[:min(8, len(id))] }
+
+// sealStatus has Vault's fields first, then ours.
+type sealStatus struct {
+	Type         string `json:"type"` // of the slot that opened, else of the best seal
+	Initialized  bool   `json:"initialized"`
+	Sealed       bool   `json:"sealed"`
+	T            int    `json:"t"`
+	N            int    `json:"n"`
+	Progress     int    `json:"progress"`
+	Nonce        string `json:"nonce"`
+	Version      string `json:"version"`
+	BuildDate    string `json:"build_date"`
+	Migration    bool   `json:"migration"`
+	ClusterName  string `json:"cluster_name,omitempty"`
+	ClusterID    string `json:"cluster_id,omitempty"`
+	RecoverySeal bool   `json:"recovery_seal"` // true: not opened with shares; Vault's CLI asks before init
+	StorageType  string `json:"storage_type"`
+
+	Held        bool         `json:"held"` // sealed by request: does not open by itself
+	Fingerprint string       `json:"fingerprint,omitempty"`
+	Slots       []SlotStatus `json:"slots"`
+	Warnings    []string     `json:"warnings,omitempty"`
+}
+
+func (s *Server) sealStatus() sealStatus {
+	st := s.Status()
+	out := sealStatus{
+		Initialized: st.Initialized, Sealed: st.Sealed, Version: s.config.Version, BuildDate: s.config.BuildDate,
+		RecoverySeal: true, StorageType: "bbolt", Held: st.Held, Fingerprint: st.Fingerprint, Slots: st.Slots,
+	}
+	if !st.Sealed {
+		out.ClusterName, out.ClusterID = clusterName(st.StoreID), st.StoreID
+	}
+	if len(st.Slots) > 0 {
+		out.Type = st.Slots[0].Type
+	}
+	for _, sl := range st.Slots {
+		switch sl.State {
+		case SlotOpened:
+			out.Type = sl.Type
+		case SlotQuarantined:
+			out.Warnings = append(out.Warnings, "slot "+strconv.Quote(sl.Name)+" in the file was not made by this store")
+		}
+	}
+	return out
+}
+
+func readSealStatus(s *Server, r *request) (answer, error) {
+	return answer{raw: s.sealStatus()}, nil
+}
+
+func writeUnseal(s *Server, r *request) (answer, error) {
+	var in struct {
+		Key     string `json:"key"`
+		Reset   bool   `json:"reset"`
+		Migrate bool   `json:"migrate"`
+	}
+	if err := r.decode(&in); err != nil {
+		return answer{}, err
+	}
+	switch {
+	case in.Migrate:
+		return answer{}, invalid("there is no migration of seals: add the new seal block beside the old one and reload (SIGHUP)")
+	case in.Reset: // there is no progress to forget
+		return readSealStatus(s, r)
+	case in.Key != "":
+		return answer{}, invalid("this keep opens itself with its seals and has no key shares: send no key to try the seals at once")
+	}
+	if err := s.Unseal(r.ctx); err != nil {
+		return answer{}, err
+	}
+	return readSealStatus(s, r)
+}
+
+func writeSeal(s *Server, r *request) (answer, error) {
+	s.Seal()
+	return answer{}, nil
+}
+
+// readBackends answers Vault's question after the health of the seals: a slot
+// is healthy until its last attempt failed.
+func readBackends(s *Server, r *request) (answer, error) {
+	type backend struct {
+		Name           string `json:"name"`
+		Healthy        bool   `json:"healthy"`
+		Configured     bool   `json:"configured"`
+		Disabled       bool   `json:"disabled"`
+		UnhealthySince string `json:"unhealthy_since,omitempty"`
+	}
+	out := struct {
+		Healthy        bool      `json:"healthy"`
+		UnhealthySince string    `json:"unhealthy_since,omitempty"`
+		FullyWrapped   bool      `json:"fully_wrapped"`
+		Backends       []backend `json:"backends"`
+	}{Healthy: true, FullyWrapped: true, Backends: []backend{}}
+	var since time.Time
+	for _, sl := range s.Status().Slots {
+		b := backend{Name: sl.Name, Configured: sl.State != SlotOrphaned, Disabled: sl.Disabled}
+		b.Healthy = b.Configured && sl.FailedSince.IsZero() && sl.State != SlotQuarantined
+		if !sl.FailedSince.IsZero() {
+			b.UnhealthySince = sl.FailedSince.UTC().Format(time.RFC3339)
+			if since.IsZero() || sl.FailedSince.Before(since) {
+				since, out.UnhealthySince = sl.FailedSince, b.UnhealthySince
+			}
+		}
+		if b.Configured && !b.Disabled {
+			out.Healthy = out.Healthy && b.Healthy
+			out.FullyWrapped = out.FullyWrapped && sl.State != SlotPending
+		}
+		out.Backends = append(out.Backends, b)
+	}
+	out.FullyWrapped = out.FullyWrapped && len(out.Backends) > 0
+	return answer{raw: out}, nil
+}
+
+func readLeader(s *Server, r *request) (answer, error) {
+	return answer{raw: map[string]any{
+		"ha_enabled":                          false,
+		"is_self":                             false,
+		"active_time":                         time.Time{},
+		"leader_address":                      s.config.APIAddr,
+		"leader_cluster_address":              "",
+		"performance_standby":                 false,
+		"performance_standby_last_remote_wal": 0,
+	}}, nil
+}
+
+func readKeyStatus(s *Server, r *request) (answer, error) {
+	st, err := r.keep.store.KeyStatus(r.ctx)
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{inject: true, data: map[string]any{
+		"term":         st.Term,
+		"install_time": st.Installed.UTC().Format(time.RFC3339Nano),
+		"encryptions":  st.Writes,
+	}}, nil
+}
+
+func writeRotate(s *Server, r *request) (answer, error) {
+	if err := r.keep.store.Rotate(r.ctx); err != nil {
+		return answer{}, err
+	}
+	s.log.Info("rotated the keyring", "request", r.id)
+	return answer{}, nil
+}
+
+// readRotateConfig: the cipher has no number of uses after which a key must be
+// changed, so nothing rotates by itself.
+func readRotateConfig(s *Server, r *request) (answer, error) {
+	return answer{inject: true, data: map[string]any{"enabled": false, "interval": 0, "max_operations": 0}}, nil
+}
+
+func readMetrics(s *Server, r *request) (answer, error) {
+	if r.keep != nil && !r.listen.UnauthenticatedMetricsAccess {
+		if err := s.pass(authenticated, r); err != nil {
+			return answer{}, err
+		}
+	}
+	text, err := s.metrics.text()
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{text: text, kind: "text/plain; version=0.0.4; charset=utf-8"}, nil
+}
+
+func writeCapabilitiesSelf(s *Server, r *request) (answer, error) {
+	var in struct {
+		Path  string   `json:"path"`
+		Paths []string `json:"paths"`
+	}
+	if err := r.decode(&in); err != nil {
+		return answer{}, err
+	}
+	if in.Path != "" {
+		in.Paths = append(in.Paths, in.Path)
+	}
+	if len(in.Paths) == 0 {
+		return answer{}, invalid("paths must be supplied")
+	}
+	data := make(map[string]any)
+	for _, p := range in.Paths {
+		data[p] = access.Capabilities(r.token, strings.Trim(p, "/"))
+	}
+	if len(in.Paths) == 1 {
+		data["capabilities"] = data[in.Paths[0]]
+	}
+	return answer{data: data, inject: true}, nil
+}
+
+func readSelf(s *Server, r *request) (answer, error) {
+	t := r.token
+	return answer{data: map[string]any{
+		"accessor":         t.Accessor,
+		"creation_time":    t.Created.Unix(),
+		"creation_ttl":     int64(t.TTL / time.Second),
+		"display_name":     t.DisplayName,
+		"entity_id":        "",
+		"expire_time":      nil,
+		"explicit_max_ttl": 0,
+		"id":               r.secret,
+		"meta":             nil,
+		"num_uses":         0,
+		"orphan":           t.Orphan,
+		"path":             t.Path,
+		"policies":         t.Policies,
+		"renewable":        false,
+		"ttl":              0,
+		"type":             t.Type,
+	}}, nil
+}

@@ -1,0 +1,356 @@
+package server
+
+import (
+	"bufio"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/vault/api"
+)
+
+func TestHealth(t *testing.T) {
+	open := fresh(t)
+	sealed := fresh(t)
+	sealed.Server.Seal()
+	none := start(t, filepath.Join(t.TempDir(), "keep.db"))
+	for _, c := range []struct {
+		keep  *fixture
+		query string
+		want  int
+	}{
+		{open, "", 200},
+		{open, "?activecode=204", 204},
+		{open, "?activecode=304", 304},
+		{open, "?standbyok=true&perfstandbyok=1", 200},
+		{open, "?standbyok=maybe", 400},
+		{open, "?perfstandbyok=2", 400},
+		{open, "?standbyok", 200},
+		{open, "?sealedcode=299&uninitcode=298&standbycode=297", 200},
+		{open, "?standbycode=x", 400},
+		{open, "?drsecondarycode=", 400},
+		{open, "?performancestandbycode=99", 400},
+		{open, "?activecode=600", 400},
+		{open, "?activecode=100", 400},
+		{open, "?activecode=-1", 400},
+		{sealed, "", 503},
+		{sealed, "?sealedcode=200", 200},
+		{sealed, "?activecode=201", 503},
+		{sealed, "?sealedcode=abc", 400},
+		{none, "", 501},
+		{none, "?uninitcode=200", 200},
+		{none, "?sealedcode=200", 501},
+		{none, "?uninitcode=1000", 400},
+	} {
+		for _, method := range []string{"GET", "HEAD"} {
+			r := c.keep.call(t, method, "sys/health"+c.query, "", "X-Vault-Token: ")
+			if r.status != c.want {
+				t.Errorf("%s %s: %d, want %d: %s", method, c.query, r.status, c.want, r.text)
+			}
+			if method == "HEAD" && r.text != "" {
+				t.Errorf("HEAD %s has a body: %q", c.query, r.text)
+			}
+			if method == "GET" && r.status == 400 && r.errors() == "" {
+				t.Errorf("GET %s: no error text", c.query)
+			}
+		}
+	}
+	for name, k := range map[string]*fixture{"open": open, "sealed": sealed, "none": none} {
+		h, err := k.client(t).Sys().Health()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.Initialized != (name != "none") || h.Sealed != (name != "open") || h.Standby || h.Enterprise || h.Version != "1.2.3" ||
+			h.ReplicationDRMode != "disabled" || h.ReplicationPerformanceMode != "disabled" || h.ServerTimeUTC == 0 || (h.ClusterID != "") != (name == "open") {
+			t.Errorf("%s: %+v", name, h)
+		}
+	}
+}
+
+// What a sealed or uninitialized keep answers, and what it does not.
+func TestSealedKeep(t *testing.T) {
+	sealed := fresh(t)
+	sealed.Server.Seal()
+	none := start(t, filepath.Join(t.TempDir(), "keep.db"))
+	none.root = "hvs.something"
+	for name, k := range map[string]*fixture{"sealed": sealed, "none": none} {
+		for _, c := range []struct{ method, path string }{
+			{"GET", "secret/data/a"}, {"PUT", "secret/data/a"}, {"GET", "sys/mounts"}, {"GET", "sys/leader"}, {"PUT", "sys/seal"},
+			{"GET", "sys/key-status"}, {"POST", "sys/rotate"}, {"GET", "auth/token/lookup-self"}, {"GET", "sys/internal/ui/mounts/secret"},
+			{"GET", "nowhere"}, {"FOO", "nowhere"},
+		} {
+			for _, token := range []string{"X-Vault-Token: " + k.root, "X-Vault-Token: ", "X-Vault-Token: wrong"} {
+				r := k.call(t, c.method, c.path, "{}", token)
+				if r.status != 503 || !strings.HasPrefix(r.errors(), "Vault is sealed") {
+					t.Errorf("%s: %s %s: %d %s", name, c.method, c.path, r.status, r.text)
+				}
+				if (name == "none") != strings.Contains(r.errors(), "operator init") {
+					t.Errorf("%s: %s", name, r.errors())
+				}
+			}
+		}
+		for _, path := range []string{"sys/init", "sys/seal-status", "sys/seal-backend-status", "sys/metrics"} {
+			k.must(t, 200, "GET", path, "", "X-Vault-Token: ")
+		}
+	}
+	if r := none.call(t, "PUT", "sys/unseal", ""); r.status != 400 || !strings.Contains(r.errors(), "operator init") {
+		t.Errorf("unsealing nothing: %d %s", r.status, r.errors())
+	}
+}
+
+func TestSealAndUnseal(t *testing.T) {
+	f := fresh(t)
+	c := f.client(t)
+	f.must(t, 200, "POST", "secret/data/a", `{"data":{"k":"v"}}`)
+	f.must(t, 403, "PUT", "sys/seal", "", "X-Vault-Token: wrong")
+	if err := c.Sys().Seal(); err != nil {
+		t.Fatal(err)
+	}
+	status, err := c.Sys().SealStatus()
+	if err != nil || !status.Sealed || !status.Initialized || status.ClusterID != "" {
+		t.Fatalf("%+v, %v", status, err)
+	}
+	if r := f.must(t, 200, "GET", "sys/seal-status", ""); r.get("held") != true || r.get("fingerprint") != nil {
+		t.Errorf("seal-status: %s", r.text)
+	}
+	for body, want := range map[string]string{
+		`{"key":"abcd"}`:                "no key shares",
+		`{"migrate":true}`:              "no migration",
+		`{"migrate":true,"key":"abcd"}`: "no migration",
+		`{"key":1}`:                     "failed to parse JSON input",
+	} {
+		if r := f.call(t, "PUT", "sys/unseal", body); r.status != 400 || !strings.Contains(r.errors(), want) {
+			t.Errorf("%s: %d %s", body, r.status, r.text)
+		}
+	}
+	if status, err = c.Sys().ResetUnsealProcess(); err != nil || !status.Sealed {
+		t.Fatalf("reset: %+v, %v", status, err)
+	}
+	if status, err = c.Sys().UnsealWithOptions(&api.UnsealOpts{}); err != nil || status.Sealed {
+		t.Fatalf("unseal: %+v, %v", status, err)
+	}
+	r := f.must(t, 200, "GET", "secret/data/a", "")
+	if r.get("data", "data", "k") != "v" {
+		t.Errorf("after unsealing: %s", r.text)
+	}
+	r = f.must(t, 200, "PUT", "sys/unseal", "") // of an unsealed keep: nothing happens
+	if r.get("sealed") != false {
+		t.Errorf("unsealing twice: %s", r.text)
+	}
+}
+
+func TestSealStatusSlots(t *testing.T) {
+	a, b := newSeal("a", 1), newSeal("b", 2)
+	f := fresh(t, a, b)
+	f.Server.Seal()
+	a, b = a.again(), b.again()
+	a.tell(fails("key_disabled"))
+	b.tell(fails("dns"))
+	f.SetSeals([]Seal{a, b}) // the fixture's last seal is left out
+	r := f.must(t, 200, "PUT", "sys/unseal", "{}")
+	slots, _ := r.get("slots").([]any)
+	if len(slots) != 3 || r.get("sealed") != true {
+		t.Fatalf("seal-status: %s", r.text)
+	}
+	for i, want := range []string{"a failed key_disabled", "b failed dns", "check orphaned <nil>"} {
+		m := slots[i].(map[string]any)
+		if got := fmt.Sprint(m["name"], " ", m["state"], " ", m["class"]); got != want {
+			t.Errorf("slot %d: %s, want %s", i, got, want)
+		}
+		if m["error"] == nil || m["hint"] == nil {
+			t.Errorf("slot %d without reason or advice: %v", i, m)
+		}
+	}
+	r = f.must(t, 200, "GET", "sys/seal-backend-status", "")
+	if r.get("healthy") != false || r.get("unhealthy_since") == nil || r.get("fully_wrapped") != true || len(r.get("backends").([]any)) != 3 {
+		t.Errorf("seal-backend-status: %s", r.text)
+	}
+}
+
+func TestBackendStatus(t *testing.T) {
+	f := fresh(t)
+	r := f.must(t, 200, "GET", "sys/seal-backend-status", "")
+	if r.get("healthy") != true || r.get("unhealthy_since") != nil || r.get("fully_wrapped") != true {
+		t.Errorf("seal-backend-status: %s", r.text)
+	}
+	f.SetSeals([]Seal{newSeal("other", 1)})
+	r = f.must(t, 200, "GET", "sys/seal-backend-status", "")
+	if r.get("fully_wrapped") != false {
+		t.Errorf("with a seal that has no slot: %s", r.text)
+	}
+}
+
+func TestKeyStatusAndRotate(t *testing.T) {
+	f := fresh(t)
+	c := f.client(t)
+	first, err := c.Sys().KeyStatus()
+	if err != nil || first.Term != 1 || first.InstallTime.IsZero() {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	if err := c.Sys().Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	f.must(t, 204, "POST", "sys/rotate/keyring", "")
+	f.must(t, 204, "PUT", "sys/rotate", "{}")
+	last, err := c.Sys().KeyStatus()
+	if err != nil || last.Term != 4 {
+		t.Errorf("%+v, %v", last, err)
+	}
+	r := f.must(t, 200, "GET", "sys/key-status", "")
+	if r.get("term") != r.get("data", "term") || r.get("term") == nil {
+		t.Errorf("key-status: %s", r.text)
+	}
+	for _, path := range []string{"sys/rotate/config", "sys/rotate/keyring/config"} {
+		if r := f.must(t, 200, "GET", path, ""); r.get("data", "enabled") != false {
+			t.Errorf("%s: %s", path, r.text)
+		}
+		f.must(t, 405, "POST", path, `{"enabled":true}`) // not to be promised
+	}
+}
+
+func TestLeader(t *testing.T) {
+	l, err := fresh(t).client(t).Sys().Leader()
+	if err != nil || l.HAEnabled || l.LeaderAddress != "https://keep.example:8200" {
+		t.Errorf("%+v, %v", l, err)
+	}
+}
+
+func TestTokens(t *testing.T) {
+	f := fresh(t)
+	r := f.must(t, 200, "GET", "auth/token/lookup-self", "")
+	for name, want := range map[string]any{"display_name": "root", "path": "auth/token/root", "type": "service", "orphan": true,
+		"id": f.root, "expire_time": nil, "meta": nil, "entity_id": ""} {
+		if got := r.get("data", name); got != want {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
+	}
+	if r.get("mount_type") != "token" {
+		t.Errorf("mount_type %v", r.get("mount_type"))
+	}
+	f.must(t, 200, "GET", "auth/token/lookup-self", "", "X-Vault-Token: ", "Authorization: Bearer "+f.root)
+	f.must(t, 200, "GET", "auth/token/lookup-self", "", "X-Vault-Token: ", "Authorization: bearer  "+f.root)
+	for _, h := range []string{"Authorization: Bearer wrong", "Authorization: Basic " + f.root, "Authorization: " + f.root, "X-Vault-Token: " + f.root + "x"} {
+		r := f.call(t, "GET", "auth/token/lookup-self", "", "X-Vault-Token: ", h)
+		if r.status != 403 || r.errors() != "permission denied" {
+			t.Errorf("%s: %d %s", h, r.status, r.text)
+		}
+	}
+	caps, err := f.client(t).Sys().CapabilitiesSelf("secret/data/a")
+	if err != nil || len(caps) != 1 || caps[0] != "root" {
+		t.Errorf("capabilities %v, %v", caps, err)
+	}
+	f.must(t, 400, "POST", "sys/capabilities-self", "{}")
+}
+
+// A token that was seen is forgotten when the keep is sealed.
+func TestTokensAreForgotten(t *testing.T) {
+	f := fresh(t)
+	f.must(t, 200, "GET", "auth/token/lookup-self", "")
+	k := f.keep.Load()
+	n := 0
+	k.tokens.Range(func(key, _ any) bool {
+		if hash, ok := key.([32]byte); !ok || strings.Contains(string(hash[:]), f.root) {
+			t.Errorf("kept under %v", key)
+		}
+		n++
+		return true
+	})
+	if n != 1 {
+		t.Errorf("%d tokens in memory", n)
+	}
+	f.Server.Seal()
+	f.must(t, 503, "GET", "auth/token/lookup-self", "")
+	if f.keep.Load() != nil {
+		t.Error("the keep is still in memory")
+	}
+}
+
+// scrape reads metrics as lines "name{labels} value".
+func scrape(t *testing.T, r reply) map[string]string {
+	t.Helper()
+	if kind := r.header.Get("Content-Type"); !strings.HasPrefix(kind, "text/plain; version=0.0.4") {
+		t.Errorf("Content-Type %q", kind)
+	}
+	m := make(map[string]string)
+	for lines := bufio.NewScanner(strings.NewReader(r.text)); lines.Scan(); {
+		if name, value, ok := strings.Cut(lines.Text(), "} "); ok && !strings.HasPrefix(name, "#") {
+			m[name+"}"] = value
+		} else if name, value, ok := strings.Cut(lines.Text(), " "); ok {
+			m[name] = value
+		}
+	}
+	return m
+}
+
+func TestMetrics(t *testing.T) {
+	a := newSeal("a", 1)
+	f := fresh(t, a)
+	wide := f.Handler(Listener{UnauthenticatedMetricsAccess: true})
+	anyone := func(h http.Handler) int {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", "/v1/sys/metrics?format=prometheus", nil))
+		return w.Code
+	}
+	if got := anyone(f.http); got != 403 {
+		t.Errorf("unsealed, without a token: %d", got)
+	}
+	if got := anyone(wide); got != 200 {
+		t.Errorf("unsealed, on a listener that lets anyone: %d", got)
+	}
+	f.must(t, 200, "POST", "secret/data/a", `{"data":{}}`)
+	for i := range 50 {
+		f.must(t, 404, "GET", fmt.Sprintf("secret/data/name%d", i), "")
+		f.must(t, 404, "GET", fmt.Sprintf("nowhere/name%d", i), "")
+		f.call(t, fmt.Sprintf("METHOD%d", i), "sys/mounts", "")
+	}
+	m := scrape(t, f.must(t, 200, "GET", "sys/metrics", ""))
+	for name, want := range map[string]string{
+		"sealkeep_sealed":      "0",
+		"sealkeep_initialized": "1",
+		`sealkeep_slot_up{class="",slot="a",type="fake"}`:                           "1",
+		`sealkeep_http_requests_total{code="404",route="{mount}/data/{path}"}`:      "50",
+		`sealkeep_http_requests_total{code="404",route="none"}`:                     "50",
+		`sealkeep_http_requests_total{code="405",route="sys/mounts"}`:               "50",
+		`sealkeep_http_requests_total{code="403",route="sys/metrics"}`:              "1",
+		`sealkeep_http_request_duration_seconds_count{route="{mount}/data/{path}"}`: "51",
+	} {
+		if m[name] != want {
+			t.Errorf("%s is %q, want %q", name, m[name], want)
+		}
+	}
+	for _, name := range []string{"go_goroutines", "process_open_fds", "sealkeep_storage_commits_total", "sealkeep_storage_file_bytes"} {
+		if m[name] == "" || m[name] == "0" {
+			t.Errorf("%s is %q", name, m[name])
+		}
+	}
+	for name := range m {
+		if strings.Contains(name, "name1") || strings.Contains(name, "METHOD") {
+			t.Errorf("a client has made up a label: %s", name)
+		}
+	}
+
+	f.Server.Seal()
+	a = a.again()
+	a.tell(fails("auth_denied"))
+	f.SetSeals([]Seal{a})
+	f.must(t, 200, "PUT", "sys/unseal", "")
+	if got := anyone(f.http); got != 200 {
+		t.Errorf("sealed, without a token: %d", got)
+	}
+	m = scrape(t, f.must(t, 200, "GET", "sys/metrics", ""))
+	for name, want := range map[string]string{
+		"sealkeep_sealed": "1",
+		`sealkeep_slot_up{class="auth_denied",slot="a",type="fake"}`:  "0",
+		`sealkeep_slot_up{class="orphaned",slot="check",type="fake"}`: "0",
+	} {
+		if m[name] != want {
+			t.Errorf("sealed: %s is %q, want %q", name, m[name], want)
+		}
+	}
+	if m[`sealkeep_unseal_attempts_total{class="auth_denied",slot="a"}`] == "" {
+		t.Error("failed attempts are not counted")
+	}
+}

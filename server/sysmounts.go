@@ -1,0 +1,275 @@
+package server
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sealkeep/sealkeep/access"
+)
+
+// seconds is a duration as Vault's API takes it (a number or a string of
+// seconds, or "1h30m") and shows it (a number of seconds).
+type seconds int64
+
+// systemTTL is what a lease TTL of 0 stands for when a mount is asked how it is tuned.
+const systemTTL seconds = 32 * 24 * 60 * 60
+
+// unchanged is an empty string where seconds are expected.
+const unchanged seconds = -1
+
+func (s *seconds) UnmarshalJSON(b []byte) error {
+	var text string
+	if json.Unmarshal(b, &text) != nil {
+		text = string(b) // a bare number
+	}
+	if text == "" {
+		*s = unchanged
+		return nil
+	}
+	d, err := parseDuration(text)
+	if err != nil {
+		return err
+	}
+	if d < 0 {
+		return invalid("the duration %q is negative", text)
+	}
+	*s = seconds(d / time.Second)
+	return nil
+}
+
+// mountView is a mount as sys/mounts shows it.
+func mountView(m *mount) map[string]any {
+	return map[string]any{
+		"accessor":                m.Accessor,
+		"config":                  m.Config,
+		"description":             m.Description,
+		"external_entropy_access": false,
+		"local":                   false,
+		"options":                 m.Options,
+		"plugin_version":          "",
+		"running_plugin_version":  "",
+		"running_sha256":          "",
+		"seal_wrap":               false,
+		"type":                    m.Type,
+		"uuid":                    m.UUID,
+	}
+}
+
+// system is sys/ itself, which is no mount but shown as one.
+func (k *keep) system() *mount {
+	id := k.store.UUID()
+	return &mount{
+		Path: "sys/", UUID: id, Accessor: "system_" + id[:min(8, len(id))], Type: "system",
+		Description: "system endpoints used for control, policy and debugging",
+	}
+}
+
+func listMounts(s *Server, r *request) (answer, error) {
+	data := make(map[string]any)
+	for _, m := range append(r.keep.mounts.Load().all(), r.keep.system()) {
+		data[m.Path] = mountView(m)
+	}
+	return answer{data: data, inject: true}, nil
+}
+
+func readMount(s *Server, r *request) (answer, error) {
+	m := r.keep.mounts.Load().byPath[r.rest]
+	if r.rest == "sys" {
+		m = r.keep.system()
+	}
+	if m == nil {
+		return answer{}, invalid("No secret engine mount at %s/", r.rest)
+	}
+	return answer{data: mountView(m), inject: true}, nil
+}
+
+// mountInput is the body of enable and, with its configuration beside the rest,
+// of tune. A nil field is not changed.
+type mountInput struct {
+	Type        string            `json:"type"`
+	Description *string           `json:"description"`
+	Options     map[string]string `json:"options"`
+	Config      mountConfigInput  `json:"config"`
+	Local       bool              `json:"local"`
+	SealWrap    bool              `json:"seal_wrap"`
+}
+
+type mountConfigInput struct {
+	DefaultLeaseTTL           *seconds  `json:"default_lease_ttl"`
+	MaxLeaseTTL               *seconds  `json:"max_lease_ttl"`
+	ForceNoCache              *bool     `json:"force_no_cache"`
+	ListingVisibility         *string   `json:"listing_visibility"`
+	AuditNonHMACRequestKeys   *[]string `json:"audit_non_hmac_request_keys"`
+	AuditNonHMACResponseKeys  *[]string `json:"audit_non_hmac_response_keys"`
+	PassthroughRequestHeaders *[]string `json:"passthrough_request_headers"`
+	AllowedResponseHeaders    *[]string `json:"allowed_response_headers"`
+}
+
+func (in *mountConfigInput) apply(c *mountConfig) error {
+	if in.DefaultLeaseTTL != nil && *in.DefaultLeaseTTL != unchanged {
+		c.DefaultLeaseTTL = *in.DefaultLeaseTTL
+	}
+	if in.MaxLeaseTTL != nil && *in.MaxLeaseTTL != unchanged {
+		c.MaxLeaseTTL = *in.MaxLeaseTTL
+	}
+	set(&c.ForceNoCache, in.ForceNoCache)
+	set(&c.ListingVisibility, in.ListingVisibility)
+	set(&c.AuditNonHMACRequestKeys, in.AuditNonHMACRequestKeys)
+	set(&c.AuditNonHMACResponseKeys, in.AuditNonHMACResponseKeys)
+	set(&c.PassthroughRequestHeaders, in.PassthroughRequestHeaders)
+	set(&c.AllowedResponseHeaders, in.AllowedResponseHeaders)
+	switch c.ListingVisibility {
+	case "", "hidden", "unauth":
+	default:
+		return invalid("invalid listing_visibility %q: use \"unauth\" or \"hidden\"", c.ListingVisibility)
+	}
+	if c.MaxLeaseTTL != 0 && c.DefaultLeaseTTL > c.MaxLeaseTTL {
+		return invalid("default_lease_ttl is longer than max_lease_ttl")
+	}
+	return nil
+}
+
+func set[T any](to *T, from *T) {
+	if from != nil {
+		*to = *from
+	}
+}
+
+// checkVersion refuses every version of the KV engine but the one that is there.
+func checkVersion(options map[string]string) error {
+	for name, v := range options {
+		switch {
+		case name != "version":
+			return invalid("unknown option %q: a kv engine has the option version only", name)
+		case v != "2" && v != "":
+			return invalid("KV version %s is not supported: only version 2 is; set version=2 or leave it out", v)
+		}
+	}
+	return nil
+}
+
+func enableMount(s *Server, r *request) (answer, error) {
+	var in mountInput
+	if err := r.decode(&in); err != nil {
+		return answer{}, err
+	}
+	switch in.Type {
+	case "kv", "kv-v2":
+	case "":
+		return answer{}, invalid("backend type must be specified as a string")
+	default:
+		return answer{}, invalid("unknown backend type: %q; there is kv", in.Type)
+	}
+	if err := checkVersion(in.Options); err != nil {
+		return answer{}, err
+	}
+	if in.SealWrap {
+		return answer{}, invalid("seal_wrap is not supported")
+	}
+	segments := strings.Split(r.rest, "/")
+	if slices.Contains(reserved, segments[0]) {
+		return answer{}, invalid("cannot mount %q", r.rest+"/")
+	}
+	if slices.ContainsFunc(segments, func(s string) bool { return strings.TrimSpace(s) != s || s == "tune" }) {
+		return answer{}, invalid("a mount's path cannot have spaces at the ends of a segment, nor the segment \"tune\"")
+	}
+	if len(segments) > 8 || len(r.rest) > 512 {
+		return answer{}, invalid("a mount's path has at most 8 segments and 512 bytes")
+	}
+	m := newMount(r.rest + "/")
+	set(&m.Description, in.Description)
+	if err := in.Config.apply(&m.Config); err != nil {
+		return answer{}, err
+	}
+	if err := r.keep.enable(r.ctx, m); err != nil {
+		return answer{}, err
+	}
+	s.log.Info("mount enabled", "path", m.Path, "type", m.Type, "mount", m.UUID, "request", r.id)
+	if in.Type == "kv" && in.Options["version"] == "" {
+		return answer{warnings: []string{"the engine is KV version 2: version 1, Vault's default for the type kv, is not supported"}}, nil
+	}
+	return answer{}, nil
+}
+
+func disableMount(s *Server, r *request) (answer, error) {
+	if first, _, _ := strings.Cut(r.rest, "/"); slices.Contains(reserved, first) {
+		return answer{}, invalid("cannot unmount %q", r.rest+"/")
+	}
+	if err := r.keep.disable(r.ctx, r.rest); err != nil {
+		return answer{}, err
+	}
+	s.log.Info("mount disabled", "path", r.rest+"/", "request", r.id)
+	return answer{}, nil
+}
+
+func readTune(s *Server, r *request) (answer, error) {
+	m := r.keep.mounts.Load().byPath[r.rest]
+	if r.rest == "sys" {
+		m = r.keep.system()
+	}
+	if m == nil {
+		return answer{}, invalid("cannot fetch sysview for path %q", r.rest+"/")
+	}
+	data := struct {
+		mountConfig
+		Description string            `json:"description"`
+		Options     map[string]string `json:"options,omitempty"`
+	}{m.Config, m.Description, m.Options}
+	if data.DefaultLeaseTTL == 0 {
+		data.DefaultLeaseTTL = systemTTL
+	}
+	if data.MaxLeaseTTL == 0 {
+		data.MaxLeaseTTL = systemTTL
+	}
+	return answer{data: data, inject: true}, nil
+}
+
+func writeTune(s *Server, r *request) (answer, error) {
+	var in struct {
+		mountConfigInput
+		Description *string           `json:"description"`
+		Options     map[string]string `json:"options"`
+	}
+	if err := r.decode(&in); err != nil {
+		return answer{}, err
+	}
+	if err := checkVersion(in.Options); err != nil {
+		return answer{}, err
+	}
+	return answer{}, r.keep.tune(r.ctx, r.rest, func(m *mount) error {
+		set(&m.Description, in.Description)
+		return in.mountConfigInput.apply(&m.Config)
+	})
+}
+
+// uiMounts lists the mounts that the token may see; without one, those that
+// everybody may.
+func uiMounts(s *Server, r *request) (answer, error) {
+	secret := make(map[string]any)
+	for _, m := range r.keep.mounts.Load().all() {
+		if access.Authorize(r.token, m.Path, access.Read) == nil || m.Config.ListingVisibility == "unauth" {
+			secret[m.Path] = map[string]any{"type": m.Type, "description": m.Description, "options": m.Options}
+		}
+	}
+	auth := make(map[string]any)
+	if r.token != nil {
+		auth["token/"] = map[string]any{"type": "token", "description": "token based credentials", "options": nil}
+	}
+	return answer{data: map[string]any{"secret": secret, "auth": auth}}, nil
+}
+
+// uiMount tells which mount a path is in: how clients find the version of KV.
+func uiMount(s *Server, r *request) (answer, error) {
+	m, _ := r.keep.mounts.Load().find(r.rest)
+	if m == nil || access.Authorize(r.token, r.rest, access.Read) != nil {
+		return answer{}, &requestError{http.StatusForbidden, fmt.Sprintf(
+			"preflight capability check returned 403, please ensure client's policies grant access to path %q", r.rest+"/")}
+	}
+	data := mountView(m)
+	data["path"] = m.Path
+	return answer{data: data}, nil
+}
