@@ -1,0 +1,186 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/sealkeep/sealkeep/seal"
+	"github.com/sealkeep/sealkeep/storage"
+)
+
+const storageCheckHelp = `Checks the store file of a keep that is stopped: first its pages, then, when one of the seals of the configuration
+opens it, every value and the digest over all of them. With -path instead of -config it checks the pages alone, which
+needs no key.
+Exit code: 0 clean, 2 something was found, 1 the check could not be made.`
+
+const (
+	checkLockWait = 2 * time.Second
+	checkUnwrap   = 15 * time.Second // for one slot
+	checkStack    = 64 << 20         // pages in a circle overflow the stack: sooner than at Go's 1 GB
+)
+
+func storageCheck(f *flag.FlagSet) action {
+	var configs paths
+	f.Var(&configs, "config", "configuration `file or folder`; can be repeated")
+	path := f.String("path", "", "the store `file`, to check its pages alone")
+	return func(c *cli, _ []string) error {
+		if (*path == "") == (configs == nil) {
+			return hint(errors.New("give -config or -path, one of them"), "sealkeep operator storage check -config=/etc/sealkeep")
+		}
+		if *path != "" {
+			found, err := c.checkPages(*path)
+			return c.checked(found, err, "no key was used, so the values were not checked: -config does that")
+		}
+		conf, seals, err := loadConfig(configs, c.lookup)
+		if err != nil {
+			return coded{err, 1}
+		}
+		defer closeAll(seals)
+		clearEnv()
+		found, err := c.checkPages(conf.Storage.Path)
+		if err != nil || found > 0 {
+			return c.checked(found, err, "")
+		}
+		found, err = c.checkValues(conf.Storage.Path, seals)
+		return c.checked(found, err, "")
+	}
+}
+
+// checked prints the outcome.
+func (c *cli) checked(found int, err error, note string) error {
+	switch {
+	case err != nil:
+		return err
+	case found > 0:
+		return coded{hint(fmt.Errorf("the store is damaged: %d findings", found),
+			"keep the file as it is, and restore a backup elsewhere"), 2}
+	}
+	fmt.Fprintln(c.stdout, "The store is clean")
+	if note != "" {
+		fmt.Fprintf(c.stderr, "sealkeep: hint: %s\n", note)
+	}
+	return nil
+}
+
+// checkPages checks the pages in a process of its own, whose end, however bad, is a finding and not ours.
+func (c *cli) checkPages(path string) (found int, err error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return 0, fmt.Errorf("finding this program: %w", err)
+	}
+	var out, trouble bytes.Buffer
+	child := exec.CommandContext(c, exe, "operator", "storage", "check-pages", "--", path)
+	child.Args[0] = "sealkeep"
+	child.Stdout, child.Stderr = &out, &trouble
+	err = child.Run()
+	ended, ran := errors.AsType[*exec.ExitError](err)
+	switch {
+	case err == nil:
+		fmt.Fprintln(c.stdout, "Pages: clean")
+		return 0, nil
+	case !ran || c.Err() != nil:
+		return 0, fmt.Errorf("checking pages: %w", err)
+	case ended.ExitCode() == 1: // it has said why
+		c.stderr.Write(trouble.Bytes())
+		return 0, exit{1}
+	case ended.ExitCode() == 2 && out.Len() > 0:
+		c.stdout.Write(out.Bytes())
+		return strings.Count(out.String(), "\n"), nil
+	}
+	if s, ok := ended.Sys().(syscall.WaitStatus); ok && s.Signaled() && (s.Signal() == syscall.SIGKILL || s.Signal() == syscall.SIGTERM) {
+		return 0, fmt.Errorf("checking pages: the check was killed: %w", err)
+	}
+	line, _, _ := strings.Cut(trouble.String(), "\n")
+	fmt.Fprintf(c.stdout, "finding: the page check crashed on the file (%v): %s\n", ended, line)
+	return 1, nil
+}
+
+// checkPages is the hidden command behind it.
+func checkPages(*flag.FlagSet) action {
+	return func(c *cli, args []string) error {
+		setMaxStack(checkStack)
+		damage, err := storage.CheckPages(args[0], checkLockWait)
+		if err != nil {
+			return explainLock(err, checkLocked)
+		}
+		for _, d := range damage {
+			fmt.Fprintf(c.stdout, "finding: %s\n", strings.ReplaceAll(d.Error(), "\n", " "))
+		}
+		if damage != nil {
+			return exit{2}
+		}
+		return nil
+	}
+}
+
+const checkLocked = "stop the keep first: the check needs the file for itself"
+
+// explainLock adds a hint to an error about a store that another process has.
+func explainLock(err error, text string) error {
+	if errors.Is(err, storage.ErrLocked) {
+		return hint(err, "%s", text)
+	}
+	return err
+}
+
+// checkValues opens the store with the first of its slots that opens, and checks every record.
+func (c *cli) checkValues(path string, seals []*seal.Seal) (found int, err error) {
+	store, err := storage.Open(path, storage.Options{LockTimeout: checkLockWait})
+	if err != nil {
+		return 0, explainLock(err, checkLocked)
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	if err := c.unseal(store, seals); err != nil {
+		return 0, err
+	}
+	report, err := store.Check(c)
+	if err != nil {
+		return 0, err
+	}
+	fmt.Fprintf(c.stdout, "Store: %s, fingerprint %s, generation %d, %d values, %d chunks\n",
+		store.UUID(), store.Fingerprint(), report.Generation, report.Values, report.Chunks)
+	for _, d := range report.Damage {
+		fmt.Fprintf(c.stdout, "finding: %v\n", d)
+	}
+	if report.More > 0 {
+		fmt.Fprintf(c.stdout, "finding: %d more of this kind\n", report.More)
+	}
+	return len(report.Damage) + report.More, nil
+}
+
+// unseal opens the store with any slot that has a configured seal.
+func (c *cli) unseal(store *storage.Store, seals []*seal.Seal) error {
+	slots, err := store.Slots()
+	if err != nil {
+		return err
+	}
+	err = errors.New("no slot of the store has a seal in the configuration")
+	for _, slot := range slots {
+		for _, s := range seals {
+			if s.Name() != slot.Name || s.Type() != slot.Type {
+				continue
+			}
+			ctx, cancel := context.WithTimeout(c, checkUnwrap)
+			var root []byte
+			root, err = s.Unwrap(ctx, slot.Blob, slot.Context(store.UUID()))
+			cancel()
+			if err == nil {
+				err = store.Unseal(root)
+				clear(root)
+			}
+			if err == nil {
+				return nil
+			}
+			c.warnf("slot %s: %v", slot.Name, err)
+		}
+	}
+	return fmt.Errorf("no slot opened the store, so its values were not checked: %w", err)
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"net/http"
+	"net/url"
+)
+
+func genericCommands() []command {
+	return []command{
+		{"read", "PATH [KEY=VALUE...]", 1, -1, client, "read any path of the API", "Reads a path of the API, such as secret/config; KEY=VALUE becomes a query parameter.", genericRead},
+		{"write", "PATH [DATA...]", 1, -1, client, "write any path of the API", "Writes a path of the API, such as secret/config. Without data it needs -force.\n" + dataHelp, genericWrite},
+		{"list", "PATH", 1, 1, client, "list any path of the API", "Lists the names beneath a path of the API, such as secret/metadata.", genericList},
+		{"delete", "PATH", 1, 1, client, "delete any path of the API", "Deletes a path of the API.", genericDelete},
+	}
+}
+
+func genericRead(f *flag.FlagSet) action {
+	field := f.String("field", "", "print only the field with this `name`")
+	return func(c *cli, args []string) error {
+		a, err := c.api()
+		if err != nil {
+			return err
+		}
+		data, err := c.data(args[1:])
+		if err != nil {
+			return err
+		}
+		query := url.Values{}
+		for k, v := range data {
+			if several, ok := v.([]any); ok {
+				for _, v := range several {
+					query.Add(k, text(v))
+				}
+				continue
+			}
+			query.Set(k, text(v))
+		}
+		b, err := a.do(c, http.MethodGet, args[0], query, nil)
+		if notFound(err) || err == nil && len(b) == 0 {
+			return coded{fmt.Errorf("no value found at %s", args[0]), 2}
+		}
+		if err != nil {
+			return err
+		}
+		return c.answer(b, *field, "")
+	}
+}
+
+func genericWrite(f *flag.FlagSet) action {
+	field := f.String("field", "", "print only the field with this `name`")
+	force := f.Bool("force", false, "write without any data")
+	f.BoolVar(force, "f", false, "the same as -force")
+	return func(c *cli, args []string) error {
+		if len(args) == 1 && !*force {
+			return hint(errors.New("no data is given"), "write KEY=VALUE after the path, or use -force to send none")
+		}
+		a, err := c.api()
+		if err != nil {
+			return err
+		}
+		data, err := c.data(args[1:])
+		if err != nil {
+			return err
+		}
+		b, err := a.do(c, http.MethodPut, args[0], nil, data)
+		if err != nil {
+			return err
+		}
+		return c.answer(b, *field, "Success! Data written to: "+args[0])
+	}
+}
+
+func genericList(*flag.FlagSet) action {
+	return func(c *cli, args []string) error {
+		a, err := c.api()
+		if err != nil {
+			return err
+		}
+		return c.list(a, args[0])
+	}
+}
+
+func genericDelete(*flag.FlagSet) action {
+	return func(c *cli, args []string) error {
+		a, err := c.api()
+		if err != nil {
+			return err
+		}
+		_, err = a.do(c, http.MethodDelete, args[0], nil, nil)
+		return c.done(err, "Success! Data deleted (if it existed) at: "+args[0])
+	}
+}

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// TestImports holds the direction of imports: config <- seal, and storage <- access, engine/* <- server <- cmd.
+func TestImports(t *testing.T) {
+	const module = "github.com/sealkeep/sealkeep/"
+	allowed := map[string]string{
+		"config":        "",
+		"seal":          "config",
+		"seal/sealtest": "",
+		"storage":       "",
+		"access":        "storage",
+		"engine/kv":     "storage",
+		"server":        "storage access engine/kv",
+		"cmd/sealkeep":  "config seal storage server",
+	}
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}}:{{join .Imports " "}}`, module+"...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	if len(lines) != len(allowed) {
+		t.Errorf("%d packages, the table has %d", len(lines), len(allowed))
+	}
+	for _, line := range lines {
+		path, imports, _ := strings.Cut(line, ":")
+		name := strings.TrimPrefix(path, module)
+		may, ok := allowed[name]
+		if !ok {
+			t.Errorf("package %s has no row in the table", name)
+			continue
+		}
+		for _, imported := range strings.Fields(imports) {
+			if ours, ok := strings.CutPrefix(imported, module); ok && !strings.Contains(" "+may+" ", " "+ours+" ") {
+				t.Errorf("%s imports %s", name, ours)
+			}
+		}
+	}
+}

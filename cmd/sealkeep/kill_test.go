@@ -1,0 +1,198 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+)
+
+// TestKill kills a keep under writers again and again: it opens itself each time, every acknowledged write is there,
+// and the store is clean at the end. SEALKEEP_LONG=1 makes it 40 rounds instead of 4.
+func TestKill(t *testing.T) {
+	rounds := 4
+	if os.Getenv("SEALKEEP_LONG") != "" {
+		rounds = 40
+	}
+	k := newKeep(t)
+	k.start()
+	token := k.init()
+	acked := map[string]string{}
+	for round := range rounds {
+		k.writeUntilKilled(token, round, 20+rand.IntN(300), acked)
+		k.start()
+		for key, want := range acked {
+			if got := k.read(token, key); got != want {
+				t.Fatalf("round %d: %s is %q, not %q", round, key, got, want)
+			}
+		}
+	}
+	k.kill()
+	if out, err := exec.Command(k.program, "operator", "storage", "check", "-config="+k.config).CombinedOutput(); err != nil {
+		t.Fatalf("the store is not clean: %v\n%s", err, out)
+	}
+	t.Logf("%d rounds, %d acknowledged writes", rounds, len(acked))
+}
+
+// keep is a sealkeep process with a static key.
+type keep struct {
+	t       *testing.T
+	program string
+	config  string
+	url     string
+	cmd     *exec.Cmd
+}
+
+func newKeep(t *testing.T) *keep {
+	t.Helper()
+	dir := t.TempDir()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// TestMain runs the program when the test binary has its name.
+	k := &keep{t: t, program: filepath.Join(dir, "sealkeep"), config: filepath.Join(dir, "keep.hcl")}
+	if err := os.Symlink(self, k.program); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	k.url = "http://" + l.Addr().String()
+	config := fmt.Sprintf("storage \"bbolt\" {\n  path = %q\n}\nlistener \"tcp\" {\n  address = %q\n}\nseal \"static\" {\n  current_key = %q\n  current_key_id = \"k\"\n}\n",
+		filepath.Join(dir, "keep.db"), l.Addr(), "0123456789abcdef0123456789abcdef")
+	if err := os.WriteFile(k.config, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(k.kill)
+	return k
+}
+
+// start starts the process and waits until it answers, open or not initialized.
+func (k *keep) start() {
+	k.t.Helper()
+	var log bytes.Buffer
+	k.cmd = exec.Command(k.program, "server", "-config="+k.config)
+	k.cmd.Stderr = &log
+	if err := k.cmd.Start(); err != nil {
+		k.t.Fatal(err)
+	}
+	for deadline := time.Now().Add(patience); ; {
+		resp, err := http.Get(k.url + "/v1/sys/health")
+		if err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusNotImplemented {
+				return
+			}
+		}
+		if time.Now().After(deadline) {
+			k.kill()
+			k.t.Fatalf("not open within %v\n%s", patience, log.String())
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+}
+
+func (k *keep) kill() {
+	if k.cmd != nil {
+		_ = k.cmd.Process.Kill()
+		_ = k.cmd.Wait() // "signal: killed"
+		k.cmd = nil
+	}
+}
+
+func (k *keep) call(token, method, path, body string, into any) (int, error) {
+	req, err := http.NewRequest(method, k.url+"/v1/"+path, bytes.NewReader([]byte(body)))
+	if err != nil {
+		return 0, err
+	}
+	req.Header.Set("X-Vault-Token", token)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err == nil && into != nil {
+		err = json.Unmarshal(b, into)
+	}
+	return resp.StatusCode, err
+}
+
+func (k *keep) init() string {
+	k.t.Helper()
+	var out struct {
+		RootToken string `json:"root_token"`
+	}
+	if status, err := k.call("", "PUT", "sys/init", "{}", &out); status != http.StatusOK || err != nil {
+		k.t.Fatalf("init: %d %v", status, err)
+	}
+	return out.RootToken
+}
+
+func (k *keep) read(token, key string) string {
+	k.t.Helper()
+	var out struct {
+		Data struct {
+			Data struct {
+				V string `json:"v"`
+			} `json:"data"`
+		} `json:"data"`
+	}
+	if status, err := k.call(token, "GET", "secret/data/"+key, "", &out); status != http.StatusOK || err != nil {
+		k.t.Fatalf("reading %s: %d %v", key, status, err)
+	}
+	return out.Data.Data.V
+}
+
+// writeUntilKilled writes from eight goroutines and kills the process when n writes were acknowledged. It adds those
+// to acked.
+func (k *keep) writeUntilKilled(token string, round, n int, acked map[string]string) {
+	k.t.Helper()
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	enough := make(chan bool)
+	count := 0
+	for w := range 8 {
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				key, value := fmt.Sprintf("round%d/w%d/%d", round, w, i), strconv.Itoa(rand.Int())
+				status, err := k.call(token, "POST", "secret/data/"+key, `{"data":{"v":"`+value+`"}}`, nil)
+				if err != nil {
+					return // killed
+				}
+				if status != http.StatusOK {
+					k.t.Errorf("writing %s: status %d", key, status)
+					return
+				}
+				mu.Lock()
+				acked[key] = value
+				if count++; count == n {
+					close(enough)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	idle := make(chan bool)
+	go func() { wg.Wait(); close(idle) }()
+	select {
+	case <-enough:
+	case <-idle:
+		k.t.Error("the writers gave up")
+	}
+	k.kill()
+	<-idle
+}

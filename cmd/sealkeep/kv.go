@@ -1,0 +1,417 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+func kvCommands() []command {
+	const path = "\n\nPATH is the mount and the secret's name: secret/app/db. With -mount=secret it is the name alone."
+	return []command{
+		{"kv get", "PATH", 1, 1, client, "read a secret", "Reads the newest version of a secret, or the one that -version names." + path, kvGet},
+		{"kv put", "PATH DATA...", 2, -1, client, "write a new version of a secret", "Writes a new version of a secret; keys that are not given are not in it." + path + "\n" + dataHelp, kvPut(http.MethodPost)},
+		{"kv patch", "PATH DATA...", 2, -1, client, "change some keys of a secret", "Writes a new version with the given keys changed and the others as they were." + path + "\n" + dataHelp, kvPut(http.MethodPatch)},
+		{"kv delete", "PATH", 1, 1, client, "mark versions as deleted", "Marks the newest version, or those that -versions names, as deleted; undelete brings them back." + path, kvDelete},
+		{"kv undelete", "PATH", 1, 1, client, "bring deleted versions back", "Brings back the versions that -versions names." + path, kvVersions("undelete")},
+		{"kv destroy", "PATH", 1, 1, client, "remove versions for good", "Removes the data of the versions that -versions names. Nothing brings them back." + path, kvVersions("destroy")},
+		{"kv rollback", "PATH", 1, 1, client, "write an old version again", "Writes the data of an old version as the newest one." + path, kvRollback},
+		{"kv list", "PATH", 1, 1, client, "list the names in a folder", "Lists the names of secrets and folders (which end in /). For the root of a mount PATH is the mount." + path, kvList},
+		{"kv metadata get", "PATH", 1, 1, client, "show a secret's settings and versions", "Shows the settings, the custom metadata and the versions of a secret, without its data." + path, kvMetadataGet},
+		{"kv metadata put", "PATH", 1, 1, client, "set a secret's settings", "Sets the settings of a secret; custom metadata is replaced as a whole." + path, kvMetadataPut(http.MethodPost)},
+		{"kv metadata patch", "PATH", 1, 1, client, "change a secret's settings", "Changes the settings that are given and leaves the others." + path, kvMetadataPut(http.MethodPatch)},
+		{"kv metadata delete", "PATH", 1, 1, client, "remove a secret with all its versions", "Removes a secret, its versions and its metadata for good." + path, kvMetadataDelete},
+	}
+}
+
+// place is a secret or a folder of a KV version 2 mount.
+type place struct {
+	api         *api
+	mount, name string
+}
+
+// at returns the API path of the place beneath kind: data, metadata, delete, undelete, destroy.
+func (p place) at(kind string) string {
+	return strings.TrimSuffix(p.mount+"/"+kind+"/"+p.name, "/")
+}
+
+// kvAction makes an action that begins with finding the mount of its first argument.
+func kvAction(f *flag.FlagSet, act func(c *cli, p place) error) action {
+	mount := f.String("mount", "", "`path` of the secrets engine; PATH is then relative to it")
+	return func(c *cli, args []string) error {
+		a, err := c.api()
+		if err != nil {
+			return err
+		}
+		p, err := c.find(a, strings.Trim(*mount, "/"), strings.Trim(args[0], "/"))
+		if err != nil {
+			return err
+		}
+		return act(c, p)
+	}
+}
+
+// find asks the server which mount a path belongs to.
+func (c *cli) find(a *api, mount, path string) (place, error) {
+	b, err := a.do(c, http.MethodGet, "sys/internal/ui/mounts/"+cmp.Or(mount, path), nil, nil)
+	if err != nil {
+		return place{}, err
+	}
+	var answer struct {
+		Data struct {
+			Path, Type string
+			Options    map[string]string
+		}
+	}
+	if err := decode(b, &answer); err != nil {
+		return place{}, err
+	}
+	d := answer.Data
+	at := strings.Trim(d.Path, "/")
+	if d.Type != "kv" || d.Options["version"] != "2" {
+		return place{}, hint(fmt.Errorf("%s/ is not a KV version 2 secrets engine", at), "sealkeep read, write, list and delete work with every engine")
+	}
+	if mount != "" {
+		return place{a, mount, path}, nil
+	}
+	return place{a, at, strings.TrimPrefix(strings.TrimPrefix(path, at), "/")}, nil
+}
+
+// named refuses the root of a mount where a secret is needed.
+func (p place) named() error {
+	if p.name == "" {
+		return hint(fmt.Errorf("%s is a mount, not a secret", p.mount), "name a secret in it: %s/NAME", p.mount)
+	}
+	return nil
+}
+
+// absent is the error for something that is not there, in Vault's words.
+func (p place) absent(kind string) error {
+	err := coded{fmt.Errorf("no value found at %s", p.at(kind)), 2}
+	if rest, ok := strings.CutPrefix(p.name, "data/"); ok {
+		return hint(err, "kv commands take the path without data/: %s/%s", p.mount, rest)
+	}
+	return err
+}
+
+func kvGet(f *flag.FlagSet) action {
+	field := f.String("field", "", "print only the field with this `name`")
+	version := f.Int("version", 0, "the version to read, 0 for the newest")
+	return kvAction(f, func(c *cli, p place) error {
+		if err := p.named(); err != nil {
+			return err
+		}
+		b, err := p.read(c, *version)
+		if err != nil {
+			return err
+		}
+		return c.printSecret(p, b, *field)
+	})
+}
+
+// read returns the answer for a version. A deleted version has metadata and no data; Vault answers 404 with a body.
+func (p place) read(c *cli, version int) ([]byte, error) {
+	query := url.Values{}
+	if version != 0 {
+		query.Set("version", strconv.Itoa(version))
+	}
+	b, err := p.api.do(c, http.MethodGet, p.at("data"), query, nil)
+	if notFound(err) {
+		e, _ := errors.AsType[*apiError](err)
+		var s secret
+		if decode(e.body, &s) == nil && s.Data != nil {
+			return e.body, nil
+		}
+		return nil, p.absent("data")
+	}
+	return b, err
+}
+
+// printSecret prints the answer of a read or a write.
+func (c *cli) printSecret(p place, b []byte, field string) error {
+	asJSON, err := c.asJSON()
+	if err != nil {
+		return err
+	}
+	if asJSON && field == "" {
+		return c.printJSON(b)
+	}
+	var s secret
+	if err := decode(b, &s); err != nil {
+		return err
+	}
+	c.warnings(s)
+	data, read := s.Data["data"].(map[string]any)
+	metadata, ok := s.Data["metadata"].(map[string]any)
+	if !ok {
+		metadata = s.Data // the answer of a write is the metadata
+	}
+	if field != "" {
+		if !ok {
+			data = metadata
+		} else if !read {
+			return coded{fmt.Errorf("no data found at %s: the version is deleted", p.at("data")), 2}
+		}
+		return c.printField(data, field)
+	}
+	fmt.Fprintf(c.stdout, "%s\n%s\n\n", headline("Secret Path", len(p.at("data"))), p.at("data"))
+	c.printSection("Metadata", times(metadata))
+	if read {
+		fmt.Fprintln(c.stdout)
+		c.printSection("Data", data)
+	}
+	return nil
+}
+
+// times writes "n/a" for a deletion that is not due, as Vault does.
+func times(metadata object) object {
+	if t, ok := metadata["deletion_time"]; ok && t == "" {
+		metadata = maps.Clone(metadata)
+		metadata["deletion_time"] = "n/a"
+	}
+	return metadata
+}
+
+func kvPut(method string) func(f *flag.FlagSet) action {
+	return func(f *flag.FlagSet) action {
+		cas := f.Int("cas", -1, "write only if the newest version has this `number`; 0: only if there is none")
+		field := f.String("field", "", "print only the field with this `name`")
+		var data object
+		act := kvAction(f, func(c *cli, p place) error {
+			if err := p.named(); err != nil {
+				return err
+			}
+			body := object{"data": data}
+			if *cas >= 0 {
+				body["options"] = object{"cas": *cas}
+			}
+			b, err := p.api.do(c, method, p.at("data"), nil, body)
+			if method == http.MethodPatch && notFound(err) {
+				return p.absent("data")
+			}
+			if err != nil {
+				return err
+			}
+			return c.printSecret(p, b, *field)
+		})
+		return func(c *cli, args []string) (err error) {
+			if data, err = c.data(args[1:]); err != nil { // before anything goes to the server
+				return err
+			}
+			return act(c, args)
+		}
+	}
+}
+
+func kvDelete(f *flag.FlagSet) action {
+	var which versions
+	f.Var(&which, "versions", "the `versions` to delete, with commas; else the newest")
+	return kvAction(f, func(c *cli, p place) error {
+		if err := p.named(); err != nil {
+			return err
+		}
+		var err error
+		if which == nil {
+			_, err = p.api.do(c, http.MethodDelete, p.at("data"), nil, nil)
+		} else {
+			_, err = p.api.do(c, http.MethodPost, p.at("delete"), nil, object{"versions": which})
+		}
+		return c.done(err, "Success! Data deleted (if it existed) at: "+p.at("data"))
+	})
+}
+
+// done prints a sentence of success, for people only.
+func (c *cli) done(err error, sentence string) error {
+	if err != nil {
+		return err
+	}
+	if asJSON, _ := c.asJSON(); !asJSON {
+		fmt.Fprintln(c.stdout, sentence)
+	}
+	return nil
+}
+
+func kvVersions(kind string) func(f *flag.FlagSet) action {
+	return func(f *flag.FlagSet) action {
+		var which versions
+		f.Var(&which, "versions", "the `versions`, with commas; required")
+		return kvAction(f, func(c *cli, p place) error {
+			if err := p.named(); err != nil {
+				return err
+			}
+			if which == nil {
+				return hint(errors.New("no versions are named"), "give them: sealkeep kv %s -versions=1,2 %s/%s", kind, p.mount, p.name)
+			}
+			_, err := p.api.do(c, http.MethodPost, p.at(kind), nil, object{"versions": which})
+			return c.done(err, "Success! Data written to: "+p.at(kind))
+		})
+	}
+}
+
+func kvRollback(f *flag.FlagSet) action {
+	version := f.Int("version", 0, "the `version` whose data is written again; required")
+	return kvAction(f, func(c *cli, p place) error {
+		if err := p.named(); err != nil {
+			return err
+		}
+		if *version < 1 {
+			return hint(errors.New("no version is named"), "give it: sealkeep kv rollback -version=1 %s/%s", p.mount, p.name)
+		}
+		b, err := p.api.do(c, http.MethodGet, p.at("metadata"), nil, nil)
+		if notFound(err) {
+			return p.absent("metadata")
+		}
+		if err != nil {
+			return err
+		}
+		var meta struct {
+			Data struct {
+				Current int `json:"current_version"`
+			}
+		}
+		if err := decode(b, &meta); err != nil {
+			return err
+		}
+		if b, err = p.read(c, *version); err != nil {
+			return err
+		}
+		var old secret
+		if err := decode(b, &old); err != nil {
+			return err
+		}
+		if old.Data["data"] == nil {
+			return coded{fmt.Errorf("version %d of %s is deleted", *version, p.at("data")), 2}
+		}
+		b, err = p.api.do(c, http.MethodPost, p.at("data"), nil, object{"data": old.Data["data"], "options": object{"cas": meta.Data.Current}})
+		if err != nil {
+			return err
+		}
+		return c.printSecret(p, b, "")
+	})
+}
+
+func kvList(f *flag.FlagSet) action {
+	return kvAction(f, func(c *cli, p place) error { return c.list(p.api, p.at("metadata")) })
+}
+
+// list prints the names beneath path.
+func (c *cli) list(a *api, path string) error {
+	b, err := a.do(c, "LIST", path, nil, nil)
+	if notFound(err) {
+		return coded{fmt.Errorf("no value found at %s", path), 2}
+	}
+	if err != nil {
+		return err
+	}
+	var s secret
+	if err := decode(b, &s); err != nil {
+		return err
+	}
+	c.warnings(s)
+	keys, _ := s.Data["keys"].([]any)
+	if asJSON, _ := c.asJSON(); asJSON {
+		return c.printValue(keys)
+	}
+	rows := [][]string{{"Keys"}}
+	for _, k := range keys {
+		rows = append(rows, []string{text(k)})
+	}
+	table(c.stdout, rows)
+	return nil
+}
+
+func kvMetadataGet(f *flag.FlagSet) action {
+	field := f.String("field", "", "print only the field with this `name`")
+	return kvAction(f, func(c *cli, p place) error {
+		b, err := p.api.do(c, http.MethodGet, p.at("metadata"), nil, nil)
+		if notFound(err) {
+			return p.absent("metadata")
+		}
+		if err != nil {
+			return err
+		}
+		if asJSON, _ := c.asJSON(); asJSON && *field == "" {
+			return c.printJSON(b)
+		}
+		var s secret
+		if err := decode(b, &s); err != nil {
+			return err
+		}
+		c.warnings(s)
+		if *field != "" {
+			return c.printField(s.Data, *field)
+		}
+		all, _ := s.Data["versions"].(map[string]any)
+		delete(s.Data, "versions")
+		fmt.Fprintf(c.stdout, "%s\n%s\n\n", headline("Metadata Path", len(p.at("metadata"))), p.at("metadata"))
+		c.printSection("Metadata", s.Data)
+		number := func(s string) int { n, _ := strconv.Atoi(s); return n }
+		for _, n := range slices.SortedFunc(maps.Keys(all), func(a, b string) int { return cmp.Compare(number(a), number(b)) }) {
+			version, _ := all[n].(map[string]any)
+			fmt.Fprintln(c.stdout)
+			c.printSection("Version "+n, times(version))
+		}
+		return nil
+	})
+}
+
+func kvMetadataPut(method string) func(f *flag.FlagSet) action {
+	return func(f *flag.FlagSet) action {
+		custom := pairs{}
+		var remove list
+		cas := f.Bool("cas-required", false, "refuse writes without cas")
+		after := f.String("delete-version-after", "", "`time` after which a version is deleted, such as 720h; 0s for never")
+		keep := f.Int("max-versions", 0, "`number` of versions to keep; 0 for the mount's setting")
+		f.Var(custom, "custom-metadata", "`key=value` to keep with the secret; can be repeated")
+		if method == http.MethodPatch {
+			f.Var(&remove, "remove-custom-metadata", "`key` to remove; can be repeated")
+		}
+		return kvAction(f, func(c *cli, p place) error {
+			if err := p.named(); err != nil {
+				return err
+			}
+			body := object{}
+			changes := object{}
+			for k, v := range custom {
+				changes[k] = v
+			}
+			for _, k := range remove {
+				changes[k] = nil
+			}
+			f.Visit(func(fl *flag.Flag) {
+				switch fl.Name {
+				case "cas-required":
+					body["cas_required"] = *cas
+				case "delete-version-after":
+					body["delete_version_after"] = *after
+				case "max-versions":
+					body["max_versions"] = *keep
+				case "custom-metadata", "remove-custom-metadata":
+					body["custom_metadata"] = changes
+				}
+			})
+			_, err := p.api.do(c, method, p.at("metadata"), nil, body)
+			if method == http.MethodPatch && notFound(err) {
+				return p.absent("metadata")
+			}
+			return c.done(err, "Success! Data written to: "+p.at("metadata"))
+		})
+	}
+}
+
+func kvMetadataDelete(f *flag.FlagSet) action {
+	return kvAction(f, func(c *cli, p place) error {
+		if err := p.named(); err != nil {
+			return err
+		}
+		_, err := p.api.do(c, http.MethodDelete, p.at("metadata"), nil, nil)
+		return c.done(err, "Success! Data deleted (if it existed) at: "+p.at("metadata"))
+	})
+}

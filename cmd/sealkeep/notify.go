@@ -1,0 +1,118 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	sd "github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/sealkeep/sealkeep/server"
+)
+
+// A notifier tells the service manager how the keep is. READY is sent when the keep is open, so that units ordered
+// after it find it usable; a keep that is not initialized is ready at once, since only a person can go on.
+type notifier struct {
+	log    *slog.Logger
+	status func() server.Status
+
+	mu    sync.Mutex
+	ready bool
+	said  string // the last STATUS
+}
+
+const (
+	notifyEvery = 5 * time.Second  // at most, between two messages
+	extension   = 30 * time.Second // how much longer the start may take, said with every message until ready
+)
+
+// run sends the state whenever wake says so and each notifyEvery, with the watchdog's ping. It returns when ctx ends.
+func (n *notifier) run(ctx context.Context, wake <-chan struct{}) {
+	if os.Getenv("NOTIFY_SOCKET") == "" {
+		return
+	}
+	watchdog, err := sd.SdWatchdogEnabled(false)
+	if err != nil {
+		n.log.Warn("reading the watchdog's interval failed", "error", err)
+	}
+	tick := time.NewTicker(min(notifyEvery, cmp.Or(watchdog/2, notifyEvery)))
+	defer tick.Stop()
+	for {
+		n.tell(watchdog > 0)
+		select {
+		case <-tick.C:
+		case <-wake:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// tell sends the state. The watchdog is fed only when the server answers for its state.
+func (n *notifier) tell(watchdog bool) {
+	st := n.status()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var lines []string
+	if s := statusLine(st); s != n.said {
+		n.said = s
+		lines = append(lines, "STATUS="+s)
+	}
+	if !n.ready {
+		if n.ready = !st.Sealed || !st.Initialized; n.ready {
+			lines = append(lines, sd.SdNotifyReady)
+		} else {
+			lines = append(lines, fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", extension.Microseconds()))
+		}
+	}
+	if watchdog {
+		lines = append(lines, sd.SdNotifyWatchdog)
+	}
+	if lines != nil {
+		n.send(lines...)
+	}
+}
+
+// reloading brackets a reload: the service manager waits for its end. Before READY nothing is said, for the READY that
+// ends a reload would end the start.
+func (n *notifier) reloading(reload func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.ready {
+		n.send(sd.SdNotifyReloading, sd.SdNotifyMonotonicUsec())
+		defer n.send(sd.SdNotifyReady)
+	}
+	reload()
+}
+
+func (n *notifier) stopping() { n.send(sd.SdNotifyStopping, "STATUS=draining, then sealing") }
+
+func (n *notifier) send(lines ...string) {
+	if _, err := sd.SdNotify(false, strings.Join(lines, "\n")); err != nil {
+		n.log.Warn("telling the service manager failed", "error", err, "next", "allow AF_UNIX in the unit's RestrictAddressFamilies=")
+	}
+}
+
+// statusLine says in one line how the keep is, and why it is sealed.
+func statusLine(st server.Status) string {
+	switch {
+	case !st.Initialized:
+		return "not initialized: run sealkeep operator init"
+	case !st.Sealed:
+		return "unsealed"
+	case st.Held:
+		return "sealed by request: sealkeep operator unseal opens it"
+	}
+	line := "sealed"
+	for _, sl := range st.Slots {
+		if sl.Class != "" {
+			line += fmt.Sprintf("; %s: %s: %s (attempt %d)", sl.Name, sl.Class, sl.Error, sl.Attempts)
+		}
+	}
+	return strings.Join(strings.Fields(line), " ") // one line, whatever the errors are
+}

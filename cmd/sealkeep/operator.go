@@ -1,0 +1,205 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"net/http"
+)
+
+func operatorCommands() []command {
+	return []command{
+		{"operator init", "", 0, 0, client, "make the store of a new keep", "Makes the store, wraps its root key with every seal of the configuration, and prints the root token once.", operatorInit},
+		{"operator seal", "", 0, 0, client, "seal the keep", "Seals the keep: it forgets its keys and serves nothing until `operator unseal` or a restart.", operatorSeal},
+		{"operator unseal", "", 0, 1, client, "try the seals again", "Tries all seals at once and shows the outcome. A keep is opened by its key services, not by key shares.\nExit code: 0 unsealed, 2 sealed, 1 error.", operatorUnseal},
+		{"operator rotate", "", 0, 0, client, "begin a new key of the barrier", "Adds a new key to the barrier's keyring; what is written from now on is encrypted with it.", operatorRotate},
+		{"operator key-status", "", 0, 0, client, "show the barrier's newest key", "Shows the number, the time and the use of the barrier's newest key.", operatorKeyStatus},
+		{"operator storage check", "", 0, 0, local, "check a store file that is not in use", storageCheckHelp, storageCheck},
+		{"operator storage check-pages", "FILE", 1, 1, hidden, "", "Checks the pages of a bbolt file. `operator storage check` runs it as a process of its own.", checkPages},
+	}
+}
+
+// initAnswer is the answer of sys/init.
+type initAnswer struct {
+	Keys            []string `json:"keys"`
+	KeysB64         []string `json:"keys_base64"`
+	RecoveryKeys    []string `json:"recovery_keys"`
+	RecoveryKeysB64 []string `json:"recovery_keys_base64"`
+	RootToken       string   `json:"root_token"`
+	Fingerprint     string   `json:"fingerprint"`
+	Warnings        []string `json:"warnings"`
+}
+
+func operatorInit(f *flag.FlagSet) action {
+	query := f.Bool("status", false, "only tell whether the keep is initialized: exit code 0 if so, 2 if not, 1 on an error")
+	numbers := map[string]*int{
+		"secret_shares":      f.Int("key-shares", 0, "`number` of key shares; 0, for the key service opens the keep"),
+		"secret_threshold":   f.Int("key-threshold", 0, "`number` of key shares that open; 0"),
+		"recovery_shares":    f.Int("recovery-shares", 0, "`number` of recovery shares, as in Vault"),
+		"recovery_threshold": f.Int("recovery-threshold", 0, "`number` of recovery shares that are needed, as in Vault"),
+	}
+	return func(c *cli, _ []string) error {
+		a, err := c.api()
+		if err != nil {
+			return err
+		}
+		asJSON, _ := c.asJSON()
+		if *query {
+			return c.initStatus(a, asJSON)
+		}
+		body := object{}
+		for name, n := range numbers {
+			if *n < 0 {
+				return fmt.Errorf("%s is negative", name)
+			}
+			if *n > 0 {
+				body[name] = *n
+			}
+		}
+		b, err := a.do(c, http.MethodPut, "sys/init", nil, body)
+		if err != nil {
+			return err
+		}
+		var s initAnswer
+		if err := decode(b, &s); err != nil {
+			return err
+		}
+		for _, w := range s.Warnings {
+			c.warnf("%s", w)
+		}
+		if asJSON { // the names that Vault's command line has
+			return c.printValue(struct {
+				UnsealKeysB64     []string `json:"unseal_keys_b64"`
+				UnsealKeysHex     []string `json:"unseal_keys_hex"`
+				UnsealShares      int      `json:"unseal_shares"`
+				UnsealThreshold   int      `json:"unseal_threshold"`
+				RecoveryKeysB64   []string `json:"recovery_keys_b64"`
+				RecoveryKeysHex   []string `json:"recovery_keys_hex"`
+				RecoveryShares    int      `json:"recovery_keys_shares"`
+				RecoveryThreshold int      `json:"recovery_keys_threshold"`
+				RootToken         string   `json:"root_token"`
+				Fingerprint       string   `json:"fingerprint"`
+			}{nonNil(s.KeysB64), nonNil(s.Keys), *numbers["secret_shares"], *numbers["secret_threshold"],
+				nonNil(s.RecoveryKeysB64), nonNil(s.RecoveryKeys), *numbers["recovery_shares"], *numbers["recovery_threshold"], s.RootToken, s.Fingerprint})
+		}
+		for i, k := range s.RecoveryKeysB64 {
+			fmt.Fprintf(c.stdout, "Recovery Key %d: %s\n", i+1, k)
+		}
+		fmt.Fprintf(c.stdout, "Initial Root Token: %s\nFingerprint: %s\n\n", s.RootToken, s.Fingerprint)
+		fmt.Fprint(c.stdout, "Success! The keep is initialized, and opens itself whenever one of its key services can be reached.\n"+
+			"Keep the root token safe: it is not shown again. Note the fingerprint of the root key: `sealkeep status` shows\n"+
+			"it, and another one means another store.\n")
+		return nil
+	}
+}
+
+func nonNil(s []string) []string {
+	if s == nil {
+		return []string{}
+	}
+	return s
+}
+
+func (c *cli) initStatus(a *api, asJSON bool) error {
+	b, err := a.do(c, http.MethodGet, "sys/init", nil, nil)
+	if err != nil {
+		return coded{err, 1} // 2 means not initialized
+	}
+	var s struct{ Initialized bool }
+	if err := decode(b, &s); err != nil {
+		return coded{err, 1}
+	}
+	switch {
+	case asJSON:
+		if err := c.printJSON(b); err != nil {
+			return coded{err, 1}
+		}
+	case s.Initialized:
+		fmt.Fprintln(c.stdout, "The keep is initialized")
+	default:
+		fmt.Fprintln(c.stdout, "The keep is not initialized")
+	}
+	if !s.Initialized {
+		return exit{2}
+	}
+	return nil
+}
+
+func operatorSeal(*flag.FlagSet) action {
+	return func(c *cli, _ []string) error {
+		a, err := c.api()
+		if err != nil {
+			return err
+		}
+		_, err = a.do(c, http.MethodPut, "sys/seal", nil, nil)
+		return c.done(err, "Success! The keep is sealed.")
+	}
+}
+
+func operatorUnseal(*flag.FlagSet) action {
+	return func(c *cli, args []string) error {
+		if len(args) > 0 {
+			return hint(errors.New("this keep has no key shares: its key services open it"), "sealkeep operator unseal, without a key, tries them again")
+		}
+		a, err := c.api()
+		if err != nil {
+			return err
+		}
+		b, err := a.do(c, http.MethodPut, "sys/unseal", nil, object{})
+		if err != nil {
+			return coded{err, 1} // 2 means sealed
+		}
+		return c.printStatus(b)
+	}
+}
+
+func operatorRotate(*flag.FlagSet) action {
+	return func(c *cli, _ []string) error {
+		a, err := c.api()
+		if err != nil {
+			return err
+		}
+		if _, err := a.do(c, http.MethodPut, "sys/rotate", nil, nil); err != nil {
+			return err
+		}
+		if asJSON, _ := c.asJSON(); !asJSON {
+			fmt.Fprint(c.stdout, "Success! Rotated the key\n\n")
+		}
+		return c.keyStatus(a)
+	}
+}
+
+func operatorKeyStatus(*flag.FlagSet) action {
+	return func(c *cli, _ []string) error {
+		a, err := c.api()
+		if err != nil {
+			return err
+		}
+		return c.keyStatus(a)
+	}
+}
+
+func (c *cli) keyStatus(a *api) error {
+	b, err := a.do(c, http.MethodGet, "sys/key-status", nil, nil)
+	if err != nil {
+		return err
+	}
+	var answer struct{ Data json.RawMessage }
+	if err := decode(b, &answer); err != nil {
+		return err
+	}
+	if asJSON, _ := c.asJSON(); asJSON {
+		return c.printJSON(answer.Data)
+	}
+	var s struct {
+		Term        json.Number `json:"term"`
+		InstallTime string      `json:"install_time"`
+		Encryptions json.Number `json:"encryptions"`
+	}
+	if err := decode(answer.Data, &s); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.stdout, "Key Term            %s\nInstall Time        %s\nEncryption Count    %s\n", s.Term, s.InstallTime, s.Encryptions)
+	return nil
+}

@@ -1,0 +1,237 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/term"
+)
+
+func statusCommands() []command {
+	return []command{
+		{"status", "", 0, 0, client, "show whether the keep is open", "Shows the state of the keep, and for a sealed one why each slot did not open.\nExit code: 0 unsealed, 2 sealed, 1 error.", status},
+		{"login", "[TOKEN]", 0, 1, client, "remember a token", "Checks a token and writes it to ~/.vault-token, where the other commands find it. The token is asked for, or\nread from standard input when TOKEN is -. VAULT_TOKEN wins over what is stored.", login},
+	}
+}
+
+// sealStatus is the answer of sys/seal-status; unknown fields are ignored.
+type sealStatus struct {
+	Type         string `json:"type"`
+	Initialized  bool   `json:"initialized"`
+	Sealed       bool   `json:"sealed"`
+	N            int    `json:"n"`
+	T            int    `json:"t"`
+	Version      string `json:"version"`
+	BuildDate    string `json:"build_date"`
+	StorageType  string `json:"storage_type"`
+	ClusterName  string `json:"cluster_name"`
+	ClusterID    string `json:"cluster_id"`
+	RecoverySeal bool   `json:"recovery_seal"`
+	Fingerprint  string `json:"fingerprint"`
+	Held         bool   `json:"held"`
+	Slots        []struct {
+		Name  string `json:"name"`
+		Type  string `json:"type"`
+		KeyID string `json:"key_id"`
+		State string `json:"state"`
+		Class string `json:"class"`
+		Error string `json:"error"`
+		Hint  string `json:"hint"`
+	} `json:"slots"`
+	Warnings []string `json:"warnings"`
+}
+
+func status(*flag.FlagSet) action {
+	return func(c *cli, _ []string) error {
+		a, err := c.api()
+		if err != nil {
+			return err
+		}
+		b, err := a.do(c, http.MethodGet, "sys/seal-status", nil, nil)
+		if err != nil {
+			return coded{err, 1} // 2 means sealed
+		}
+		return c.printStatus(b)
+	}
+}
+
+// printStatus prints the answer b of sys/seal-status; the error says with exit code 2 that the keep is sealed.
+func (c *cli) printStatus(b []byte) error {
+	var s sealStatus
+	if err := decode(b, &s); err != nil {
+		return coded{err, 1}
+	}
+	if asJSON, _ := c.asJSON(); asJSON {
+		if err := c.printJSON(b); err != nil {
+			return coded{err, 1}
+		}
+	} else {
+		c.statusTable(s)
+	}
+	if s.Sealed {
+		return exit{2}
+	}
+	return nil
+}
+
+func (c *cli) statusTable(s sealStatus) {
+	rows := [][]string{{"Key", "Value"}}
+	add := func(key, format string, args ...any) {
+		if v := fmt.Sprintf(format, args...); v != "" {
+			rows = append(rows, []string{key, v})
+		}
+	}
+	add("Seal Type", "%s", s.Type)
+	add("Initialized", "%t", s.Initialized)
+	add("Sealed", "%t", s.Sealed)
+	if s.N > 0 {
+		add("Total Recovery Shares", "%d", s.N)
+		add("Threshold", "%d", s.T)
+	}
+	add("Version", "%s", s.Version)
+	add("Build Date", "%s", s.BuildDate)
+	add("Storage Type", "%s", s.StorageType)
+	add("Cluster Name", "%s", s.ClusterName)
+	add("Cluster ID", "%s", s.ClusterID)
+	add("HA Enabled", "false")
+	add("Fingerprint", "%s", s.Fingerprint)
+	for _, sl := range s.Slots {
+		add("Slot "+sl.Name, "%s", strings.TrimSpace(sl.State+" "+sl.Class))
+		if s.Sealed && sl.Error != "" {
+			add("", "%s", sl.Error)
+		}
+		if s.Sealed && sl.Hint != "" {
+			add("", "%s", sl.Hint)
+		}
+	}
+	table(c.stdout, rows)
+	for _, w := range s.Warnings {
+		c.warnf("%s", w)
+	}
+	switch {
+	case !s.Initialized:
+		fmt.Fprintln(c.stderr, "sealkeep: hint: sealkeep operator init makes the store")
+	case s.Held:
+		fmt.Fprintln(c.stderr, "sealkeep: hint: it was sealed by request: sealkeep operator unseal opens it")
+	}
+}
+
+func login(f *flag.FlagSet) action {
+	method := f.String("method", "token", "`method` of login: token is the only one")
+	noStore := f.Bool("no-store", false, "do not write ~/.vault-token")
+	noPrint := f.Bool("no-print", false, "print nothing about the token")
+	return func(c *cli, args []string) error {
+		if *method != "token" {
+			return hint(fmt.Errorf("the login method %q does not exist here", *method), "log in with a token: sealkeep login")
+		}
+		if !*noStore && c.home() == "" {
+			return hint(errors.New("HOME is not set: the token cannot be stored"), "use VAULT_TOKEN, or -no-store to check the token only")
+		}
+		token, err := c.readToken(args)
+		if err != nil {
+			return err
+		}
+		c.remote.token = token
+		a, err := c.api()
+		if err != nil {
+			return err
+		}
+		b, err := a.do(c, http.MethodGet, "auth/token/lookup-self", nil, nil)
+		if err != nil {
+			return err
+		}
+		var s secret
+		if err := decode(b, &s); err != nil {
+			return err
+		}
+		if !*noStore {
+			if err := writeFile(c.tokenFile(), token, 0o600); err != nil {
+				return fmt.Errorf("storing the token: %w", err)
+			}
+			if c.env("TOKEN") != "" {
+				c.warnf("VAULT_TOKEN (or BAO_TOKEN) is set and wins over the token that was stored: unset it")
+			}
+		}
+		if *noPrint {
+			return nil
+		}
+		if asJSON, _ := c.asJSON(); asJSON {
+			return c.printJSON(b)
+		}
+		where := "The token is in " + c.tokenFile() + ", where the other commands find it."
+		if *noStore {
+			where = "The token was not stored."
+		}
+		fmt.Fprintf(c.stdout, "Success! You are logged in. %s\n\n", where)
+		c.printMap(object{"token": token, "token_accessor": s.Data["accessor"], "token_duration": s.Data["ttl"],
+			"token_renewable": s.Data["renewable"], "token_policies": s.Data["policies"]})
+		return nil
+	}
+}
+
+// maxToken bounds what is read as a token, in bytes.
+const maxToken = 4096
+
+// readToken takes the token from the argument, from standard input (-) or from a hidden prompt.
+func (c *cli) readToken(args []string) (string, error) {
+	if len(args) == 1 && args[0] != "-" {
+		return strings.TrimPrefix(args[0], "token="), nil
+	}
+	in, terminal := c.stdin.(*os.File)
+	terminal = terminal && term.IsTerminal(int(in.Fd()))
+	if !terminal && len(args) == 0 {
+		return "", hint(errors.New("no token is given, and there is no terminal to ask on"), "sealkeep login - reads it from standard input")
+	}
+	var b []byte
+	var err error
+	if terminal {
+		fmt.Fprint(c.stderr, "Token (will be hidden): ")
+		b, err = term.ReadPassword(int(in.Fd()))
+		fmt.Fprintln(c.stderr)
+	} else {
+		b, err = bufio.NewReader(io.LimitReader(c.stdin, maxToken)).ReadBytes('\n')
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
+	}
+	if err != nil {
+		return "", fmt.Errorf("reading the token: %w", err)
+	}
+	token := strings.TrimSpace(string(b))
+	if token == "" {
+		return "", errors.New("the token is empty")
+	}
+	return token, nil
+}
+
+// writeFile replaces a file by one with that mode; after an error the old one is as it was.
+func writeFile(path, content string, mode fs.FileMode) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), ".sealkeep-*") // 0600
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			os.Remove(f.Name())
+		}
+	}()
+	if _, err = f.WriteString(content); err != nil {
+		return err
+	}
+	if err = f.Chmod(mode); err != nil {
+		return err
+	}
+	if err = f.Close(); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
