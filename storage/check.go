@@ -44,6 +44,15 @@ func (s *Store) Check(ctx context.Context) (r Report, err error) {
 			r.add(err)
 		}
 		r.Generation = want.generation
+		slots := t.btx.Bucket(bucketSlots)
+		for _, name := range t.keys.quarantine(slots) {
+			r.add(corrupt("slot "+quote(name), "not the one that the keyring knows"))
+		}
+		for _, e := range t.keys.Slots {
+			if slots.Get([]byte(e.Name)) == nil {
+				r.add(corrupt("slot "+quote(e.Name), "is missing"))
+			}
+		}
 		var got digest
 		if err := t.checkValues(&r, &got); err != nil {
 			return err
@@ -65,9 +74,6 @@ func (s *Store) Check(ctx context.Context) (r Report, err error) {
 	}
 	if err != nil {
 		return r, fmt.Errorf("checking store: %w", err)
-	}
-	for _, name := range s.Quarantined() {
-		r.add(corrupt("slot "+quote(name), "not the slot that the keyring knows"))
 	}
 	return r, nil
 }

@@ -216,7 +216,7 @@ func (s *Store) runBatch(db *bolt.DB, keys *keyring, u *update) (next *update) {
 		u.done <- err
 	}
 	if errors.Is(err, ErrUnknownOutcome) {
-		s.recover(db)
+		s.recover(db, err)
 	}
 	return next
 }
@@ -255,8 +255,8 @@ func (s *Store) commitAlone(u *update) {
 		after()
 	}
 	u.done <- err
-	if err != nil && errors.Is(err, ErrUnknownOutcome) {
-		s.recover(db)
+	if errors.Is(err, ErrUnknownOutcome) {
+		s.recover(db, err)
 	}
 }
 
@@ -295,8 +295,8 @@ func (s *Store) commit(btx *bolt.Tx, keys *keyring, d digest) (err error) {
 // recover leaves the handle after a failed commit and opens the file anew, as
 // the package comment says. It returns when the store can be used again, or is
 // closing.
-func (s *Store) recover(db *bolt.DB) {
-	s.o.Logger.Error("a write to the store failed; reading the file anew", "path", s.path)
+func (s *Store) recover(db *bolt.DB, cause error) {
+	s.o.Logger.Error("a write to the store failed; reading the file anew", "path", s.path, "error", cause)
 	s.mu.Lock()
 	s.db = nil
 	s.mu.Unlock()

@@ -90,9 +90,6 @@ func TestConfidential(t *testing.T) {
 // Each way of tampering with the file is refused where it is read, or found
 // by the check, and named.
 func TestTampering(t *testing.T) {
-	type keep struct {
-		a, b string // stored keys of a/x and b
-	}
 	var other []byte // a record of path a/x, keyring and slot of another store
 	var otherRing, otherSlot, otherDigest []byte
 	{
@@ -107,14 +104,14 @@ func TestTampering(t *testing.T) {
 			return nil
 		})
 	}
+	var gone, goneRec []byte // stored key and record of a value that was deleted
 	tests := []struct {
-		name     string
-		edit     func(data, meta, slots *bolt.Bucket, a, b, oldA, oldRing []byte) error
-		unseal   error // of Unseal
-		get      error // of reading a/x
-		named    string
-		slot     string // quarantined
-		onlyScan bool   // reading shows nothing, Check does
+		name   string
+		edit   func(data, meta, slots *bolt.Bucket, a, b, oldA, oldRing []byte) error
+		unseal error // of Unseal
+		get    error // of reading a/x
+		named  string
+		slot   string // quarantined
 	}{
 		{name: "bit flipped", get: ErrCorrupt, named: `"a/x"`, edit: func(data, _, _ *bolt.Bucket, a, _, _, _ []byte) error {
 			v := bytes.Clone(data.Get(a))
@@ -140,21 +137,20 @@ func TestTampering(t *testing.T) {
 		{name: "from another store", get: ErrCorrupt, named: `"a/x"`, edit: func(data, _, _ *bolt.Bucket, a, _, _, _ []byte) error {
 			return data.Put(a, other)
 		}},
-		{name: "replayed", onlyScan: true, named: "older", edit: func(data, _, _ *bolt.Bucket, a, _, oldA, _ []byte) error {
+		{name: "replayed", named: "older", edit: func(data, _, _ *bolt.Bucket, a, _, oldA, _ []byte) error {
 			return data.Put(a, oldA)
 		}},
-		{name: "removed", onlyScan: true, named: "records", edit: func(data, _, _ *bolt.Bucket, a, _, _, _ []byte) error {
+		{name: "removed", named: "records", edit: func(data, _, _ *bolt.Bucket, a, _, _, _ []byte) error {
 			return data.Delete(a)
 		}},
-		{name: "deleted value put back", onlyScan: true, named: "records", edit: func(data, _, _ *bolt.Bucket, a, b, oldA, _ []byte) error {
-			return data.Delete(b)
+		{name: "deleted value put back", named: "records", edit: func(data, _, _ *bolt.Bucket, _, b, _, _ []byte) error {
+			return data.Put(gone, goneRec)
 		}},
-		{name: "name moved to another folder", onlyScan: true, named: "a name under", edit: func(data, _, _ *bolt.Bucket, a, b, _, _ []byte) error {
-			seg, rest, _ := firstSegment(a)
-			_ = seg
+		{name: "name moved to another folder", named: "a name under", edit: func(data, _, _ *bolt.Bucket, a, b, _, _ []byte) error {
+			_, rest, _ := firstSegment(a)
 			return data.Put(append(bytes.Clone(b), rest...), bytes.Clone(data.Get(b)))
 		}},
-		{name: "name malformed", onlyScan: true, named: "malformed key", edit: func(data, _, _ *bolt.Bucket, a, _, _, _ []byte) error {
+		{name: "name malformed", named: "malformed key", edit: func(data, _, _ *bolt.Bucket, a, _, _, _ []byte) error {
 			return data.Put(append([]byte{0, 1}, a...), []byte("x"))
 		}},
 		{name: "keyring of another store", unseal: ErrRootKey, named: "keyring", edit: func(_, meta, _ *bolt.Bucket, _, _, _, _ []byte) error {
@@ -172,11 +168,14 @@ func TestTampering(t *testing.T) {
 		{name: "digest gone", unseal: ErrCorrupt, named: "digest", edit: func(_, meta, _ *bolt.Bucket, _, _, _, _ []byte) error {
 			return meta.Delete(keyDigest)
 		}},
-		{name: "slot of another store", slot: "one", onlyScan: true, named: "slot", edit: func(_, _, slots *bolt.Bucket, _, _, _, _ []byte) error {
+		{name: "slot of another store", slot: "one", named: "slot", edit: func(_, _, slots *bolt.Bucket, _, _, _, _ []byte) error {
 			return slots.Put([]byte("one"), otherSlot)
 		}},
-		{name: "slot added", slot: "forged", onlyScan: true, named: "slot", edit: func(_, _, slots *bolt.Bucket, _, _, _, _ []byte) error {
+		{name: "slot added", slot: "forged", named: "slot", edit: func(_, _, slots *bolt.Bucket, _, _, _, _ []byte) error {
 			return slots.Put([]byte("forged"), otherSlot)
+		}},
+		{name: "slot removed", named: `slot "one": is missing`, edit: func(_, _, slots *bolt.Bucket, _, _, _, _ []byte) error {
+			return slots.Delete([]byte("one"))
 		}},
 	}
 	for _, test := range tests {
@@ -184,10 +183,13 @@ func TestTampering(t *testing.T) {
 			s, root := newStore(t, Slot{Name: "one", Type: "static", Blob: []byte("mine")})
 			put(t, s, "a/x", "first")
 			put(t, s, "b", "b")
+			put(t, s, "gone", "g")
+			gone, _ = s.keys.encodePath("gone")
 			a, _ := s.keys.encodePath("a/x")
 			b, _ := s.keys.encodePath("b")
 			var oldA, oldRing []byte
 			_ = s.raw(func(btx *bolt.Tx) error {
+				goneRec = bytes.Clone(btx.Bucket(bucketData).Get(gone))
 				oldA = bytes.Clone(btx.Bucket(bucketData).Get(a))
 				oldRing = bytes.Clone(btx.Bucket(bucketMeta).Get(keyKeyring))
 				return nil
@@ -196,6 +198,9 @@ func TestTampering(t *testing.T) {
 				t.Fatal(err)
 			}
 			put(t, s, "a/x", "second")
+			if err := s.Update(t.Context(), func(tx *Tx) error { return tx.Delete("gone") }); err != nil {
+				t.Fatal(err)
+			}
 			path := s.Path()
 			s.Close()
 			edit(t, path, func(btx *bolt.Tx) error {
