@@ -228,8 +228,8 @@ func TestAWSLoginFails(t *testing.T) {
 		says.Store(&answer{c.code, c.skew})
 		_, _, err := role().Wrap(soon(t), secret, aad)
 		hasClass(t, err, c.want, `seal "aws": wrapping: `, c.code)
-		if strings.Contains(err.Error(), secretKey) {
-			t.Errorf("the error shows the key: %v", err)
+		if strings.Contains(err.Error(), secretKey) || signature(c.code) && strings.Contains(err.Error(), "no, ") {
+			t.Errorf("the error shows the key, or what was signed: %v", err)
 		}
 	}
 	sts.Close()
@@ -250,6 +250,15 @@ func TestAWSLoginFails(t *testing.T) {
 	t.Setenv("AWS_CONFIG_FILE", profiles)
 	_, _, err = make1(t, block("awskms", "aws", "kms_key_id", keyA, "shared_creds_profile", "sso")).Wrap(soon(t), secret, aad)
 	hasClass(t, err, CredentialsExpired, "aws sso login")
-	_, _, err = make1(t, block("awskms", "aws", "kms_key_id", keyA, "shared_creds_profile", "process")).Wrap(soon(t), secret, aad)
+	process := make1(t, block("awskms", "aws", "kms_key_id", keyA, "shared_creds_profile", "process"))
+	_, _, err = process.Wrap(soon(t), secret, aad)
 	hasClass(t, err, CredentialsMissing)
+
+	// The profile is read again for the next attempt.
+	if err := os.WriteFile(profiles, []byte("[profile process]\ncredential_process = printf '{\"Version\":1,\"AccessKeyId\":\"AKIAFIXED\",\"SecretAccessKey\":\"p\"}'\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if creds, _, err := process.service.(*awsKMS).login.get(soon(t)); err != nil || creds.AccessKeyID != "AKIAFIXED" {
+		t.Errorf("after the profile was corrected: %q, %v", creds.AccessKeyID, err)
+	}
 }
