@@ -83,7 +83,7 @@
 //
 //	kms_key_id                      key ID, key ARN, alias/NAME or alias ARN [required]
 //	                                  wins: VAULT_AWSKMS_SEAL_KEY_ID, AWSKMS_WRAPPER_KEY_ID
-//	region                          must be the ARN's if there is one; when unset it comes from the ARN, the profile or the instance
+//	region                          must be the ARN's if there is one; when unset it comes from the ARN, then the variables, the profile or the instance
 //	                                  else: AWS_REGION, AWS_DEFAULT_REGION
 //	endpoint                        URL of another KMS endpoint
 //	                                  wins: AWS_KMS_ENDPOINT

@@ -379,7 +379,12 @@ func (l *loader) together(d draft) {
 			l.errorf(token.at, "%s goes with access_key and secret_key of the same credentials: write all three, or none", token.name)
 		}
 		region, in := p["region"], arnRegion(p["kms_key_id"].text)
-		if region.text != "" && in != "" && region.text != in {
+		switch {
+		case region.text == in || region.text == "" || in == "":
+		case region.name != "region":
+			// The environment's is for whoever says nothing else: two seals in two regions are an everyday case.
+			delete(p, "region")
+		default:
 			l.errorf(region.at, "%s is %s, but the key's ARN (%s) is in %s: remove the region or correct it", region.name, region.text, p["kms_key_id"].origin(), in)
 		}
 	case "transit":

@@ -135,7 +135,7 @@ var table = []setting{
 	{in: `seal "awskms"`, key: "kms_key_id", required: true, check: checkKMSKey, steer: []string{"VAULT_AWSKMS_SEAL_KEY_ID", "AWSKMS_WRAPPER_KEY_ID"},
 		doc: "key ID, key ARN, alias/NAME or alias ARN"},
 	{in: `seal "awskms"`, key: "region", check: checkRegion, env: []string{"AWS_REGION", "AWS_DEFAULT_REGION"}, firstWins: true,
-		doc: "must be the ARN's if there is one; when unset it comes from the ARN, the profile or the instance"},
+		doc: "must be the ARN's if there is one; when unset it comes from the ARN, then the variables, the profile or the instance"},
 	{in: `seal "awskms"`, key: "endpoint", check: checkURL, steer: []string{"AWS_KMS_ENDPOINT"}, doc: "URL of another KMS endpoint"},
 	{in: `seal "awskms"`, key: "access_key", secret: true, indirect: true, chain: true, env: []string{"AWS_ACCESS_KEY_ID"}, doc: "only together with secret_key"},
 	{in: `seal "awskms"`, key: "secret_key", secret: true, indirect: true, chain: true, env: []string{"AWS_SECRET_ACCESS_KEY"}, doc: "only together with access_key"},

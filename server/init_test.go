@@ -83,8 +83,9 @@ func TestInit(t *testing.T) {
 
 func TestInitAnswer(t *testing.T) {
 	f := start(t, filepath.Join(t.TempDir(), "keep.db"), newSeal("a", 1))
-	r := f.must(t, 200, "PUT", "sys/init", `{"recovery_shares":1,"recovery_threshold":1}`)
-	if w, ok := r.get("warnings").([]any); !ok || len(w) != 1 || !strings.Contains(w[0].(string), "recovery slots do not exist yet") {
+	r := f.must(t, 200, "PUT", "sys/init", `{"secret_shares":5,"secret_threshold":3,"recovery_shares":1,"recovery_threshold":1}`)
+	if w, ok := r.get("warnings").([]any); !ok || len(w) != 2 || !strings.Contains(w[0].(string), "has no unseal keys") ||
+		!strings.Contains(w[1].(string), "recovery slots do not exist yet") {
 		t.Errorf("warnings: %v", r.get("warnings"))
 	}
 	for _, name := range []string{"keys", "keys_base64", "recovery_keys", "recovery_keys_base64"} {
@@ -102,8 +103,8 @@ func TestInitRefuses(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keep.db")
 	f := start(t, path, newSeal("a", 1))
 	for body, want := range map[string]string{
-		`{"secret_shares":5,"secret_threshold":3}`:        "parameters secret_shares,secret_threshold not applicable to seal type fake",
-		`{"secret_shares":5,"pgp_keys":["x"]}`:            "parameters secret_shares,pgp_keys not applicable to seal type fake",
+		`{"secret_shares":3,"secret_threshold":5}`:        "secret_threshold",
+		`{"secret_shares":5,"pgp_keys":["x"]}`:            "PGP",
 		`{"recovery_shares":1,"recovery_pgp_keys":["x"]}`: "PGP",
 		`{"root_token_pgp_key":"x"}`:                      "PGP",
 		`{"recovery_shares":1,"recovery_threshold":2}`:    "recovery_threshold",

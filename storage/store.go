@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/uuid"
 	bolt "go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 )
 
 // Options of a store. The zero value means the defaults.
@@ -107,7 +108,7 @@ type Store struct {
 	stats stats
 }
 
-type stats struct{ commits, updates, failures, writes atomic.Uint64 }
+type stats struct{ commits, updates, failures atomic.Uint64 }
 
 // NewUUID returns a random UUID for a new store.
 func NewUUID() string { return uuid.NewString() }
@@ -285,9 +286,9 @@ func (s *Store) openDB() (err error) {
 
 func boltOpenError(path string, err error) error {
 	switch {
-	case errors.Is(err, bolt.ErrTimeout):
+	case errors.Is(err, berrors.ErrTimeout):
 		return fmt.Errorf("%w: %s", ErrLocked, lockHolder(path))
-	case errors.Is(err, bolt.ErrInvalid), errors.Is(err, bolt.ErrVersionMismatch), errors.Is(err, bolt.ErrChecksum):
+	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrVersionMismatch), errors.Is(err, berrors.ErrChecksum):
 		return corrupt("file", "not a store, or both meta pages are damaged (%v)", err)
 	}
 	return err

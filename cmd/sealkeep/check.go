@@ -44,7 +44,6 @@ func storageCheck(f *flag.FlagSet) action {
 			return coded{err, 1}
 		}
 		defer closeAll(seals)
-		clearEnv()
 		found, err := c.checkPages(conf.Storage.Path)
 		if err != nil || found > 0 {
 			return c.checked(found, err, "")

@@ -56,7 +56,7 @@ func listen(ctx context.Context, conf config.Listener) (*listener, error) {
 func loadCertificate(conf config.Listener) (*tls.Certificate, error) {
 	cert, err := tls.LoadX509KeyPair(conf.TLSCertFile, conf.TLSKeyFile)
 	if err != nil {
-		return nil, fmt.Errorf("%s: reading the certificate of the listener: %w", conf.At, err)
+		return nil, coded{fmt.Errorf("%s: reading the certificate of the listener: %w", conf.At, err), wrongConfig}
 	}
 	return &cert, nil
 }

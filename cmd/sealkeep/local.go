@@ -31,8 +31,9 @@ func localCommands() []command {
 func setMaxStack(n int) { debug.SetMaxStack(n) }
 
 // loadConfig reads a configuration and makes its seals, which asks no key service. The error lists every mistake and
-// has exit code 78.
+// has exit code 78. From then on the environment is in lookup only: see clearEnv.
 func loadConfig(paths []string, lookup func(string) (string, bool)) (*config.Config, []*seal.Seal, error) {
+	clearEnv()
 	conf, err := config.Load(paths, lookup)
 	if err != nil {
 		return nil, nil, coded{err, wrongConfig}
@@ -42,7 +43,7 @@ func loadConfig(paths []string, lookup func(string) (string, bool)) (*config.Con
 	for _, s := range conf.Seals {
 		made, err := seal.New(s)
 		if err != nil {
-			wrong.Mistakes = append(wrong.Mistakes, err.Error())
+			wrong.Mistakes = append(wrong.Mistakes, s.At+": "+err.Error())
 			continue
 		}
 		seals = append(seals, made)
@@ -60,8 +61,8 @@ func closeAll(seals []*seal.Seal) {
 	}
 }
 
-// clearEnv takes Vault's variables out of this process's environment. What they say has been read; left in place, the
-// library beneath the transit seal would read them again, and child processes would inherit tokens. The two that it
+// clearEnv takes Vault's variables out of this process's environment, of which main keeps a copy. Left in place, the
+// library beneath the transit seal would heed them again, and child processes would inherit tokens. The two that it
 // sets bound that library's calls.
 func clearEnv() {
 	for _, kv := range os.Environ() {
@@ -88,7 +89,7 @@ func configCheck(f *flag.FlagSet) action {
 		for _, l := range conf.Listeners {
 			if !l.TLSDisable {
 				if _, err := loadCertificate(l); err != nil {
-					return coded{err, wrongConfig}
+					return err
 				}
 			}
 		}

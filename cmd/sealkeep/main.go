@@ -20,6 +20,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/agext/levenshtein"
 )
 
 func main() {
@@ -126,7 +128,7 @@ func (c *cli) unknownCommand(table []command, prefix, word string) error {
 	full := strings.TrimLeft(prefix+" "+word, " ")
 	best, dist := "", 3
 	for _, name := range children(table, prefix) {
-		if d := distance(word, name); d < dist {
+		if d := levenshtein.Distance(word, name, nil); d < dist {
 			best, dist = name, d
 		}
 	}
@@ -249,26 +251,4 @@ func children(table []command, prefix string) []string {
 		}
 	}
 	return words
-}
-
-// distance is the Levenshtein distance of two short words.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diag := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			next := min(row[j], row[j+1]) + 1
-			if a[i] == b[j] {
-				next = min(next, diag)
-			} else {
-				next = min(next, diag+1)
-			}
-			diag, row[j+1] = row[j+1], next
-		}
-	}
-	return row[len(b)]
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
@@ -18,8 +19,9 @@ import (
 // A notifier tells the service manager how the keep is. READY is sent when the keep is open, so that units ordered
 // after it find it usable; a keep that is not initialized is ready at once, since only a person can go on.
 type notifier struct {
-	log    *slog.Logger
-	status func() server.Status
+	log     *slog.Logger
+	status  func() server.Status
+	refused atomic.Pointer[string] // why the last reload was; nil if it was not
 
 	mu    sync.Mutex
 	ready bool
@@ -59,7 +61,11 @@ func (n *notifier) tell(watchdog bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var lines []string
-	if s := statusLine(st); s != n.said {
+	s := statusLine(st)
+	if why := n.refused.Load(); why != nil {
+		s += "; reload refused, the old configuration stays: " + *why
+	}
+	if s != n.said {
 		n.said = s
 		lines = append(lines, "STATUS="+s)
 	}

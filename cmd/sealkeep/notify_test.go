@@ -79,6 +79,12 @@ func TestNotify(t *testing.T) {
 	if got := next(); got != "STATUS=sealed by request: sealkeep operator unseal opens it" {
 		t.Errorf("%q", got)
 	}
+	why := "keep.hcl:3: unknown key"
+	n.refused.Store(&why)
+	n.tell(false)
+	if got := next(); !strings.HasSuffix(got, "; reload refused, the old configuration stays: "+why) {
+		t.Errorf("%q", got)
+	}
 	n.stopping()
 	if got := next(); !strings.HasPrefix(got, "STOPPING=1\n") {
 		t.Errorf("%q", got)

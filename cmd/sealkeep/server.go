@@ -12,8 +12,10 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -72,6 +74,7 @@ type daemon struct {
 	keep      *server.Server
 	failed    chan error    // the first listener that failed
 	wake      chan struct{} // the keep's state changed
+	notify    *notifier
 }
 
 func (d *daemon) run() (err error) {
@@ -100,11 +103,14 @@ func (d *daemon) run() (err error) {
 	}
 	d.conf = conf
 	d.level.Set(levels[d.logLevel(conf)])
+	if _, ok := d.lookup("GOGC"); !ok {
+		// The heap of a keep is a few megabytes, and would be collected a hundred times a second under load.
+		debug.SetGCPercent(300)
+	}
 	d.log = newLog(d.stderr, &d.level, conf.LogFormat, d.inJournal())
 	for _, w := range conf.Warnings {
 		d.log.Warn("configuration: " + w)
 	}
-	clearEnv()
 	if exposed != nil {
 		d.log.Warn("hardening the process failed", "error", exposed)
 	}
@@ -150,17 +156,17 @@ func (d *daemon) run() (err error) {
 
 // wait reloads on every hangup, until the daemon is told to stop or a listener fails.
 func (d *daemon) wait(hangup <-chan os.Signal) error {
-	notify := &notifier{log: d.log, status: d.keep.Status}
-	go notify.run(d, d.wake)
+	d.notify = &notifier{log: d.log, status: d.keep.Status}
+	go d.notify.run(d, d.wake)
 	for {
 		select {
 		case <-hangup:
-			notify.reloading(d.reload)
+			d.notify.reloading(d.reload)
 			d.poke()
 		case err := <-d.failed:
 			return err
 		case <-d.Done():
-			notify.stopping()
+			d.notify.stopping()
 			d.log.Info("stopping", "reason", context.Cause(d))
 			return nil
 		}
@@ -286,6 +292,7 @@ func (d *daemon) reload() {
 	}
 	d.level.Set(levels[d.logLevel(conf)])
 	d.keep.SetSeals(asSeals(seals))
+	d.notify.refused.Store(nil)
 	d.log.Info("reloaded", "seals", len(seals), "certificates", len(certs))
 }
 
@@ -298,6 +305,8 @@ func (d *daemon) refuse(err error) {
 	for _, m := range mistakes {
 		d.log.Error("reload: the configuration is wrong, the old one stays", "mistake", m)
 	}
+	why := strings.Join(mistakes, "; ")
+	d.notify.refused.Store(&why)
 }
 
 func asSeals(seals []*seal.Seal) []server.Seal {
