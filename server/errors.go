@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"syscall"
 
 	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/engine/kv"
@@ -68,6 +69,9 @@ func fault(err error) (status int, text string, ours bool) {
 		return http.StatusServiceUnavailable, errSealed.text, false
 	case errors.Is(err, storage.ErrUnavailable):
 		return http.StatusServiceUnavailable, "the store is recovering from a failed write: try again", false
+	case errors.Is(err, storage.ErrUnknownOutcome) && errors.Is(err, syscall.ENOSPC):
+		return http.StatusInternalServerError,
+			"the outcome of the write is unknown: the disk is full; free some space, then read it again before you repeat it", true
 	case errors.Is(err, storage.ErrUnknownOutcome):
 		return http.StatusInternalServerError,
 			"the outcome of the write is unknown: the disk failed while it was written; read it again before you repeat it", true
