@@ -166,10 +166,13 @@ func (c *kmsClient) wrap(ctx context.Context, key []byte) ([]byte, string, error
 // blob names, if that one is of the same account and region as the alias.
 func (c *kmsClient) unwrap(ctx context.Context, wrapped []byte, keyID string) ([]byte, error) {
 	use, want := c.k.key, c.arn
-	if isAlias(use) && !sameKey(keyID, c.arn) {
-		if !samePlace(keyID, c.arn) {
-			return nil, mismatch("the blob names the key %q, which is not in the account and region of %s (%s)", keyID, c.k.key, c.arn)
-		}
+	switch {
+	case sameKey(keyID, c.arn):
+	case !isAlias(use):
+		return nil, mismatch("the blob names the key %q, and kms_key_id is %s: another key made it", keyID, c.arn)
+	case !samePlace(keyID, c.arn):
+		return nil, mismatch("the blob names the key %q, which is not in the account and region of %s (%s)", keyID, c.k.key, c.arn)
+	default:
 		use, want = keyID, keyID
 	}
 	var out *kms.DecryptOutput

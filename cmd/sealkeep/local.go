@@ -43,7 +43,7 @@ func loadConfig(paths []string, lookup func(string) (string, bool)) (*config.Con
 	for _, s := range conf.Seals {
 		made, err := seal.New(s)
 		if err != nil {
-			wrong.Mistakes = append(wrong.Mistakes, s.At+": "+err.Error())
+			wrong.Mistakes = append(wrong.Mistakes, err.Error())
 			continue
 		}
 		seals = append(seals, made)

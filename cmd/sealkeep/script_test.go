@@ -55,8 +55,9 @@ func TestScript(t *testing.T) {
 // when SEALKEEP_REQUIRE_MOTO=1.
 func TestMoto(t *testing.T) {
 	m := sealtest.Moto(t)
+	_, other := m.CreateKey(sealtest.Own)
 	runScripts(t, "testdata/moto", []string{
-		"MOTO_URL=" + m.URL, "KMS_KEY_ID=" + m.KeyID, "KMS_KEY_ARN=" + m.KeyARN, "MOTO_REGION=" + sealtest.MotoRegion,
+		"MOTO_URL=" + m.URL, "KMS_KEY_ID=" + m.KeyID, "KMS_KEY_ARN=" + m.KeyARN, "OTHER_KEY_ARN=" + other, "MOTO_REGION=" + sealtest.MotoRegion,
 		"MOTO_ACCESS_KEY=" + sealtest.Own.AccessKey, "MOTO_SECRET_KEY=" + sealtest.Own.SecretKey,
 	})
 }
