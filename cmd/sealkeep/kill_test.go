@@ -38,9 +38,7 @@ func TestKill(t *testing.T) {
 		}
 	}
 	k.kill()
-	if out, err := exec.Command(k.program, "operator", "storage", "check", "-config="+k.config).CombinedOutput(); err != nil {
-		t.Fatalf("the store is not clean: %v\n%s", err, out)
-	}
+	k.check()
 	t.Logf("%d rounds, %d acknowledged writes", rounds, len(acked))
 }
 
@@ -72,7 +70,7 @@ func newKeep(t *testing.T) *keep {
 	l.Close()
 	k.url = "http://" + l.Addr().String()
 	config := fmt.Sprintf("storage \"bbolt\" {\n  path = %q\n}\nlistener \"tcp\" {\n  address = %q\n}\nseal \"static\" {\n  current_key = %q\n  current_key_id = \"k\"\n}\n",
-		filepath.Join(dir, "keep.db"), l.Addr(), "0123456789abcdef0123456789abcdef")
+		k.store(), l.Addr(), "0123456789abcdef0123456789abcdef")
 	if err := os.WriteFile(k.config, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -112,6 +110,16 @@ func (k *keep) kill() {
 		k.cmd = nil
 	}
 }
+
+// check runs the storage check on the keep, which is not running.
+func (k *keep) check() {
+	k.t.Helper()
+	if out, err := exec.Command(k.program, "operator", "storage", "check", "-config="+k.config).CombinedOutput(); err != nil {
+		k.t.Fatalf("the store is not clean: %v\n%s", err, out)
+	}
+}
+
+func (k *keep) store() string { return filepath.Join(filepath.Dir(k.config), "keep.db") }
 
 func (k *keep) call(token, method, path, body string, into any) (int, error) {
 	req, err := http.NewRequest(method, k.url+"/v1/"+path, bytes.NewReader([]byte(body)))
