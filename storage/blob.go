@@ -103,14 +103,29 @@ func (t *Tx) PutBlob(path string, b Blob) error {
 	if t.write == nil {
 		return ErrReadOnly
 	}
-	blobs := t.btx.Bucket(bucketBlobs)
-	if blobs.Get(chunkKey(b.ID, inUse)) != nil || b.Chunks > 0 && blobs.Get(chunkKey(b.ID, b.Chunks-1)) == nil {
+	used, whole, err := t.blobState(b)
+	if err != nil {
+		return err
+	}
+	if used || !whole {
 		return fmt.Errorf("%w: blob %x is gone or in use", ErrPath, b.ID)
 	}
 	if err := t.put(path, kindPointer, purposePointer, b.encode()); err != nil {
 		return err
 	}
 	return t.putChunk(chunkKey(b.ID, inUse), nil)
+}
+
+// blobState tells whether a pointer refers to the blob, and whether its last
+// chunk is there.
+func (t *Tx) blobState(b Blob) (used, whole bool, err error) {
+	defer catch(&err, "a blob")
+	mark, err := t.record(inBlobs, chunkKey(b.ID, inUse))
+	if err != nil || b.Chunks == 0 {
+		return mark != nil, true, err
+	}
+	last, err := t.record(inBlobs, chunkKey(b.ID, b.Chunks-1))
+	return mark != nil, last != nil, err
 }
 
 // release takes the mark from the blob that a pointer names, which is about to
@@ -187,7 +202,10 @@ func (t *Tx) chunk(key []byte) (chunk []byte, err error) {
 		return nil, err
 	}
 	defer catch(&err, "a blob")
-	rec := t.btx.Bucket(bucketBlobs).Get(key)
+	rec, err := t.record(inBlobs, key)
+	if err != nil {
+		return nil, err
+	}
 	if rec == nil {
 		return nil, corrupt("blob "+chunkName(key), "chunk is missing")
 	}
@@ -225,8 +243,11 @@ func (s *Store) SweepBlobs(ctx context.Context, age time.Duration) (deleted int,
 // orphans collects up to limit chunks from a key on, and says where to go on.
 func (t *Tx) orphans(from []byte, before uint64, limit int) (keys [][]byte, next []byte, err error) {
 	defer catch(&err, "blobs")
-	b := t.btx.Bucket(bucketBlobs)
-	c := b.Cursor()
+	blobs, err := t.trees.of(bucketBlobs)
+	if err != nil {
+		return nil, nil, err
+	}
+	c := cursor{tree: blobs}
 	for k, _ := c.Seek(from); k != nil; {
 		if err := t.check(); err != nil {
 			return nil, nil, err
@@ -238,7 +259,11 @@ func (t *Tx) orphans(from []byte, before uint64, limit int) (keys [][]byte, next
 		if binary.BigEndian.Uint64(id[:]) >= before {
 			return keys, nil, nil // IDs go by age
 		}
-		if b.Get(chunkKey(id, inUse)) != nil {
+		mark, err := blobs.get(chunkKey(id, inUse))
+		if err != nil {
+			return nil, nil, err
+		}
+		if mark != nil {
 			k, _ = c.Seek(append(chunkKey(id, inUse), 0))
 			continue
 		}
@@ -248,14 +273,17 @@ func (t *Tx) orphans(from []byte, before uint64, limit int) (keys [][]byte, next
 		keys = append(keys, bytes.Clone(k))
 		k, _ = c.Next()
 	}
-	return keys, nil, nil
+	return keys, nil, c.err
 }
 
 // deleteChunks deletes, unless a pointer has come meanwhile.
 func (t *Tx) deleteChunks(keys [][]byte) error {
-	b := t.btx.Bucket(bucketBlobs)
 	for _, k := range keys {
-		if b.Get(chunkKey([16]byte(k), inUse)) != nil {
+		used, _, err := t.blobState(Blob{ID: [16]byte(k)})
+		if err != nil {
+			return err
+		}
+		if used {
 			continue
 		}
 		if err := t.set(inBlobs, k, nil, chunkName(k)); err != nil {

@@ -1,7 +1,6 @@
 package storage
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -44,14 +43,8 @@ func (s *Store) Check(ctx context.Context) (r Report, err error) {
 			r.add(err)
 		}
 		r.Generation = want.generation
-		slots := t.btx.Bucket(bucketSlots)
-		for _, name := range t.keys.quarantine(slots) {
-			r.add(corrupt("slot "+quote(name), "not the one that the keyring knows"))
-		}
-		for _, e := range t.keys.Slots {
-			if slots.Get([]byte(e.Name)) == nil {
-				r.add(corrupt("slot "+quote(e.Name), "is missing"))
-			}
+		if err := t.checkSlots(&r); err != nil {
+			return err
 		}
 		var got digest
 		if err := t.checkValues(&r, &got); err != nil {
@@ -78,6 +71,29 @@ func (s *Store) Check(ctx context.Context) (r Report, err error) {
 	return r, nil
 }
 
+func (t *Tx) checkSlots(r *Report) (err error) {
+	defer catch(&err, "slots")
+	slots, err := t.trees.of(bucketSlots)
+	if err != nil {
+		return err
+	}
+	strange, err := t.keys.quarantine(slots)
+	if err != nil {
+		return err
+	}
+	for _, name := range strange {
+		r.add(corrupt("slot "+quote(name), "not the one that the keyring knows"))
+	}
+	for _, e := range t.keys.Slots {
+		if rec, err := slots.get([]byte(e.Name)); err != nil {
+			return err
+		} else if rec == nil {
+			r.add(corrupt("slot "+quote(e.Name), "is missing"))
+		}
+	}
+	return nil
+}
+
 func (t *Tx) checkValues(r *Report, d *digest) error {
 	return t.walk(bucketData, func(k, rec []byte) {
 		d.add(t.keys, inData, k, rec)
@@ -102,11 +118,11 @@ func (t *Tx) checkPointer(path string, p []byte) error {
 	if !ok {
 		return corrupt("pointer "+quote(path), "malformed")
 	}
-	blobs := t.btx.Bucket(bucketBlobs)
-	if blobs.Get(chunkKey(b.ID, inUse)) == nil || b.Chunks > 0 && blobs.Get(chunkKey(b.ID, b.Chunks-1)) == nil {
-		return corrupt("pointer "+quote(path), "blob %x is missing", b.ID)
+	used, whole, err := t.blobState(b)
+	if err == nil && !(used && whole) {
+		err = corrupt("pointer "+quote(path), "blob %x is missing", b.ID)
 	}
-	return nil
+	return err
 }
 
 func (t *Tx) checkChunks(r *Report, d *digest) error {
@@ -124,23 +140,24 @@ func (t *Tx) checkChunks(r *Report, d *digest) error {
 	})
 }
 
-// walk calls fn for every record of a bucket, in order. Keys that go backwards
-// would be a loop of pages, and end it.
+// walk calls fn for every record of a bucket, in order.
 func (t *Tx) walk(bucket []byte, fn func(k, rec []byte)) (err error) {
 	defer catch(&err, string(bucket))
-	c := t.btx.Bucket(bucket).Cursor()
-	var last []byte
-	for k, v := c.First(); k != nil; k, v = c.Next() {
+	tr, err := t.trees.of(bucket)
+	if err != nil {
+		return err
+	}
+	c := cursor{tree: tr}
+	for k, v := c.Seek(nil); k != nil; k, v = c.Next() {
 		if err := t.ctx.Err(); err != nil {
 			return err
 		}
-		if last != nil && bytes.Compare(k, last) <= 0 {
-			return corrupt(string(bucket), "keys are out of order")
+		if err := c.findable(k); err != nil {
+			return err
 		}
-		last = append(last[:0], k...)
 		fn(k, v)
 	}
-	return nil
+	return c.err
 }
 
 // CheckPages checks the structure of the file at path with bbolt's own page
@@ -167,11 +184,13 @@ func checkPages(path string, timeout time.Duration, damage *[]error) (err error)
 	}
 	defer db.Close()
 	return db.View(func(btx *bolt.Tx) error {
-		if _, err := readHeader(btx); err != nil {
-			return err
-		}
 		for err := range btx.Check() {
 			*damage = append(*damage, corrupt("pages", "%v", err))
+		}
+		for _, name := range [][]byte{bucketMeta, bucketSlots, bucketData, bucketBlobs} {
+			if btx.Bucket(name) == nil {
+				return corrupt("file", "not a sealkeep store: no bucket %q", name)
+			}
 		}
 		return nil
 	})

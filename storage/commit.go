@@ -8,8 +8,6 @@ import (
 	"runtime/debug"
 	"sync/atomic"
 	"time"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 const (
@@ -32,7 +30,7 @@ type update struct {
 	// alone, if set, runs in the committer, in a transaction of its own
 	// without other functions. It commits if alone gives a func, which then
 	// runs when the commit is durable.
-	alone func(*bolt.Tx) (func(), error)
+	alone func(*trees) (func(), error)
 }
 
 const (
@@ -95,7 +93,7 @@ func (u *update) run(t *Tx, fn func(*Tx) error) (err error) {
 }
 
 // alone runs fn in the committer, in its turn.
-func (s *Store) alone(ctx context.Context, fn func(*bolt.Tx) (func(), error)) error {
+func (s *Store) alone(ctx context.Context, fn func(*trees) (func(), error)) error {
 	u := &update{alone: fn, done: make(chan error, 1)}
 	if err := s.enqueue(ctx, u); err != nil {
 		return err
@@ -169,8 +167,8 @@ func (s *Store) commitBatch(u *update) (next *update) {
 	return s.runBatch(db, keys, u)
 }
 
-func (s *Store) runBatch(db *bolt.DB, keys *keyring, u *update) (next *update) {
-	btx, err := begin(db)
+func (s *Store) runBatch(db *handle, keys *keyring, u *update) (next *update) {
+	ts, err := begin(db)
 	if err != nil {
 		u.done <- err
 		return nil
@@ -179,7 +177,7 @@ func (s *Store) runBatch(db *bolt.DB, keys *keyring, u *update) (next *update) {
 	d, good, size := s.digest, 0, 0
 	for n := 1; u != nil && err == nil; n++ {
 		if u.state.CompareAndSwap(stateQueued, stateTaken) {
-			t := &Tx{keys: keys, btx: btx, store: s, write: &writes{digest: d}}
+			t := &Tx{keys: keys, btx: ts.btx, trees: ts, store: s, write: &writes{digest: d}}
 			ran = append(ran, u)
 			ferr := s.runOne(u, t)
 			switch {
@@ -205,9 +203,9 @@ func (s *Store) runBatch(db *bolt.DB, keys *keyring, u *update) (next *update) {
 		}
 	}
 	if err == nil && d != s.digest {
-		err = s.commit(btx, keys, d)
+		err = s.commit(ts, keys, d)
 	} else {
-		_ = btx.Rollback()
+		db.rollback(ts.btx)
 	}
 	if err == nil {
 		s.stats.updates.Add(uint64(good))
@@ -215,7 +213,7 @@ func (s *Store) runBatch(db *bolt.DB, keys *keyring, u *update) (next *update) {
 	for _, u := range ran {
 		u.done <- err
 	}
-	if errors.Is(err, ErrUnknownOutcome) {
+	if db.stuck || errors.Is(err, ErrUnknownOutcome) {
 		s.recover(db, err)
 	}
 	return next
@@ -240,43 +238,70 @@ func (s *Store) commitAlone(u *update) {
 		u.done <- err
 		return
 	}
-	btx, err := begin(db)
+	ts, err := begin(db)
 	if err != nil {
 		u.done <- err
 		return
 	}
-	after, err := u.alone(btx)
-	if err != nil || after == nil {
-		_ = btx.Rollback()
-		u.done <- err
-		return
-	}
-	if err = s.commit(btx, keys, s.digest); err == nil {
-		after()
+	after, err := runAlone(u, ts)
+	switch {
+	case err != nil || after == nil:
+		db.rollback(ts.btx)
+	default:
+		if err = s.commit(ts, keys, s.digest); err == nil {
+			after()
+		}
 	}
 	u.done <- err
-	if errors.Is(err, ErrUnknownOutcome) {
+	if db.stuck || errors.Is(err, ErrUnknownOutcome) {
 		s.recover(db, err)
 	}
 }
 
-func begin(db *bolt.DB) (btx *bolt.Tx, err error) {
+func runAlone(u *update, ts *trees) (after func(), err error) {
+	defer catch(&err, "changing the store")
+	return u.alone(ts)
+}
+
+// begin begins a transaction that writes, and checks the way to what every
+// commit writes.
+func begin(db *handle) (ts *trees, err error) {
 	defer catch(&err, "beginning transaction")
-	return db.Begin(true)
+	btx, err := db.Begin(true)
+	if err != nil {
+		return nil, fmt.Errorf("beginning transaction: %w", err)
+	}
+	ts = &trees{h: db, btx: btx}
+	if err := ts.checkMeta(); err != nil {
+		db.rollback(btx)
+		return nil, err
+	}
+	return ts, nil
+}
+
+func (s *trees) checkMeta() (err error) {
+	defer catch(&err, "meta")
+	for _, key := range [][]byte{keyHeader, keyKeyring, keyDigest} {
+		if _, err := s.get(bucketMeta, key); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // commit writes the digest and commits. Whatever goes wrong from here on
 // leaves bbolt's handle unusable.
-func (s *Store) commit(btx *bolt.Tx, keys *keyring, d digest) (err error) {
+func (s *Store) commit(ts *trees, keys *keyring, d digest) (err error) {
 	d.generation++
 	rec, err := d.encode(keys)
 	if err != nil {
-		_ = btx.Rollback()
+		ts.h.rollback(ts.btx)
 		return err
 	}
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("panic: %v", r)
+			ts.h.rollback(ts.btx)
 		}
 		if err != nil {
 			s.stats.failures.Add(1)
@@ -286,23 +311,28 @@ func (s *Store) commit(btx *bolt.Tx, keys *keyring, d digest) (err error) {
 		s.digest = d
 		s.stats.commits.Add(1)
 	}()
-	if err := btx.Bucket(bucketMeta).Put(keyDigest, rec); err != nil {
+	if err := ts.btx.Bucket(bucketMeta).Put(keyDigest, rec); err != nil {
+		ts.h.rollback(ts.btx)
 		return err
 	}
-	return btx.Commit()
+	if err := ts.btx.Commit(); err != nil {
+		ts.h.rollback(ts.btx) // if bbolt has not
+		return err
+	}
+	return nil
 }
 
 // recover leaves the handle after a failed commit and opens the file anew, as
 // the package comment says. It returns when the store can be used again, or is
 // closing.
-func (s *Store) recover(db *bolt.DB, cause error) {
+func (s *Store) recover(db *handle, cause error) {
 	s.o.Logger.Error("a write to the store failed; reading the file anew", "path", s.path, "error", cause)
 	s.mu.Lock()
 	s.db = nil
 	s.mu.Unlock()
 	s.refuseWaiting()
 	s.waitViews()
-	pages := 2 * db.Info().PageSize // both meta pages
+	pages := 2 * db.pageSize // both meta pages
 	abandon(db)
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		err := s.reopen(pages)
@@ -339,9 +369,9 @@ func (s *Store) refuseWaiting() {
 }
 
 // abandon closes a handle of which nothing is believed any more.
-func abandon(db *bolt.DB) {
+func abandon(db *handle) {
 	defer func() { _ = recover() }()
-	_ = db.Close()
+	_ = db.close()
 }
 
 // reopen opens the file and makes its newest state durable: the kernel may
@@ -374,12 +404,16 @@ func (s *Store) reload() error {
 	if err != nil || old == nil {
 		return err
 	}
-	return s.raw(func(btx *bolt.Tx) error {
-		k, err := openKeyring(btx.Bucket(bucketMeta).Get(keyKeyring), s.header.UUID, old.root)
+	return s.raw(func(ts *trees) error {
+		rec, err := ts.get(bucketMeta, keyKeyring)
 		if err != nil {
 			return err
 		}
-		return s.setKeys(btx, old, k)
+		k, err := openKeyring(rec, s.header.UUID, old.root)
+		if err != nil {
+			return err
+		}
+		return s.setKeys(ts, old, k)
 	})
 }
 

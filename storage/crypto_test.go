@@ -96,7 +96,7 @@ func TestTampering(t *testing.T) {
 		s, _ := newStore(t, Slot{Name: "one", Type: "static", Blob: []byte("blob")})
 		put(t, s, "a/x", "stranger")
 		k, _ := s.keys.encodePath("a/x")
-		_ = s.raw(func(btx *bolt.Tx) error {
+		_ = s.rawTx(func(btx *bolt.Tx) error {
 			other = bytes.Clone(btx.Bucket(bucketData).Get(k))
 			otherRing = bytes.Clone(btx.Bucket(bucketMeta).Get(keyKeyring))
 			otherDigest = bytes.Clone(btx.Bucket(bucketMeta).Get(keyDigest))
@@ -188,7 +188,7 @@ func TestTampering(t *testing.T) {
 			a, _ := s.keys.encodePath("a/x")
 			b, _ := s.keys.encodePath("b")
 			var oldA, oldRing []byte
-			_ = s.raw(func(btx *bolt.Tx) error {
+			_ = s.rawTx(func(btx *bolt.Tx) error {
 				goneRec = bytes.Clone(btx.Bucket(bucketData).Get(gone))
 				oldA = bytes.Clone(btx.Bucket(bucketData).Get(a))
 				oldRing = bytes.Clone(btx.Bucket(bucketMeta).Get(keyKeyring))

@@ -26,20 +26,12 @@ import (
 // acknowledgements (SECCOMP_RET_TRACE, ptrace(2)) until the test has recorded
 // them and decided whether they succeed.
 
-const stageVar = "STORAGE_TEST_STAGE"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(stageVar) == "" {
-		os.Exit(m.Run())
+// faultWork is the child: beneath the filter, it works on the store at path.
+func faultWork(path string) error {
+	if err := filter(); err != nil {
+		return err
 	}
-	err := filter()
-	if err == nil {
-		err = work(os.Args[1])
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
+	return work(path)
 }
 
 // filter makes the interesting system calls of this process stop for its
@@ -119,8 +111,6 @@ func work(path string) error {
 	}
 	return errors.Join(append(errs, s.Close())...)
 }
-
-var faultRoot = bytes.Repeat([]byte{7}, 32)
 
 // faultValue is what stands at a key, some of it over several pages.
 func faultValue(key string) []byte {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"time"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // KeyStatus is what can be told of the barrier key.
@@ -28,14 +26,18 @@ func (s *Store) KeyStatus(ctx context.Context) (ks KeyStatus, err error) {
 
 func (t *Tx) storedDigest() (d digest, err error) {
 	defer catch(&err, "digest")
-	return t.keys.decodeDigest(t.btx.Bucket(bucketMeta).Get(keyDigest))
+	rec, err := t.trees.get(bucketMeta, keyDigest)
+	if err != nil {
+		return d, err
+	}
+	return t.keys.decodeDigest(rec)
 }
 
 // Rotate adds a barrier key, alone in its commit; it encrypts from the next
 // commit on. Older keys stay for what they have encrypted. One commit, at any
 // size.
 func (s *Store) Rotate(ctx context.Context) error {
-	err := s.alone(ctx, func(btx *bolt.Tx) (func(), error) {
+	err := s.alone(ctx, func(ts *trees) (func(), error) {
 		_, old, err := s.handle()
 		switch {
 		case err != nil:
@@ -53,7 +55,7 @@ func (s *Store) Rotate(ctx context.Context) error {
 		if err != nil {
 			return nil, err
 		}
-		if err := btx.Bucket(bucketMeta).Put(keyKeyring, rec); err != nil {
+		if err := ts.btx.Bucket(bucketMeta).Put(keyKeyring, rec); err != nil {
 			return nil, err
 		}
 		s.digest.keyring, s.digest.writes = k.Generation, 0

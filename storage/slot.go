@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"strconv"
 	"time"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // Slot is the root key wrapped by one seal, as stored beside the data. Any
@@ -59,32 +57,31 @@ func (s Slot) entry(rec []byte) slotEntry {
 
 // readSlots reads the table as it stands on disk. Records that do not decode
 // are named in bad.
-func readSlots(b *bolt.Bucket) (slots []Slot, bad []string) {
-	_ = b.ForEach(func(k, v []byte) error {
-		s, err := decodeSlot(string(k), v)
-		if err != nil {
+func readSlots(t *tree) (slots []Slot, bad []string, err error) {
+	c := cursor{tree: t}
+	for k, v := c.Seek(nil); k != nil; k, v = c.Next() {
+		if s, err := decodeSlot(string(k), v); err != nil {
 			bad = append(bad, string(k))
 		} else {
 			slots = append(slots, s)
 		}
-		return nil
-	})
-	return slots, bad
+	}
+	return slots, bad, c.err
 }
 
 // quarantine compares the table on disk with the keyring's list, and names the
 // slots that the list does not know or knows otherwise.
-func (k *keyring) quarantine(b *bolt.Bucket) (names []string) {
+func (k *keyring) quarantine(t *tree) (names []string, err error) {
 	known := make(map[string][]byte, len(k.Slots))
 	for _, e := range k.Slots {
 		known[e.Name] = e.SHA256
 	}
-	_ = b.ForEach(func(name, rec []byte) error {
+	c := cursor{tree: t}
+	for name, rec := c.Seek(nil); name != nil; name, rec = c.Next() {
 		h := sha256.Sum256(rec)
 		if !bytes.Equal(known[string(name)], h[:]) {
 			names = append(names, string(name))
 		}
-		return nil
-	})
-	return names
+	}
+	return names, c.err
 }

@@ -89,6 +89,10 @@ func mustGet(t testing.TB, s *Store, path string) string {
 	return string(v)
 }
 
+func (s *Store) rawTx(fn func(*bolt.Tx) error) error {
+	return s.raw(func(ts *trees) error { return fn(ts.btx) })
+}
+
 // edit changes a closed store's file with bbolt alone, as a thief or a fault
 // would.
 func edit(t testing.TB, path string, fn func(*bolt.Tx) error) {
@@ -310,7 +314,7 @@ func TestRotate(t *testing.T) {
 	edit := func(term uint32) {
 		_, keys, _ := s.handle()
 		rec, _ := keys.encodePath(fmt.Sprint("term", term))
-		_ = s.raw(func(btx *bolt.Tx) error {
+		_ = s.rawTx(func(btx *bolt.Tx) error {
 			if _, got, _, _ := splitRecord(btx.Bucket(bucketData).Get(rec)); got != term {
 				t.Errorf("record under term %d, want %d", got, term)
 			}

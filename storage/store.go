@@ -95,7 +95,7 @@ type Store struct {
 	done    chan struct{} // closed when the committer has ended
 
 	mu    sync.RWMutex // guards the three below; held briefly
-	db    *bolt.DB     // nil while recovering and after Close
+	db    *handle      // nil while recovering and after Close
 	keys  *keyring     // nil while sealed
 	quara []string
 
@@ -262,26 +262,39 @@ func Open(path string, o Options) (*Store, error) {
 // openDB opens the file and reads what is in clear.
 func (s *Store) openDB() (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer catch(&err, "opening")
-	db, err := bolt.Open(s.path, 0o600, boltOptions(s.o))
-	if err != nil {
+	db := &handle{path: s.path}
+	o := boltOptions(s.o)
+	o.OpenFile = func(name string, flag int, mode os.FileMode) (_ *os.File, err error) {
+		db.file, err = os.OpenFile(name, flag, mode)
+		return db.file, err
+	}
+	if db.DB, err = openBolt(s.path, o); err != nil {
+		if errors.Is(err, ErrCorrupt) && db.file != nil {
+			_ = leave(db.file) // bbolt panicked
+		}
 		return boltOpenError(s.path, err)
 	}
+	db.pageSize = db.Info().PageSize
 	defer func() {
 		if err != nil {
-			db.Close()
+			_ = db.close()
 		}
 	}()
-	if err := db.View(func(btx *bolt.Tx) (err error) {
-		s.header, err = readHeader(btx)
+	if err := db.mapFile(s.o.InitialMmapSize); err != nil {
 		return err
-	}); err != nil {
+	}
+	if s.header, err = db.readHeader(); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	s.db = db
 	s.mu.Unlock()
 	return nil
+}
+
+func openBolt(path string, o *bolt.Options) (db *bolt.DB, err error) {
+	defer catch(&err, "file")
+	return bolt.Open(path, 0o600, o)
 }
 
 func boltOpenError(path string, err error) error {
@@ -294,13 +307,26 @@ func boltOpenError(path string, err error) error {
 	return err
 }
 
-func readHeader(btx *bolt.Tx) (h header, err error) {
+func (h *handle) readHeader() (head header, err error) {
+	defer catch(&err, "file")
+	err = h.View(func(btx *bolt.Tx) (err error) {
+		head, err = readHeader(&trees{h: h, btx: btx})
+		return err
+	})
+	return head, err
+}
+
+func readHeader(ts *trees) (h header, err error) {
 	for _, name := range [][]byte{bucketMeta, bucketSlots, bucketData, bucketBlobs} {
-		if btx.Bucket(name) == nil {
-			return h, corrupt("file", "not a sealkeep store: no bucket %q", name)
+		if _, err := ts.of(name); err != nil {
+			return h, fmt.Errorf("%w (or this is no sealkeep store)", err)
 		}
 	}
-	if err := json.Unmarshal(btx.Bucket(bucketMeta).Get(keyHeader), &h); err != nil {
+	head, err := ts.get(bucketMeta, keyHeader)
+	if err != nil {
+		return h, err
+	}
+	if err := json.Unmarshal(head, &h); err != nil {
 		return h, corrupt("file", "malformed header")
 	}
 	if h.Reader > formatVersion {
@@ -328,7 +354,7 @@ func (s *Store) UUID() string { return s.header.UUID }
 func (s *Store) Path() string { return s.path }
 
 // handle gives the open database and the keys.
-func (s *Store) handle() (*bolt.DB, *keyring, error) {
+func (s *Store) handle() (*handle, *keyring, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	switch {
@@ -352,25 +378,29 @@ func (s *Store) isClosing() bool {
 // Slots is the table of slots as it stands on disk: a hint for opening, that
 // nobody has vouched for. Slots that do not decode are left out, and logged.
 func (s *Store) Slots() (slots []Slot, err error) {
-	err = s.raw(func(btx *bolt.Tx) error {
+	err = s.raw(func(ts *trees) error {
+		t, err := ts.of(bucketSlots)
+		if err != nil {
+			return err
+		}
 		var bad []string
-		if slots, bad = readSlots(btx.Bucket(bucketSlots)); len(bad) > 0 {
+		if slots, bad, err = readSlots(t); len(bad) > 0 {
 			s.o.Logger.Error("slots on disk do not decode", "slots", bad)
 		}
-		return nil
+		return err
 	})
 	return slots, err
 }
 
-// raw runs fn over a read transaction of the database, sealed or not.
-func (s *Store) raw(fn func(*bolt.Tx) error) (err error) {
+// raw runs fn over one state of the file, sealed or not.
+func (s *Store) raw(fn func(*trees) error) (err error) {
 	db, _, err := s.handle()
 	if err != nil {
 		return err
 	}
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer catch(&err, "reading")
-	return db.View(fn)
+	return db.View(func(btx *bolt.Tx) error { return fn(&trees{h: db, btx: btx}) })
 }
 
 // Unseal opens the keyring with the root key. ErrRootKey: it is not this
@@ -379,12 +409,16 @@ func (s *Store) raw(fn func(*bolt.Tx) error) (err error) {
 func (s *Store) Unseal(root []byte) error {
 	// In the committer's turn, so that no commit stands between the digest
 	// that is read and the one that is kept.
-	err := s.alone(context.Background(), func(btx *bolt.Tx) (func(), error) {
-		k, err := openKeyring(btx.Bucket(bucketMeta).Get(keyKeyring), s.header.UUID, root)
+	err := s.alone(context.Background(), func(ts *trees) (func(), error) {
+		rec, err := ts.get(bucketMeta, keyKeyring)
+		if err != nil {
+			return nil, err
+		}
+		k, err := openKeyring(rec, s.header.UUID, root)
 		if err != nil || !s.Sealed() {
 			return nil, err
 		}
-		return nil, s.setKeys(btx, nil, k)
+		return nil, s.setKeys(ts, nil, k)
 	})
 	if err != nil {
 		return fmt.Errorf("unsealing: %w", err)
@@ -394,16 +428,26 @@ func (s *Store) Unseal(root []byte) error {
 
 // setKeys makes k the keyring, with the digest that belongs to it, unless the
 // store has been sealed since old was read. Only the committer calls it.
-func (s *Store) setKeys(btx *bolt.Tx, old, k *keyring) (err error) {
-	defer catch(&err, "keyring")
-	d, err := k.decodeDigest(btx.Bucket(bucketMeta).Get(keyDigest))
+func (s *Store) setKeys(ts *trees, old, k *keyring) error {
+	rec, err := ts.get(bucketMeta, keyDigest)
+	if err != nil {
+		return err
+	}
+	slots, err := ts.of(bucketSlots)
+	if err != nil {
+		return err
+	}
+	bad, err := k.quarantine(slots)
+	if err != nil {
+		return err
+	}
+	d, err := k.decodeDigest(rec)
 	if err != nil {
 		return fmt.Errorf("%w (or an older keyring was put back)", err)
 	}
 	if d.keyring != k.Generation {
 		return corrupt("keyring", "generation %d where the last commit left %d: an older keyring or digest was put back", k.Generation, d.keyring)
 	}
-	bad := k.quarantine(btx.Bucket(bucketSlots))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.keys == old {
@@ -423,7 +467,7 @@ func (s *Store) Seal() {
 		return
 	}
 	// Whatever this answers, the committer has let go of the keys.
-	_ = s.alone(context.Background(), func(*bolt.Tx) (func(), error) { return nil, nil })
+	_ = s.alone(context.Background(), func(*trees) (func(), error) { return nil, nil })
 	s.waitViews()
 	k.wipe()
 }
@@ -483,7 +527,7 @@ func (s *Store) Close() error {
 	}
 	db := s.db
 	s.db = nil
-	if err := db.Close(); err != nil {
+	if err := db.close(); err != nil {
 		return fmt.Errorf("closing store: %w", err)
 	}
 	return nil

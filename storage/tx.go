@@ -18,6 +18,7 @@ type Tx struct {
 	ctx      context.Context
 	keys     *keyring
 	btx      *bolt.Tx
+	trees    *trees    // nil inside Create
 	deadline time.Time // of a View
 	now      func() time.Time
 	write    *writes // nil in a View
@@ -104,6 +105,7 @@ func (t *Tx) begin(s *Store, timeout time.Duration) (err error) {
 	if t.btx, err = db.Begin(false); err != nil {
 		return fmt.Errorf("beginning transaction: %w", err)
 	}
+	t.trees = &trees{h: db, btx: t.btx}
 	return nil
 }
 
@@ -141,15 +143,27 @@ func (t *Tx) get(path string) (kind byte, plain []byte, err error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	rec := t.btx.Bucket(bucketData).Get(key)
+	rec, err := t.record(inData, key)
 	if rec == nil {
-		return 0, nil, nil
+		return 0, nil, err
 	}
 	kind, plain, err = t.keys.open(rec, purposeValue, path)
 	if err == nil && plain == nil {
 		plain = []byte{}
 	}
 	return kind, plain, err
+}
+
+// record returns the stored record of a key, nil if there is none. In an
+// Update it asks bbolt, which knows what was written, after it has checked the
+// way that bbolt will take.
+func (t *Tx) record(in byte, key []byte) (rec []byte, err error) {
+	if t.trees != nil {
+		if rec, err = t.trees.get(bucketOf[in], key); err != nil || t.write == nil {
+			return rec, err
+		}
+	}
+	return t.btx.Bucket(bucketOf[in]).Get(key), nil
 }
 
 // Put stores value at path, MaxValue bytes at most.
@@ -206,8 +220,12 @@ func (t *Tx) set(in byte, key, rec []byte, where string) (err error) {
 			t.write.broken = err
 		}
 	}()
+	old, err := t.record(in, key)
+	if err != nil {
+		return err
+	}
+	old = bytes.Clone(old)
 	b := t.btx.Bucket(bucketOf[in])
-	old := bytes.Clone(b.Get(key))
 	if old == nil && rec == nil {
 		return nil
 	}
@@ -269,8 +287,30 @@ func (t *Tx) List(folder string) (names []string, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if t.trees != nil {
+		data, err := t.trees.of(bucketData)
+		if err != nil {
+			return nil, err
+		}
+		c := cursor{tree: data}
+		names, err = t.list(&c, folder, prefix)
+		if err == nil {
+			err = c.err
+		}
+		if err != nil || t.write == nil {
+			return names, err
+		}
+	}
+	// What bbolt passes was checked above.
+	return t.list(t.btx.Bucket(bucketData).Cursor(), folder, prefix)
+}
+
+// list collects the children of a folder from a cursor: ours or bbolt's.
+func (t *Tx) list(c interface {
+	Seek([]byte) (k, v []byte)
+	Next() (k, v []byte)
+}, folder string, prefix []byte) (names []string, err error) {
 	parent := parentTag(prefix)
-	c := t.btx.Bucket(bucketData).Cursor()
 	k, _ := c.Seek(prefix)
 	if bytes.Equal(k, prefix) && len(prefix) > 0 {
 		k, _ = c.Next() // the folder's own value

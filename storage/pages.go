@@ -1,0 +1,410 @@
+package storage
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	bolt "go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
+)
+
+// bbolt trusts its pages: one that points to itself makes it recurse until the
+// stack is full, which ends the process and cannot be caught. So everything is
+// read here, from a mapping of our own, with every length and number checked;
+// and before bbolt is let near a key to write it, the same way down is walked.
+//
+// bbolt's format, in the byte order of the machine: a page is
+//
+//	id(8) | flags(2) | count(2) | overflow(4) | elements
+//
+// and an element, with pos counted from its own first byte,
+//
+//	branch  pos(4) | key size(4) | page(8)
+//	leaf    flags(4) | pos(4) | key size(4) | value size(4)
+//
+// A bucket is a leaf element with flag 1; its value is root page(8) |
+// sequence(8), and when the root is 0 the page itself follows.
+const (
+	pageHeader    = 16
+	element       = 16
+	bucketHeader  = 16
+	flagBranch    = 1
+	flagLeaf      = 2
+	flagBucket    = 1
+	maxTreeDepth  = 32 // a tree of so many levels would not fit on any disk
+	maxPageNumber = math.MaxInt64 >> 20
+)
+
+// trees are those of one state of the file, each found when first needed.
+type trees struct {
+	h     *handle
+	btx   *bolt.Tx
+	found map[string]*tree
+}
+
+// of finds the tree of a bucket. It is that of the committed state also in a
+// transaction that writes.
+func (s *trees) of(bucket []byte) (*tree, error) {
+	if t := s.found[string(bucket)]; t != nil {
+		return t, nil
+	}
+	t, err := s.h.tree(s.btx, bucket)
+	if err != nil {
+		return nil, err
+	}
+	if s.found == nil {
+		s.found = make(map[string]*tree, 2)
+	}
+	s.found[string(bucket)] = &t
+	return &t, nil
+}
+
+// get returns what a bucket has for a key, nil if nothing.
+func (s *trees) get(bucket, key []byte) ([]byte, error) {
+	t, err := s.of(bucket)
+	if err != nil {
+		return nil, err
+	}
+	return t.get(key)
+}
+
+// handle is an open file: bbolt's, which writes, and the mapping, which is read.
+type handle struct {
+	*bolt.DB
+	path     string
+	pageSize int
+	file     *os.File // bbolt's own
+	stuck    bool     // bbolt panicked in a transaction and still holds its locks
+
+	mapping atomic.Pointer[[]byte]
+	growing sync.Mutex
+	old     [][]byte // mappings that readers may still use
+}
+
+// mapFile maps size bytes of the file, or all if it is larger.
+func (h *handle) mapFile(size int64) error {
+	f, err := os.Open(h.path)
+	if err != nil {
+		return fmt.Errorf("mapping store: %w", err)
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("mapping store: %w", err)
+	}
+	size = max(size, fi.Size())
+	if size > math.MaxInt {
+		return fmt.Errorf("mapping store: %d bytes do not fit in the address space", size)
+	}
+	m, err := unix.Mmap(int(f.Fd()), 0, int(size), unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return fmt.Errorf("mapping %d bytes of the store: %w", size, err)
+	}
+	if was := h.mapping.Swap(&m); was != nil {
+		h.old = append(h.old, *was)
+	}
+	return nil
+}
+
+// upTo gives the first n bytes of the file, mapping more of it if it has
+// outgrown the mapping.
+func (h *handle) upTo(n int) ([]byte, error) {
+	if m := *h.mapping.Load(); n <= len(m) {
+		return m[:n], nil
+	}
+	h.growing.Lock()
+	defer h.growing.Unlock()
+	if n > len(*h.mapping.Load()) {
+		if err := h.mapFile(2 * int64(n)); err != nil {
+			return nil, err
+		}
+	}
+	return (*h.mapping.Load())[:n], nil
+}
+
+// rollback ends a transaction that writes, whatever state a panic left it in.
+func (h *handle) rollback(btx *bolt.Tx) {
+	defer func() {
+		if recover() != nil {
+			h.stuck = true
+		}
+	}()
+	_ = btx.Rollback() // an ended one says so
+}
+
+// leave closes a file of which bbolt has lost hold. Its mapping keeps the file
+// open, and with it the lock, so that is let go by name.
+func leave(f *os.File) error {
+	return errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close())
+}
+
+// close ends both. No reader may be left. Of a stuck one only the file is
+// closed, which lets the lock go: its mapping stays until the process ends.
+func (h *handle) close() error {
+	h.growing.Lock()
+	defer h.growing.Unlock()
+	var errs []error
+	if m := h.mapping.Swap(nil); m != nil {
+		for _, m := range append(h.old, *m) {
+			errs = append(errs, unix.Munmap(m))
+		}
+	}
+	if h.stuck {
+		return errors.Join(append(errs, leave(h.file))...)
+	}
+	return errors.Join(append(errs, h.DB.Close())...)
+}
+
+// tree is one B+tree of one state of the file.
+type tree struct {
+	data     []byte // all pages in use
+	pageSize int
+	root     page
+}
+
+// page is a checked page. Its elements are checked one by one, when used.
+type page struct {
+	b    []byte // with what overflows
+	leaf bool
+	n    int
+}
+
+// tree finds the tree of a bucket.
+func (h *handle) tree(btx *bolt.Tx, bucket []byte) (tree, error) {
+	data, err := h.upTo(int(btx.Size()))
+	if err != nil {
+		return tree{}, err
+	}
+	top := tree{data: data, pageSize: h.pageSize}
+	if top.root, err = top.page(uint64(btx.Cursor().Bucket().Root())); err != nil {
+		return tree{}, err
+	}
+	c := cursor{tree: &top}
+	k, v := c.Seek(bucket)
+	if c.err != nil {
+		return tree{}, c.err
+	}
+	if !bytes.Equal(k, bucket) || !c.bucket || len(v) < bucketHeader {
+		return tree{}, corrupt("pages", "no bucket %q", bucket)
+	}
+	t := tree{data: data, pageSize: h.pageSize}
+	if root := binary.NativeEndian.Uint64(v); root != 0 {
+		t.root, err = t.page(root)
+	} else {
+		t.root, err = parsePage(v[bucketHeader:])
+	}
+	return t, err
+}
+
+func (t *tree) page(id uint64) (page, error) {
+	if id < 2 || id > maxPageNumber || (int(id)+1)*t.pageSize > len(t.data) {
+		return page{}, corrupt("pages", "page %d does not exist", id)
+	}
+	b := t.data[int(id)*t.pageSize:]
+	if got := binary.NativeEndian.Uint64(b); got != id {
+		return page{}, corrupt("pages", "page %d says that it is page %d", id, got)
+	}
+	size := (int(binary.NativeEndian.Uint32(b[12:])) + 1) * t.pageSize
+	if size > len(b) {
+		return page{}, corrupt("pages", "page %d is longer than the file", id)
+	}
+	return parsePage(b[:size])
+}
+
+func parsePage(b []byte) (page, error) {
+	if len(b) < pageHeader {
+		return page{}, corrupt("pages", "a page of %d bytes", len(b))
+	}
+	p := page{b: b, n: int(binary.NativeEndian.Uint16(b[10:]))}
+	switch flags := binary.NativeEndian.Uint16(b[8:]); flags {
+	case flagLeaf:
+		p.leaf = true
+	case flagBranch:
+		if p.n == 0 {
+			return p, corrupt("pages", "a branch page without branches")
+		}
+	default:
+		return p, corrupt("pages", "a page with flags %#x in the place of a branch or leaf", flags)
+	}
+	if pageHeader+p.n*element > len(b) {
+		return p, corrupt("pages", "a page with %d elements in %d bytes", p.n, len(b))
+	}
+	return p, nil
+}
+
+// at returns element i of a page: the key, and the value or the child.
+func (p page) at(i int) (key, value []byte, flags uint32, child uint64, err error) {
+	off := pageHeader + i*element
+	e := p.b[off : off+element]
+	word := func(i int) int { return int(binary.NativeEndian.Uint32(e[4*i:])) }
+	pos, ksize, vsize := word(0), word(1), 0
+	if p.leaf {
+		flags = uint32(word(0))
+		pos, ksize, vsize = word(1), word(2), word(3)
+	} else {
+		child = binary.NativeEndian.Uint64(e[8:])
+	}
+	if start, rest := off+pos, len(p.b); start > rest || ksize > rest-start || vsize > rest-start-ksize {
+		return nil, nil, 0, 0, corrupt("pages", "an element that is not in its page")
+	} else {
+		b := p.b[start:]
+		return b[:ksize:ksize], b[ksize : ksize+vsize : ksize+vsize], flags, child, nil
+	}
+}
+
+// cursor walks a tree in the order of its keys. Its methods are those of
+// bbolt's, and so is what they return; err is set when a page is damaged.
+type cursor struct {
+	tree   *tree
+	way    []step // from the root to a leaf
+	last   []byte // key returned last
+	bucket bool   // the element is a bucket
+	err    error
+}
+
+type step struct {
+	page page
+	i    int
+}
+
+// Seek goes to the first key that is not less than key.
+func (c *cursor) Seek(key []byte) (k, v []byte) {
+	c.way = append(c.way[:0], step{page: c.tree.root})
+	for c.err == nil {
+		s := &c.way[len(c.way)-1]
+		less := func(i int) bool { // whether element i is less than key
+			k, _, _, _, err := s.page.at(i)
+			if err != nil {
+				c.err = err
+			}
+			return bytes.Compare(k, key) < 0
+		}
+		// The first element that is not less than key.
+		lo, hi := 0, s.page.n
+		for lo < hi {
+			if mid := (lo + hi) / 2; less(mid) {
+				lo = mid + 1
+			} else {
+				hi = mid
+			}
+		}
+		s.i = lo
+		if c.err != nil {
+			return nil, nil
+		}
+		if s.page.leaf {
+			if k, v = c.element(); k != nil && bytes.Compare(k, key) < 0 {
+				c.err = corrupt("pages", "keys are out of order")
+				return nil, nil
+			}
+			return k, v
+		}
+		// A branch's key is the first one beneath it.
+		if lo == s.page.n {
+			s.i--
+		} else if k, _, _, _, err := s.page.at(lo); err != nil {
+			c.err = err
+			return nil, nil
+		} else if !bytes.Equal(k, key) && lo > 0 {
+			s.i--
+		}
+		c.down()
+	}
+	return nil, nil
+}
+
+// Next goes one element on.
+func (c *cursor) Next() (k, v []byte) {
+	if len(c.way) == 0 || c.err != nil {
+		return nil, nil
+	}
+	c.way[len(c.way)-1].i++
+	last := c.last
+	if k, v = c.element(); k != nil && bytes.Compare(k, last) <= 0 {
+		c.err = corrupt("pages", "keys are out of order, or pages in a circle")
+		return nil, nil
+	}
+	return k, v
+}
+
+// element returns the element on which the cursor is, or the next one if that
+// is past the end of its page; nil at the end of the tree.
+func (c *cursor) element() (k, v []byte) {
+	for c.err == nil {
+		s := &c.way[len(c.way)-1]
+		switch {
+		case s.i >= s.page.n:
+			if c.way = c.way[:len(c.way)-1]; len(c.way) == 0 {
+				return nil, nil
+			}
+			c.way[len(c.way)-1].i++
+		case s.page.leaf:
+			k, v, flags, _, err := s.page.at(s.i)
+			c.err, c.bucket, c.last = err, flags&flagBucket != 0, k
+			return k, v // nil with an error
+		default:
+			c.down()
+		}
+	}
+	return nil, nil
+}
+
+// down steps to the child of the branch on which the cursor is.
+func (c *cursor) down() {
+	s := c.way[len(c.way)-1]
+	_, _, _, child, err := s.page.at(s.i)
+	if err == nil && len(c.way) == maxTreeDepth {
+		err = corrupt("pages", "more than %d levels: pages in a circle", maxTreeDepth)
+	}
+	var p page
+	if err == nil {
+		p, err = c.tree.page(child)
+	}
+	if err != nil {
+		c.err = err
+		return
+	}
+	c.way = append(c.way, step{page: p})
+}
+
+// findable tells whether Seek would come to the key on which the cursor is:
+// whether it is between the keys that its branches go by.
+func (c *cursor) findable(key []byte) error {
+	for _, s := range c.way[:len(c.way)-1] {
+		low, _, _, _, err := s.page.at(s.i)
+		if err != nil {
+			return err
+		}
+		if s.i > 0 && bytes.Compare(key, low) < 0 {
+			return corrupt("pages", "a branch that leads past its keys")
+		}
+		if s.i+1 == s.page.n {
+			continue
+		}
+		high, _, _, _, err := s.page.at(s.i + 1)
+		if err != nil {
+			return err
+		}
+		if bytes.Compare(key, high) >= 0 {
+			return corrupt("pages", "a branch that leads past its keys")
+		}
+	}
+	return nil
+}
+
+// get returns the value of a key, nil if there is none.
+func (t *tree) get(key []byte) ([]byte, error) {
+	c := cursor{tree: t}
+	k, v := c.Seek(key)
+	if c.err != nil || !bytes.Equal(k, key) || c.bucket {
+		return nil, c.err
+	}
+	return slices.Clip(v), nil
+}
