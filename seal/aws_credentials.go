@@ -2,6 +2,7 @@ package seal
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -122,6 +124,10 @@ func (l *awsLogin) load(ctx context.Context) error {
 
 	options := []func(*awsconfig.LoadOptions) error{
 		awsconfig.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(awsTimeout)),
+		awsconfig.WithCredentialsCacheOptions(early),
+		awsconfig.WithRetryer(func() aws.Retryer { // as KMS's; the default would use up the attempt's time before it tells why
+			return retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts, o.MaxBackoff = 2, 100*time.Millisecond })
+		}),
 	}
 	if base != nil {
 		options = append(options, awsconfig.WithCredentialsProvider(base))
@@ -137,7 +143,10 @@ func (l *awsLogin) load(ctx context.Context) error {
 		options = append(options, awsconfig.WithSharedConfigProfile(first(p("shared_creds_profile"), os.Getenv("AWS_PROFILE"), "default")))
 	}
 	cfg, err := awsconfig.LoadDefaultConfig(ctx, options...)
-	if err != nil {
+	switch {
+	case err != nil && !bundleFits():
+		return &Error{Kind: TLS, Err: err, Text: "the file of AWS_CA_BUNDLE cannot be used: it must have certificates in PEM"}
+	case err != nil:
 		return &Error{Kind: CredentialsMissing, Err: err, Text: "the AWS profile or environment cannot be used: correct it, or the seal block"}
 	}
 	if cfg.Region == "" {
@@ -152,13 +161,26 @@ func (l *awsLogin) load(ctx context.Context) error {
 	case token != "":
 		l.provider = aws.NewCredentialsCache(stscreds.NewWebIdentityRoleProvider(sts.NewFromConfig(cfg),
 			role, stscreds.IdentityTokenFile(token),
-			func(o *stscreds.WebIdentityRoleOptions) { o.RoleSessionName = session }))
+			func(o *stscreds.WebIdentityRoleOptions) { o.RoleSessionName = session }), early)
 	case role != "":
 		l.provider = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), role,
-			func(o *stscreds.AssumeRoleOptions) { o.RoleSessionName = session }))
+			func(o *stscreds.AssumeRoleOptions) { o.RoleSessionName = session }), early)
 	}
 	return nil
 }
+
+// bundleFits reports whether AWS_CA_BUNDLE can be used. The SDK's error about it has no type.
+func bundleFits() bool {
+	name := os.Getenv("AWS_CA_BUNDLE")
+	if name == "" {
+		return true
+	}
+	pem, err := os.ReadFile(name)
+	return err == nil && x509.NewCertPool().AppendCertsFromPEM(pem)
+}
+
+// early renews temporary credentials so long before their end that they outlive the attempt that uses them.
+func early(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = 2 * maxAttempt }
 
 // instanceRegion asks the instance metadata service, unless AWS_EC2_METADATA_DISABLED forbids it.
 func instanceRegion(ctx context.Context, cfg aws.Config) (string, error) {

@@ -232,9 +232,17 @@ func TestAWSLoginFails(t *testing.T) {
 			t.Errorf("the error shows the key, or what was signed: %v", err)
 		}
 	}
+	// A web identity token that has ended.
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("a.web.token"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	says.Store(&answer{"ExpiredTokenException", 0})
+	_, _, err := make1(t, block("awskms", "aws", "kms_key_id", keyA, "role_arn", "arn:aws:iam::111122223333:role/keep",
+		"web_identity_token_file", file)).Wrap(soon(t), secret, aad)
+	hasClass(t, err, CredentialsExpired, "ExpiredTokenException")
 	sts.Close()
-	t.Setenv("AWS_MAX_ATTEMPTS", "1")
-	_, _, err := role().Wrap(soon(t), secret, aad)
+	_, _, err = role().Wrap(soon(t), secret, aad)
 	hasClass(t, err, Unreachable)
 
 	dir := t.TempDir()

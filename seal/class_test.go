@@ -135,6 +135,13 @@ func TestClasses(t *testing.T) {
 		{"transit: sealed", transitFault(sealtest.Fault{Status: 503, Message: "Vault is sealed"}), Unreachable, "sealed"},
 		{"transit: standby", transitFault(sealtest.Fault{Status: 473}), Unreachable, vault.URL},
 		{"transit: wrong token", transitWith("token", "another"), AuthDenied, "transit/encrypt/autounseal"},
+		{"transit: expired or revoked token", func() error {
+			vault.SetTTL(-1, 0)
+			defer vault.SetTTL(0, 0)
+			_, err := transit.Unwrap(soon(t), transitBlob, aad)
+			return err
+		}, AuthDenied, "has expired or was revoked"},
+		{"transit: no CA file", transitWith("tls_ca_cert", "/nowhere/ca.pem"), TLS, "tls_ca_cert"},
 		{"transit: may not decrypt", transitFault(sealtest.Fault{Op: "decrypt", Status: 403, Message: "permission denied"}), AuthDenied, "transit/decrypt/autounseal"},
 		{"transit: throttled", transitFault(sealtest.Fault{Status: 429}), Throttled, "quota"},
 		{"transit: no such key", transitWith("key_name", "nothing"), KeyNotFound, "nothing"},

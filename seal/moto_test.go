@@ -78,6 +78,7 @@ func TestMoto(t *testing.T) {
 		"region of the ARN":       {nil, append([]string{`kms_key_id = "` + m.KeyARN + `"`, endpoint}, static...)},
 		"role by file":            {nil, slices.Concat(home, static, []string{key, `role_arn = "arn:aws:iam::123456789012:role/keep"`, `role_session_name = "test"`})},
 		"web identity by file":    {nil, slices.Concat(home, []string{key, `role_arn = "arn:aws:iam::123456789012:role/keep"`, `web_identity_token_file = "` + token + `"`})},
+		"web identity other half": {map[string]string{"AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/keep"}, slices.Concat(home, []string{key, `web_identity_token_file = "` + token + `"`})},
 		"web identity half":       {map[string]string{"AWS_WEB_IDENTITY_TOKEN_FILE": token}, slices.Concat(home, []string{key, `role_arn = "arn:aws:iam::123456789012:role/keep"`})},
 		"web identity by environ": {map[string]string{"AWS_WEB_IDENTITY_TOKEN_FILE": token, "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/keep", "AWS_ROLE_SESSION_NAME": "test"}, slices.Concat(home, []string{key})},
 	} {

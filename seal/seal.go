@@ -1,34 +1,3 @@
-// Package seal lets a key service (AWS KMS, a Transit engine, a static key) keep a secret, such as the root key of a
-// store: Wrap gives a blob that only the key service can open again, Unwrap opens it.
-//
-// The key service never sees the secret. It only sees a data key, made fresh for each blob:
-//
-//	key service --wraps--> data key --AES-256-GCM, with associated data--> secret
-//
-// A [Seal] is one key service as one seal block configures it. Making it costs nothing and asks nobody. Each Wrap and
-// Unwrap makes a client of its own, so that nothing of a failed attempt stays, and returns within its context, whatever
-// the client does. With awskms an Unwrap costs one DescribeKey and one Decrypt, a Wrap one Encrypt more; with transit
-// both cost a renewal of the token and one Encrypt (the library's own check) more. Errors are of type [*Error] and have
-// a class that says what kind of trouble it is.
-//
-// The AWS SDK reads its usual variables and files where the seal block has no credentials, and AWS_CA_BUNDLE always. A
-// transit attempt that hangs keeps others of its Seal from starting until Vault's client gives up: after
-// VAULT_CLIENT_TIMEOUT (60 seconds if unset), VAULT_MAX_RETRIES times more (2 if unset).
-//
-// # Format
-//
-// A blob, at most 64 KiB long:
-//
-//	version(1) = 1 | wrapping.BlobInfo as protobuf:
-//	    ciphertext  the secret, encrypted with the data key, and the tag(16)
-//	    iv          nonce(12)
-//	    key_info    mechanism = 1 (envelope)
-//	                key_id: the ARN of the KMS key; prefix and version of the transit key; the static key's ID
-//	                wrapped_key: the data key, wrapped by the key service
-//
-// The message is the one that go-kms-wrapping's awskms writes. Its mechanism 0 has no associated data and is refused,
-// as is every other. What the blob says about its key is only a hint: the key that opens it has to be one that the
-// configuration names.
 package seal
 
 import (
@@ -125,6 +94,16 @@ func (s *Seal) Priority() int { return s.config.Priority }
 // Disabled reports whether the configuration says that this seal only opens what it wrapped earlier. Wrap and Unwrap
 // do not heed it.
 func (s *Seal) Disabled() bool { return s.config.Disabled }
+
+// Warning tells of trouble to come that Wrap and Unwrap do not show yet, in one sentence for an operator: the token of a
+// transit seal is no longer renewed. It is "" when nothing is known, and that is so until the first attempt: only an
+// attempt that succeeds starts the renewal, which goes on until Close. Another attempt starts it again. It asks nobody.
+func (s *Seal) Warning() string {
+	if w, ok := s.service.(interface{ warning() string }); ok {
+		return w.warning()
+	}
+	return ""
+}
 
 // Wrap encrypts a secret of 1 byte to 48 KiB so that the key service and the same aad (associated data, not
 // stored) are needed to get it back. Before it returns it has opened the blob: a key that can encrypt but not decrypt is

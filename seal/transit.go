@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
+	"github.com/hashicorp/go-hclog"
 	wrapping "github.com/hashicorp/go-kms-wrapping/v2"
 	"github.com/hashicorp/go-kms-wrapping/wrappers/transit/v2"
 	"github.com/hashicorp/vault/api"
@@ -26,8 +29,26 @@ type transitEngine struct {
 	where    string
 
 	mu     sync.Mutex
-	live   *transit.Wrapper // the last one that was made: it renews the token
+	live   *transitWrapper // the last one that was made: it renews the token
 	closed bool
+}
+
+// transitWrapper is a wrapper of the library, and what became of the renewal of its token.
+type transitWrapper struct {
+	*transit.Wrapper
+	over atomic.Bool // the library has given up, or was told to stop
+}
+
+// newTransitWrapper makes a wrapper that notices the end of the renewal. The library tells nobody but its logger, which
+// hears of nothing else at this level.
+func newTransitWrapper() (*transitWrapper, hclog.Logger) {
+	w := &transitWrapper{Wrapper: transit.NewWrapper()}
+	return w, hclog.New(&hclog.LoggerOptions{Level: hclog.Info, Output: io.Discard, Exclude: func(level hclog.Level, _ string, _ ...any) bool {
+		if level >= hclog.Info {
+			w.over.Store(true)
+		}
+		return true
+	}})
 }
 
 // transitSettings are those of the library's settings that a seal block may have, by the same names.
@@ -99,8 +120,8 @@ func (s *transitEngine) secrets() []string { return []string{s.settings["token"]
 
 // connect makes a wrapper and lets it take the place of the last one.
 func (s *transitEngine) connect(ctx context.Context) (client, error) {
-	w := transit.NewWrapper()
-	if _, err := w.SetConfig(ctx, wrapping.WithConfigMap(s.settings), wrapping.WithDisallowEnvVars(true)); err != nil {
+	w, log := newTransitWrapper()
+	if _, err := w.SetConfig(ctx, wrapping.WithConfigMap(s.settings), wrapping.WithDisallowEnvVars(true), transit.WithLogger(log)); err != nil {
 		return nil, s.answer("encrypting", err) // w has no client: Finalize would panic
 	}
 	s.mu.Lock()
@@ -125,9 +146,19 @@ func (s *transitEngine) close() {
 	finalize(old)
 }
 
+func (s *transitEngine) warning() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.live == nil || !s.live.over.Load() {
+		return ""
+	}
+	return "the token for " + s.where + " is no longer renewed: when its TTL ends this seal opens nothing more. " +
+		"Give it a token that is orphan, periodic, without a maximum TTL and allowed to renew itself"
+}
+
 // finalize ends the renewal. The wrapper's method lacks the options of wrapping.InitFinalizer, so a type assertion would
 // miss it.
-func finalize(w *transit.Wrapper) {
+func finalize(w *transitWrapper) {
 	if w != nil {
 		w.Finalize(context.Background())
 	}
@@ -154,7 +185,7 @@ func (s *transitEngine) answer(op string, err error) error {
 	}
 	text := s.explain(kind)
 	if kind == AuthDenied {
-		text = fmt.Sprintf("not allowed: %s with %s: the token has expired or was revoked, or its policy lacks update on %s/encrypt/%s and %[3]s/decrypt/%[4]s",
+		text = fmt.Sprintf("not allowed: %s with %s: the token has expired or was revoked, or its policy lacks update on %s/encrypt/%s and %[3]s/decrypt/%[4]s: make a new token, or correct the policy",
 			op, s.where, strings.Trim(s.settings["mount_path"], "/"), s.settings["key_name"])
 	}
 	return &Error{Kind: kind, Text: text, Err: err}
@@ -165,7 +196,7 @@ func (s *transitEngine) explain(c Class) string {
 	case DNS:
 		return "the host name of " + s.where + " does not resolve: check the address and this machine's resolver"
 	case TLS:
-		return "there is no TLS connection to " + s.where + ": check its certificate and tls_ca_cert, tls_server_name, or the scheme of the address"
+		return "there is no TLS connection to " + s.where + ": check its certificate and tls_ca_cert, tls_server_name, tls_client_cert, or the scheme of the address"
 	case KeyNotFound:
 		return s.where + " has no key " + s.settings["key_name"] + " at the mount " + s.settings["mount_path"] + ": check key_name, mount_path and namespace"
 	case Throttled:
@@ -180,7 +211,7 @@ func (s *transitEngine) explain(c Class) string {
 // transitClient is one wrapper that has been connected.
 type transitClient struct {
 	s *transitEngine
-	w *transit.Wrapper
+	w *transitWrapper
 }
 
 func (c *transitClient) wrap(ctx context.Context, key []byte) ([]byte, string, error) {

@@ -2,6 +2,8 @@ package seal
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/pem"
 	"io"
 	"log"
@@ -11,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -236,6 +239,63 @@ func TestTransitTLS(t *testing.T) {
 	roundTrip(t, transitBlock(t, s, "address", server.URL, "tls_skip_verify", "true"))
 	_, _, err = transitBlock(t, s, "address", server.URL, "tls_ca_cert", ca, "tls_server_name", "other.example").Wrap(soon(t), secret, aad)
 	hasClass(t, err, TLS, "other.example")
+}
+
+// Certificates that are replaced count for the next attempt of the same seal: those of the server's CA and of the client.
+func TestTransitTLSRotates(t *testing.T) {
+	s := newTransitServer(t)
+	dir := t.TempDir()
+	ca, cert, key := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	write := func(name string, pem []byte) {
+		if err := os.WriteFile(name, pem, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	clientCA := newCA(t)
+	certPEM, keyPEM := clientCA.issue(t, "keep")
+	write(cert, certPEM)
+	write(key, keyPEM)
+	var now atomic.Pointer[tls.Config] // of the server
+	server := httptest.NewUnstartedServer(s)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return now.Load(), nil }}
+	server.StartTLS()
+	defer server.Close()
+	serve := func(serverCA, clients *authority) {
+		chain, err := tls.X509KeyPair(serverCA.issue(t, "127.0.0.1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pool := x509.NewCertPool()
+		pool.AddCert(clients.cert)
+		now.Store(&tls.Config{Certificates: []tls.Certificate{chain}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool})
+	}
+	serverCA := newCA(t)
+	serve(serverCA, clientCA)
+	write(ca, serverCA.pem)
+	seal := transitBlock(t, s, "address", server.URL, "tls_ca_cert", ca, "tls_client_cert", cert, "tls_client_key", key, "disable_renewal", "true")
+	blob, _ := roundTrip(t, seal)
+	_, err := transitBlock(t, s, "address", server.URL, "tls_ca_cert", ca).Unwrap(soon(t), blob, aad)
+	hasClass(t, err, TLS, "certificate required")
+
+	server.CloseClientConnections()
+	serverCA = newCA(t)
+	serve(serverCA, clientCA)
+	_, err = seal.Unwrap(soon(t), blob, aad)
+	hasClass(t, err, TLS, "tls_ca_cert", "unknown authority")
+	write(ca, serverCA.pem)
+	opens(t, seal, blob)
+
+	clientCA = newCA(t)
+	serve(serverCA, clientCA)
+	_, err = seal.Unwrap(soon(t), blob, aad)
+	hasClass(t, err, TLS, "tls_client_cert")
+	certPEM, keyPEM = clientCA.issue(t, "keep")
+	write(cert, certPEM)
+	_, err = seal.Unwrap(soon(t), blob, aad) // half written
+	hasClass(t, err, TLS, "tls_client_key")
+	write(key, keyPEM)
+	opens(t, seal, blob)
 }
 
 func TestTransitWrongParams(t *testing.T) {

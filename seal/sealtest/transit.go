@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // A Transit is a stand-in for the Transit engine of Vault and OpenBao, mounted at "transit". Operations are named
@@ -16,12 +17,16 @@ import (
 type Transit struct {
 	*Server
 	faults
-	Token string // the only token that is let in
+	Token string // the only token that is let in; SetToken changes it
 
-	mu    sync.Mutex
-	keys  map[string]int // name -> newest version
-	seen  [][]byte
-	lease int
+	mu      sync.Mutex
+	keys    map[string]int // name -> newest version
+	seen    [][]byte
+	lease   int
+	fixed   bool          // the token cannot be renewed
+	ttl     time.Duration // 0: the token does not expire
+	expires time.Time     // with a ttl
+	most    time.Time     // no renewal goes beyond; zero: no limit
 }
 
 // NewTransit starts a Transit without keys. Its token can be renewed for an hour at a time.
@@ -44,6 +49,44 @@ func (s *Transit) SetLease(seconds int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lease = seconds
+}
+
+// SetTTL lets the token expire: ttl from now, and from each renewal on, but most from now at the latest if that is not
+// 0. A ttl of 0 lets it live for ever, a negative one revokes it. Whole seconds, as leases have them.
+func (s *Transit) SetTTL(ttl, most time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ttl, s.most = ttl, time.Time{}
+	if most != 0 {
+		s.most = time.Now().Add(most)
+	}
+	s.renew()
+}
+
+// SetToken makes another token the only one, and lets it live for ever.
+func (s *Transit) SetToken(token string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Token, s.ttl = token, 0
+}
+
+// SetRenewable is whether the token can be renewed, as it can at first.
+func (s *Transit) SetRenewable(yes bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fixed = !yes
+}
+
+// renew starts the token's life again and returns its seconds.
+func (s *Transit) renew() int {
+	if s.ttl == 0 {
+		return s.lease
+	}
+	s.expires = time.Now().Add(s.ttl)
+	if !s.most.IsZero() && s.most.Before(s.expires) {
+		s.expires = s.most
+	}
+	return int(time.Until(s.expires).Round(time.Second).Seconds())
 }
 
 // Plaintexts returns everything that encrypt was handed.
@@ -83,16 +126,19 @@ func (s *Transit) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		transitError(w, http.StatusBadRequest, "missing client token")
 		return
 	}
-	if r.Header.Get("X-Vault-Token") != s.Token {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r.Header.Get("X-Vault-Token") != s.Token || s.ttl != 0 && time.Now().After(s.expires) {
 		transitError(w, http.StatusForbidden, "permission denied")
 		return
 	}
-
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	switch op {
 	case "renew-self":
-		transitAnswer(w, map[string]any{"auth": map[string]any{"client_token": s.Token, "renewable": true, "lease_duration": s.lease}})
+		if s.fixed {
+			transitError(w, http.StatusBadRequest, "lease is not renewable")
+			return
+		}
+		transitAnswer(w, map[string]any{"auth": map[string]any{"client_token": s.Token, "renewable": true, "lease_duration": s.renew()}})
 	case "lookup-self":
 		transitAnswer(w, map[string]any{"data": map[string]any{"renewable": true, "ttl": s.lease, "orphan": true, "period": s.lease}})
 	case "encrypt":

@@ -1,0 +1,232 @@
+package seal
+
+import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// internet is a proxy behind which every host is AWS, with certificates of its own authority.
+type internet struct {
+	*httptest.Server
+	t   *testing.T
+	ca  *authority
+	kms http.Handler
+	sts http.Handler
+
+	mu    sync.Mutex
+	hosts []string
+}
+
+func newInternet(t *testing.T, kms, sts http.Handler) *internet {
+	n := &internet{t: t, ca: newCA(t), kms: kms, sts: sts}
+	n.Server = httptest.NewServer(n)
+	t.Cleanup(n.Close)
+	return n
+}
+
+func (n *internet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	n.mu.Lock()
+	n.hosts = append(n.hosts, r.Host)
+	n.mu.Unlock()
+	if r.Method != http.MethodConnect { // a request for an http: URL
+		fmt.Fprintf(w, `{"AccessKeyId":"AKIA-proxied","SecretAccessKey":"s","Token":"t","Expiration":%q}`, time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
+		return
+	}
+	conn, _, err := w.(http.Hijacker).Hijack()
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\n")
+	host, _, _ := net.SplitHostPort(r.Host)
+	chain, err := tls.X509KeyPair(n.ca.issue(n.t, host))
+	if err != nil {
+		return
+	}
+	far := tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{chain}})
+	req, err := http.ReadRequest(bufio.NewReader(far))
+	if err != nil {
+		return
+	}
+	answer := httptest.NewRecorder()
+	if strings.Contains(host, "sts") {
+		n.sts.ServeHTTP(answer, req)
+	} else {
+		n.kms.ServeHTTP(answer, req)
+	}
+	res := answer.Result()
+	res.ContentLength, res.Close = int64(answer.Body.Len()), true
+	res.Write(far)
+	far.Close()
+}
+
+// asked returns the hosts asked for since the last time, without repetitions.
+func (n *internet) asked() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	h := slices.Compact(n.hosts)
+	n.hosts = nil
+	return h
+}
+
+// TestAWSNetwork runs in a process of its own: Go reads the proxy's variables once.
+func TestAWSNetwork(t *testing.T) {
+	if os.Getenv("SEAL_TEST_CHILD") == "" {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestAWSNetwork$")
+		cmd.Env = append(os.Environ(), "SEAL_TEST_CHILD=network")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return
+	}
+	k := newKMS(t)
+	sts := newSTS(t, "")
+	sts.expire = time.Hour
+	internet := newInternet(t, k, sts)
+	direct := noName + ".direct.example" // resolves nowhere
+	t.Setenv("HTTPS_PROXY", internet.URL)
+	t.Setenv("HTTP_PROXY", internet.URL)
+	t.Setenv("NO_PROXY", ".direct.example")
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, internet.ca.pem, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	key := func(partition, region string) string {
+		arn := "arn:" + partition + ":kms:" + region + ":111122223333:key/aaaaaaaa-0000-4000-8000-000000000001"
+		k.AddKey(arn)
+		return arn
+	}
+	type env = map[string]string
+	const role = "role_arn"
+	for _, c := range []struct {
+		name   string
+		env    env
+		key    string
+		params []string
+		want   string // hosts, in order
+	}{
+		{"commercial", nil, keyA, nil, "kms.eu-central-1.amazonaws.com"},
+		{"commercial, role", nil, keyA, []string{role}, "sts.eu-central-1.amazonaws.com kms.eu-central-1.amazonaws.com"},
+		{"GovCloud", nil, key("aws-us-gov", "us-gov-west-1"), nil, "kms.us-gov-west-1.amazonaws.com"},
+		{"GovCloud, role", nil, key("aws-us-gov", "us-gov-east-1"), []string{role}, "sts.us-gov-east-1.amazonaws.com kms.us-gov-east-1.amazonaws.com"},
+		{"China", nil, key("aws-cn", "cn-north-1"), nil, "kms.cn-north-1.amazonaws.com.cn"},
+		{"China, role", nil, key("aws-cn", "cn-northwest-1"), []string{role}, "sts.cn-northwest-1.amazonaws.com.cn kms.cn-northwest-1.amazonaws.com.cn"},
+		{"FIPS", env{"AWS_USE_FIPS_ENDPOINT": "true"}, key("aws", "us-east-1"), []string{role}, "sts-fips.us-east-1.amazonaws.com kms-fips.us-east-1.amazonaws.com"},
+		{"FIPS, GovCloud", env{"AWS_USE_FIPS_ENDPOINT": "true"}, key("aws-us-gov", "us-gov-west-1"), []string{role}, "sts.us-gov-west-1.amazonaws.com kms-fips.us-gov-west-1.amazonaws.com"},
+		{"dual stack", env{"AWS_USE_DUALSTACK_ENDPOINT": "true"}, keyA, []string{role}, "sts.eu-central-1.api.aws kms.eu-central-1.api.aws"},
+		{"VPC endpoint", nil, keyA, []string{role, "endpoint", "https://vpce-1.kms.eu-central-1.vpce.amazonaws.com"},
+			"sts.eu-central-1.amazonaws.com vpce-1.kms.eu-central-1.vpce.amazonaws.com"},
+		{"VPC endpoint of STS", env{"AWS_ENDPOINT_URL_STS": "https://vpce-1.sts.eu-central-1.vpce.amazonaws.com"}, keyA, []string{role},
+			"vpce-1.sts.eu-central-1.vpce.amazonaws.com kms.eu-central-1.amazonaws.com"},
+		{"endpoints that KMS's SDK does not know", env{"AWS_ENDPOINT_URL": "https://all.example", "AWS_ENDPOINT_URL_KMS": "https://kms.example"}, keyA, nil, "kms.eu-central-1.amazonaws.com"},
+		{"legacy STS", env{"AWS_STS_REGIONAL_ENDPOINTS": "legacy"}, keyA, []string{role}, "sts.eu-central-1.amazonaws.com kms.eu-central-1.amazonaws.com"},
+		{"container by relative URI", env{"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/v2/credentials/x"}, keyA, []string{"access_key", "", "secret_key", ""}, "169.254.170.2 kms.eu-central-1.amazonaws.com"},
+	} {
+		t.Setenv("AWS_CA_BUNDLE", ca)
+		for name, value := range c.env {
+			t.Setenv(name, value)
+		}
+		params := map[string]string{"kms_key_id": c.key, "access_key": accessKey, "secret_key": secretKey}
+		for i := 0; i < len(c.params); i++ {
+			if c.params[i] == role {
+				params[role] = strings.Split(c.key, ":kms:")[0] + ":iam::111122223333:role/keep"
+				continue
+			}
+			params[c.params[i]] = c.params[i+1]
+			i++
+		}
+		var list []string
+		for name, value := range params {
+			list = append(list, name, value)
+		}
+		internet.asked()
+		_, _, err := make1(t, block("awskms", "aws", list...)).Wrap(soon(t), secret, aad)
+		if got := strings.ReplaceAll(strings.Join(internet.asked(), " "), ":443", ""); got != c.want || err != nil {
+			t.Errorf("%s: asked %s\n\twant %s, error %v", c.name, got, c.want, err)
+		}
+
+		// Without the authority's certificate there is no connection, to KMS or STS, whichever is asked first.
+		os.Unsetenv("AWS_CA_BUNDLE")
+		_, _, err = make1(t, block("awskms", "aws", list...)).Wrap(soon(t), secret, aad)
+		hasClass(t, err, TLS, "AWS_CA_BUNDLE")
+		for name := range c.env {
+			os.Unsetenv(name)
+		}
+	}
+
+	// The metadata of an instance is asked for through the proxy too.
+	internet.asked()
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "false")
+	_, _, err := make1(t, block("awskms", "aws", "kms_key_id", keyA)).Wrap(soon(t), secret, aad)
+	hasClass(t, err, CredentialsMissing)
+	if got := internet.asked(); !slices.Equal(got, []string{"169.254.169.254"}) {
+		t.Errorf("instance: asked %v", got)
+	}
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+	aws := func(params ...string) *Seal {
+		return make1(t, block("awskms", "aws", append([]string{"kms_key_id", keyA, "access_key", accessKey, "secret_key", secretKey}, params...)...))
+	}
+	internet.asked()
+	_, _, err = aws("endpoint", strings.Replace(direct, "http:", "https:", 1)).Wrap(soon(t), secret, aad)
+	hasClass(t, err, DNS)
+	t.Setenv("AWS_ENDPOINT_URL_STS", strings.Replace(direct, "http:", "https:", 1))
+	_, _, err = aws("role_arn", "arn:aws:iam::111122223333:role/keep").Wrap(soon(t), secret, aad)
+	hasClass(t, err, DNS)
+	if got := internet.asked(); len(got) != 0 {
+		t.Errorf("NO_PROXY: the proxy was asked for %v", got)
+	}
+	os.Unsetenv("AWS_ENDPOINT_URL_STS")
+
+	// The bundle's file is read again for each attempt.
+	t.Setenv("AWS_CA_BUNDLE", ca)
+	s := aws()
+	for _, damage := range []func() error{
+		func() error { return os.WriteFile(ca, []byte("no PEM"), 0o600) },
+		func() error { return os.Remove(ca) },
+	} {
+		if err := damage(); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range []*Seal{s, aws("role_arn", "arn:aws:iam::111122223333:role/keep")} {
+			_, _, err = s.Wrap(soon(t), secret, aad)
+			hasClass(t, err, TLS, "AWS_CA_BUNDLE")
+		}
+	}
+	if err := os.WriteFile(ca, internet.ca.pem, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	roundTrip(t, s)
+
+	internet.Close()
+	_, _, err = aws().Wrap(soon(t), secret, aad)
+	hasClass(t, err, Unreachable, "proxy")
+}
+
+func TestAWSIPv6(t *testing.T) {
+	k := newKMS(t)
+	l, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		t.Skipf("no IPv6 here: %v", err)
+	}
+	server := &httptest.Server{Listener: l, Config: &http.Server{Handler: k}}
+	server.Start()
+	defer server.Close()
+	roundTrip(t, awsBlock(k, keyA, "endpoint", server.URL))
+	if !strings.Contains(server.URL, "[::1]") {
+		t.Errorf("the endpoint is %s", server.URL)
+	}
+}

@@ -1,0 +1,85 @@
+// Package seal lets a key service (AWS KMS, a Transit engine, a static key) keep a secret, such as the root key of a
+// store: Wrap gives a blob that only the key service can open again, Unwrap opens it.
+//
+// The key service never sees the secret. It only sees a data key, made fresh for each blob:
+//
+//	key service --wraps--> data key --AES-256-GCM, with associated data--> secret
+//
+// A [Seal] is one key service as one seal block configures it. Making it costs nothing and asks nobody. Each Wrap and
+// Unwrap makes a client of its own, so that nothing of a failed attempt stays, and returns within its context, whatever
+// the client does. With awskms an Unwrap costs one DescribeKey and one Decrypt, a Wrap one Encrypt more; with transit
+// both cost a renewal of the token and one Encrypt (the library's own check) more. Errors are of type [*Error] and have
+// a class that says what kind of trouble it is.
+//
+// # AWS credentials
+//
+// The first source that is there is used, and the others are not looked at. What is marked with * is the AWS SDK's
+// own and not tested here.
+//
+//	   source                     what selects it                                renewed
+//	1  keys of the block          access_key, secret_key, session_token          by a new Seal, as a reload makes
+//	2  web identity, block        web_identity_token_file with role_arn (else    by STS; the token's file is read again
+//	                              AWS_ROLE_ARN); or role_arn, no profile in the
+//	                              block, and AWS_WEB_IDENTITY_TOKEN_FILE
+//	3  profile of the block       shared_creds_filename, shared_creds_profile    as 6
+//	4  keys of the environment    AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,      by a restart
+//	                              AWS_SESSION_TOKEN
+//	5  web identity, environment  AWS_WEB_IDENTITY_TOKEN_FILE, AWS_ROLE_ARN      as 2
+//	6  profile                    AWS_PROFILE, else default*, of                 by what it says:
+//	                              AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE
+//	     role_arn, source_profile                                                by STS
+//	     keys                                                                    read again when AWS refuses them
+//	     web_identity_token_file                                                 as 2*
+//	     SSO*                                                                    by its refresh token*; else aws sso login
+//	     credential_process                                                      run again
+//	7  container: ECS,            AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, else*  asked again; the token's file is read
+//	   EKS Pod Identity           ..._FULL_URI with                              again*
+//	                              AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE
+//	8  instance role              IMDSv2 answers and AWS_EC2_METADATA_DISABLED   asked again
+//	                              is not true
+//
+// A role_arn of the block, except in 2, is assumed with what the others give. In 2 to 8 temporary credentials are kept
+// until a minute before their end (those of an instance longer*, if it has no newer ones), then renewed; what AWS refuses is looked for
+// anew by the next attempt. Credentials that have ended, and are not renewed by then, are of class
+// [CredentialsExpired]. Requests for credentials are repeated once*.
+//
+// The region is the block's, the key ARN's, AWS_REGION, AWS_DEFAULT_REGION, the profile's or the instance's, in this
+// order. It chooses the hosts, and with them the partition: kms.eu-central-1.amazonaws.com,
+// kms.us-gov-west-1.amazonaws.com (GovCloud), kms.cn-north-1.amazonaws.com.cn (China), and sts in place of kms for roles.
+//
+//	AWS_CA_BUNDLE               authorities for KMS and STS, instead of the system's*; read again for each attempt of KMS
+//	HTTPS_PROXY, NO_PROXY       for KMS and STS; never for loopback*
+//	HTTP_PROXY, NO_PROXY        for container and instance too: NO_PROXY needs 169.254.169.254, 169.254.170.2, 169.254.170.23
+//	endpoint, AWS_KMS_ENDPOINT  URL for KMS alone: a VPC endpoint, also an IPv6 address in brackets
+//	AWS_ENDPOINT_URL_STS        URL for STS alone
+//	AWS_USE_FIPS_ENDPOINT       true: kms-fips, sts-fips (in GovCloud sts)
+//	AWS_USE_DUALSTACK_ENDPOINT  true: kms.REGION.api.aws, sts.REGION.api.aws, which have IPv6 addresses*
+//	not heeded                  AWS_STS_REGIONAL_ENDPOINTS: STS is the region's; AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_KMS for KMS
+//
+// # Transit tokens
+//
+// The token should be orphan, periodic, without a maximum TTL and allowed to renew itself (in Vault's and OpenBao's
+// default policy). The last attempt that succeeded renews it until Close; before the first attempt nobody does. A token that
+// is expired, revoked or at its maximum TTL is of class [AuthDenied] in the next attempt and takes nothing away from
+// who has the secret already. [Seal.Warning] tells of a renewal that has ended while the token may still work. A token
+// in a file is read by config, so a new one needs a new Seal, as a reload makes. Certificates and keys for TLS are read
+// for each attempt.
+//
+// An attempt that hangs keeps others of its Seal from starting until Vault's client gives up: after
+// VAULT_CLIENT_TIMEOUT (60 seconds if unset), VAULT_MAX_RETRIES times more (2 if unset).
+//
+// # Format
+//
+// A blob, at most 64 KiB long:
+//
+//	version(1) = 1 | wrapping.BlobInfo as protobuf:
+//	    ciphertext  the secret, encrypted with the data key, and the tag(16)
+//	    iv          nonce(12)
+//	    key_info    mechanism = 1 (envelope)
+//	                key_id: the ARN of the KMS key; prefix and version of the transit key; the static key's ID
+//	                wrapped_key: the data key, wrapped by the key service
+//
+// The message is the one that go-kms-wrapping's awskms writes. Its mechanism 0 has no associated data and is refused,
+// as is every other. What the blob says about its key is only a hint: the key that opens it has to be one that the
+// configuration names.
+package seal
