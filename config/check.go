@@ -16,6 +16,8 @@ import (
 
 // The checks of the table: each says what is wrong with a value and what to write instead, or "".
 
+const noTemplate = "templates in {{ }} are not filled in: write the address, or env(\"NAME\") for one from the environment"
+
 func oneOf(words ...string) func(string) string {
 	return func(v string) string {
 		if slices.Contains(words, v) {
@@ -45,6 +47,8 @@ func checkPriority(v string) string {
 func checkURL(v string) string {
 	u, err := url.Parse(v)
 	switch {
+	case strings.Contains(v, "{{"):
+		return noTemplate
 	case err == nil && u.User != nil:
 		return "no user or password may stand in a URL: remove what is before the @"
 	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || badPort(u.Port()):
@@ -76,9 +80,12 @@ func checkMode(v string) string {
 }
 
 func checkHostPort(v string) string {
+	if strings.Contains(v, "{{") {
+		return noTemplate
+	}
 	host, port, err := net.SplitHostPort(v)
 	if err != nil || port == "" || badPort(port) || strings.ContainsAny(host, "/{} ") {
-		return fmt.Sprintf("%q is no address to listen on: write host:port, such as \"127.0.0.1:8200\"", v)
+		return fmt.Sprintf("%q is no address to listen on: write host:port, such as \"127.0.0.1:8200\" or \"[::1]:8200\"", v)
 	}
 	return ""
 }

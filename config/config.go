@@ -16,6 +16,8 @@ type Config struct {
 	LogFormat string // text or json; default text
 	PIDFile   string // "" when not wanted
 
+	Settings []Setting // everything that is in force and where it comes from: top level, storage, listeners, seals
+
 	// Warnings are sentences "file:line: text" about what was read but has no effect, or not the likely one.
 	Warnings []string
 }

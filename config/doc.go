@@ -7,7 +7,8 @@
 // A file is HCL v2, or HCL's JSON when its name ends in .json. Several files and folders are merged: lists of seals
 // and listeners add up in the order of the files, anything else may be set once. Vault's habits work: 1, 0, "true" and
 // "false" are booleans, numbers may stand in quotes and text may be a number, an empty text is as good as none.
-// A key that only Vault has is a warning when sealkeep can do without, an unknown key is an error. Without a storage
+// A key that only Vault has is a warning when sealkeep can do without, an unknown key is an error. Nothing is computed:
+// there are no operators and no loops. Without a storage
 // block the store is $STATE_DIRECTORY/sealkeep.db; without a listener it is plain HTTP on 127.0.0.1:8200.
 //
 // Three functions read values from elsewhere: env("NAME"), file("/path") and credential("name"), a file in systemd's
@@ -29,10 +30,14 @@
 // warning). A file that is overruled, or that overrules, is a warning when the values differ. A variable that ends in
 // _FILE holds the path of a file with the value. A variable that is set and empty counts as unset.
 //
-// VAULT_SEAL_TYPE, BAO_SEAL_TYPE or KMS_BACKEND (local is static, transit is transit) make a seal without any block,
-// or replace the only enabled block by another type; its parameters are then dropped, with a warning. With several
+// VAULT_SEAL_TYPE, BAO_SEAL_TYPE or KMS_BACKEND make a seal without any block, or replace the only enabled block by
+// another type; its parameters are then dropped, with a warning. With several
 // enabled blocks the variables under "wins" must say which one they mean: VAULT_SEAL_TYPE_backup,
 // VAULT_AWSKMS_SEAL_KEY_ID_backup and so on speak to the seal named backup (- in a name is _ in a variable).
+//
+// The variables of terraform-backend are enough as they are: KMS_BACKEND=local is a static seal with the key of KMS_KEY
+// or KMS_KEY_FILE, whose current_key_id is "local" unless one is given; KMS_BACKEND=transit is transit. KMS_BACKEND=vault,
+// with KMS_VAULT_KEY_PATH, is refused.
 //
 // AWS credentials are not copied from the environment: variables marked "SDK" are read by the AWS SDK when the block
 // has no credentials. As soon as a transit block has a tls_ key, no TLS variable counts. A transit address that is this
@@ -162,31 +167,72 @@
 //	default_max_request_duration    in the top level of a file: sealkeep has its own limits
 //	raw_storage_endpoint            in the top level of a file: there is no such endpoint
 //	introspection_endpoint          in the top level of a file: there is no such endpoint
-//	plugin_directory                in the top level of a file: there are no plugins
+//	plugin                          in the top level of a file: there are no plugins
+//	plugin_*                        in the top level of a file: there are no plugins
 //	log_file                        in the top level of a file: the log goes to standard error
+//	log_rotate_*                    in the top level of a file: the log goes to standard error
 //	log_requests_level              in the top level of a file: requests are not logged
 //	telemetry                       in the top level of a file: metrics are served at sys/metrics; unauthenticated_metrics_access belongs into a telemetry block inside a listener
 //	service_registration            in the top level of a file: sealkeep is a single node
 //	ha_storage                      in the top level of a file: sealkeep is a single node
+//	ha_backend                      in the top level of a file: sealkeep is a single node
+//	replication                     in the top level of a file: sealkeep is a single node
+//	disable_standby_reads           in the top level of a file: sealkeep is a single node
+//	cluster_cipher_suites           in the top level of a file: sealkeep is a single node
+//	license_path                    in the top level of a file: there is no license to pay for
+//	cloud                           in the top level of a file: sealkeep is joined to no cloud
+//	administrative_namespace_path   in the top level of a file: there are no namespaces
+//	kms_library                     in the top level of a file: there are no libraries to load
+//	entropy                         in the top level of a file: random numbers come from the operating system
+//	sentinel                        in the top level of a file: there are no Sentinel policies
+//	experiments                     in the top level of a file: there are no experiments
+//	enable_response_header_*        in the top level of a file: answers do not name the host
+//	imprecise_lease_role_tracking   in the top level of a file: there are no leases
+//	request_limiter                 in the top level of a file: sealkeep has its own limits
+//	disable_indexing                in the top level of a file: there is no index to disable
+//	disable_printable_check         in the top level of a file: names may be any text
+//	disable_sentinel_trace          in the top level of a file: there are no Sentinel policies
+//	detect_deadlocks                in the top level of a file: it is a tool for Vault's developers
+//	unsafe_*                        in the top level of a file: nothing of it can be allowed here
 //	user_lockout                    in the top level of a file: there are no passwords to guess
 //	reporting                       in the top level of a file: nothing is reported to anyone
-//	backend                         in the top level of a file, refused: write storage "bbolt" { path = "/var/lib/sealkeep/sealkeep.db" }
+//	retry_join                      in the top level of a file, refused: it belongs to Vault's raft storage, and sealkeep is a single node: remove it
+//	initialize                      in the top level of a file, refused: a keep does not initialize itself: remove it, and run sealkeep operator init once
+//	audit                           in the top level of a file, refused: there is no audit log yet, and none must be thought to be written: remove it
+//	allow_audit_log_prefixing       in the top level of a file: there is no audit log yet
+//	backend                         in the top level of a file, refused: it is storage's name of old: write storage "bbolt" { path = "/var/lib/sealkeep/sealkeep.db" }
 //	cluster_address                 in listener "tcp": sealkeep is a single node
 //	tls_client_ca_file              in listener "tcp", refused: sealkeep does not ask for client certificates: remove it, and put a proxy in front that does
 //	tls_require_and_verify_client_cert in listener "tcp", refused: sealkeep does not ask for client certificates: remove it, and put a proxy in front that does
 //	tls_disable_client_certs        in listener "tcp": client certificates are never asked for
-//	max_request_size                in listener: sealkeep has its own limits
-//	max_request_duration            in listener: sealkeep has its own limits
-//	http_read_timeout               in listener: sealkeep has its own limits
-//	http_read_header_timeout        in listener: sealkeep has its own limits
-//	http_write_timeout              in listener: sealkeep has its own limits
-//	http_idle_timeout               in listener: sealkeep has its own limits
+//	tls_cipher_suites               in listener "tcp": sealkeep offers the cipher suites that Go counts as secure
+//	tls_prefer_server_cipher_suites in listener "tcp": sealkeep offers the cipher suites that Go counts as secure
+//	tls_key_exchange_preferences    in listener "tcp": Go chooses the key exchange
+//	tls_max_version                 in listener "tcp": there is no upper bound to the TLS version
+//	tls_auto_reload                 in listener "tcp": certificates are read again on SIGHUP
+//	tls_auto_reload_interval        in listener "tcp": certificates are read again on SIGHUP
+//	tls_acme_*                      in listener "tcp", refused: sealkeep fetches no certificates: remove it, and write tls_cert_file and tls_key_file
+//	proxy_protocol_*                in listener "tcp", refused: sealkeep does not speak the PROXY protocol: remove it, and do not let the load balancer send it
+//	x_forwarded_for_client_cert_*   in listener, refused: sealkeep does not ask for client certificates: remove it, and put a proxy in front that does
+//	x_forwarded_for_*               in listener: the client is whoever connects, X-Forwarded-For is not believed
+//	chroot_namespace                in listener, refused: there are no namespaces: remove it
+//	require_request_header          in listener, refused: sealkeep does not ask for the header X-Vault-Request: remove it
+//	redact_*                        in listener: seal-status and health tell everyone what Vault's tell by default
+//	custom_response_headers         in listener: answers have sealkeep's own headers only
+//	cors_*                          in listener: no other web site may use the API
+//	disable_unauthed_*              in listener: there are no such endpoints
+//	disable_replication_status_endpoints in listener: there are no such endpoints
+//	disable_request_limiter         in listener: sealkeep has its own limits
+//	inflight_requests_logging       in listener: there are no such endpoints
+//	purpose                         in listener: every listener serves the whole API
+//	max_request_*                   in listener: sealkeep has its own limits
+//	max_json_*                      in listener: sealkeep has its own limits
+//	http_*                          in listener: sealkeep has its own limits
 //	profiling                       in listener: there are no profiling endpoints
 //	tls_disable                     in listener "unix": a unix socket is never encrypted
-//	health_check_enabled            in seal: sealkeep checks its seals on a plan of its own
-//	health_check_timeout            in seal: sealkeep checks its seals on a plan of its own
-//	health_check_interval           in seal: sealkeep checks its seals on a plan of its own
-//	health_check_interval_unhealthy in seal: sealkeep checks its seals on a plan of its own
+//	disallow_metrics                in telemetry of a listener, refused: metrics cannot be left out of a listener: remove it; after unsealing they need a token unless unauthenticated_metrics_access is true
+//	metrics_only                    in telemetry of a listener, refused: a listener serves the whole API or does not exist: remove the listener
+//	health_check_*                  in seal: sealkeep checks its seals on a plan of its own
 //	disallow_env_vars               in seal "awskms", refused: sealkeep reads the variables itself, and by the table in its reference: unset the variable that must not count
 //	key_not_required                in seal "awskms", refused: a seal without a key wraps nothing: remove it and write kms_key_id
 package config

@@ -13,6 +13,10 @@ import (
 	"strings"
 )
 
+// stateDirectory is the variable in which systemd says where a service keeps its state; of several folders, separated by
+// colons, the first one counts.
+const stateDirectory = "STATE_DIRECTORY"
+
 // A loader collects what the files say, then checks it as a whole.
 type loader struct {
 	env   func(string) (string, bool)
@@ -23,11 +27,14 @@ type loader struct {
 	storage   []block
 	listeners []block
 	seals     []block
+	settings  []Setting
 	via       []string // functions called by the expression being evaluated
 
-	broken   bool // something was not understood, so that what is missing may stand there
-	mistakes []note
-	warnings []note
+	broken    bool // something was not understood, so that what is missing may stand there
+	noStorage bool // there is a storage block, of another kind
+	noSeal    bool // there is a seal block, of another kind
+	mistakes  []note
+	warnings  []note
 }
 
 // A note is a mistake or a warning.
@@ -112,17 +119,20 @@ func (l *loader) finish() (*Config, error) {
 	c := &Config{
 		APIAddr:   top["api_addr"].text,
 		LogLevel:  top["log_level"].text,
-		LogFormat: strings.Replace(top["log_format"].text, "standard", "text", 1),
+		LogFormat: top["log_format"].text,
 		PIDFile:   top["pid_file"].text,
 	}
+	l.inForce("top level", top, scopeTop)
 	c.Storage = l.finishStorage()
 	c.Listeners = l.finishListeners()
 	drafts := l.finishSeals()
 	l.refuseSelf(drafts, c.Listeners, top["api_addr"])
+	slices.SortStableFunc(drafts, func(a, b draft) int { return cmp.Compare(a.priority, b.priority) })
 	for _, d := range drafts {
 		c.Seals = append(c.Seals, d.seal())
+		l.sealInForce(d)
 	}
-	slices.SortStableFunc(c.Seals, func(a, b Seal) int { return cmp.Compare(a.Priority, b.Priority) })
+	c.Settings = l.settings
 	c.Warnings = l.lines(l.warnings)
 	if len(l.mistakes) > 0 {
 		return nil, &Error{Mistakes: l.lines(l.mistakes)}
@@ -172,7 +182,7 @@ func (l *loader) read(b block, in ...scope) map[string]value {
 			}
 			out[s.key] = v
 		case s.def != "":
-			out[s.key] = value{text: s.def, at: b.at, name: s.key}
+			out[s.key] = value{text: s.def, at: b.at, name: s.key, def: true}
 		case s.required:
 			l.errorf(b.at, "%s needs %s: write %s = \"...\" (%s)", in[0], s.key, s.key, s.doc)
 		}
@@ -182,11 +192,13 @@ func (l *loader) read(b block, in ...scope) map[string]value {
 
 func (l *loader) finishStorage() Storage {
 	if len(l.storage) == 0 {
-		dirs, ok := l.lookup("STATE_DIRECTORY")
+		dirs, ok := l.lookup(stateDirectory)
 		if dir, _, _ := strings.Cut(dirs, ":"); ok {
-			return Storage{Path: filepath.Join(dir, "sealkeep.db")}
+			path := filepath.Join(dir, "sealkeep.db")
+			l.inForce(string(scopeStorage), map[string]value{"path": {text: path, at: pos{environment, 0}, name: stateDirectory}}, scopeStorage)
+			return Storage{Path: path}
 		}
-		if !l.broken {
+		if !l.broken && !l.noStorage {
 			l.errorf(l.whole(), "no storage: write storage \"bbolt\" { path = \"/var/lib/sealkeep/sealkeep.db\" }, or set StateDirectory=sealkeep in the systemd unit (which sets STATE_DIRECTORY)")
 		}
 		return Storage{}
@@ -196,13 +208,14 @@ func (l *loader) finishStorage() Storage {
 		l.errorf(b.at, "storage is already set at %s: keep one", first.at)
 	}
 	values := l.read(first, scopeStorage)
+	l.inForce(string(scopeStorage), values, scopeStorage)
 	size, _ := strconv.ParseInt(values["initial_mmap_size"].text, 10, 64) // "" is 0, and the rest was checked
 	return Storage{Path: values["path"].text, InitialMmapSize: size}
 }
 
 func (l *loader) finishListeners() []Listener {
 	if len(l.listeners) == 0 {
-		return []Listener{{Type: "tcp", Address: "127.0.0.1:8200", TLSDisable: true, TLSMinVersion: tls.VersionTLS12, At: "default"}}
+		l.listeners = []block{{label: "tcp", at: pos{"default", 0}}}
 	}
 	var out []Listener
 	for _, b := range l.listeners {
@@ -217,6 +230,7 @@ func (l *loader) finishListeners() []Listener {
 		} else {
 			l.finishTLS(&n, b, v)
 		}
+		l.inForce(fmt.Sprintf("%s on %s", own, n.Address), v, own, scopeTelemetry)
 		for _, o := range out {
 			if n.Address != "" && o.Address != "" && endpointOf(o.Address).clash(endpointOf(n.Address)) {
 				l.errorf(v["address"].at, "address: %s is already taken by the listener at %s", n.Address, o.At)
@@ -228,7 +242,8 @@ func (l *loader) finishListeners() []Listener {
 	return out
 }
 
-// finishTLS fills in how a tcp listener encrypts, and refuses to serve other machines in the clear by accident.
+// finishTLS fills in how a tcp listener encrypts, and refuses to serve other machines in the clear by accident. It takes
+// out of v what has no effect.
 func (l *loader) finishTLS(n *Listener, b block, v map[string]value) {
 	n.TLSMinVersion = tls.VersionTLS12
 	if v["tls_min_version"].text == "tls13" {
@@ -253,7 +268,14 @@ func (l *loader) finishTLS(n *Listener, b block, v map[string]value) {
 	case n.Address == "": // wrong, and reported
 	case endpointOf(n.Address).loopback():
 		n.TLSDisable = true
+		disable.text = "true"
+		v["tls_disable"] = disable
 	default:
 		l.errorf(b.at, "%s serves other machines and would do so unencrypted: write tls_cert_file and tls_key_file, or tls_disable = true if something in front of it speaks TLS", n.Address)
+	}
+	if n.TLSDisable {
+		delete(v, "tls_cert_file")
+		delete(v, "tls_key_file")
+		delete(v, "tls_min_version")
 	}
 }

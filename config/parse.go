@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"maps"
-	"math/big"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -41,12 +40,15 @@ type value struct {
 	name string // the key, or the variable's name
 	via  string // `env("X")` or file:///path, when the text came from there
 	bad  bool   // there, but wrong, and reported
+	def  bool   // not there: the default
 }
 
 // origin is the place of a value for Param.Origin.
 func (v value) origin() string {
 	o := v.at.String()
-	if v.at.file == environment {
+	if v.def {
+		o = "default"
+	} else if v.at.file == environment {
 		o = v.name
 	}
 	if v.via != "" {
@@ -90,8 +92,8 @@ func (l *loader) parse(name string, src []byte) {
 		switch label := b.Labels[0]; b.Type {
 		case "storage":
 			if label != "bbolt" {
-				l.errorf(at, "storage %q does not exist here: write storage \"bbolt\" { path = \"/var/lib/sealkeep/sealkeep.db\" }", label)
-				l.broken = true
+				l.errorf(at, "storage %q does not exist here, and sealkeep does not read the stores of others: write storage \"bbolt\" { path = \"/var/lib/sealkeep/sealkeep.db\" }", label)
+				l.noStorage = true
 				continue
 			}
 			values, _ := l.body(b.Body, []scope{scopeStorage})
@@ -108,7 +110,6 @@ func (l *loader) listener(b *hcl.Block, label string, at pos) {
 	own := scope(fmt.Sprintf("listener %q", label))
 	if own != scopeTCP && own != scopeUnix {
 		l.errorf(at, "listener %q does not exist here: write listener \"tcp\" or listener \"unix\"", label)
-		l.broken = true
 		return
 	}
 	values, blocks := l.body(b.Body, []scope{own, scopeListener}, hcl.BlockHeaderSchema{Type: "telemetry"})
@@ -122,7 +123,7 @@ func (l *loader) listener(b *hcl.Block, label string, at pos) {
 func (l *loader) sealBlock(b *hcl.Block, label string, at pos) {
 	if why := unknownSeal(label); why != "" {
 		l.errorf(at, "seal %q %s", label, why)
-		l.broken = true
+		l.noSeal = true
 		return
 	}
 	values, _ := l.body(b.Body, []scope{sealScope(label), scopeSeal})
@@ -138,7 +139,7 @@ func unknownSeal(typ string) string {
 		return "does not exist here, for a keep opens itself: write a seal of type " + list(sealTypes(), "or")
 	case typ == "vault":
 		return "does not exist here (it is a key in a Vault KV secret): use that Vault's Transit engine (transit), or a key in a file (static)"
-	case slices.Contains([]string{"gcpckms", "azurekeyvault", "alicloudkms", "ocikms", "pkcs11", "kmip", "securosyshsm"}, typ):
+	case slices.Contains([]string{"gcpckms", "azurekeyvault", "alicloudkms", "ocikms", "pkcs11", "kmip", "securosyshsm", "hsm", "ovhcloud", "tcloudpublic"}, typ):
 		return "does not exist here: wrap with " + list(sealTypes(), "or") +
 			"; a Vault or OpenBao that can use this key service can serve it as Transit"
 	}
@@ -159,8 +160,8 @@ func (l *loader) body(b hcl.Body, in []scope, blocks ...hcl.BlockHeaderSchema) (
 	}
 	content, rest, diags := b.PartialContent(schema)
 	l.syntax(diags)
-	for name, at := range l.left(b, rest, schema) {
-		l.unknown(name, at, in, known, blocks)
+	for name, u := range l.left(b, rest, schema) {
+		l.unknown(name, u, in, known, blocks)
 	}
 	values := make(map[string]value)
 	for name, attr := range content.Attributes {
@@ -171,38 +172,47 @@ func (l *loader) body(b hcl.Body, in []scope, blocks ...hcl.BlockHeaderSchema) (
 	return values, content.Blocks
 }
 
-// left returns the names in a body that the schema did not take.
-func (l *loader) left(b, rest hcl.Body, schema *hcl.BodySchema) map[string]pos {
-	out := make(map[string]pos)
+// A leftover is an attribute or a block (without an expression) that a schema did not take.
+type leftover struct {
+	at   pos
+	expr hcl.Expression
+}
+
+// left returns what the schema did not take of a body, by name.
+func (l *loader) left(b, rest hcl.Body, schema *hcl.BodySchema) map[string]leftover {
+	out := make(map[string]leftover)
 	native, ok := b.(*hclsyntax.Body)
 	if !ok {
 		attrs, diags := rest.JustAttributes()
 		l.syntax(diags)
 		for name, a := range attrs {
-			out[name] = posOf(a.NameRange)
+			out[name] = leftover{posOf(a.NameRange), a.Expr}
 		}
 		return out
 	}
 	for name, a := range native.Attributes {
 		if !slices.ContainsFunc(schema.Attributes, func(s hcl.AttributeSchema) bool { return s.Name == name }) {
-			out[name] = posOf(a.NameRange)
+			out[name] = leftover{posOf(a.NameRange), a.Expr}
 		}
 	}
 	for _, sub := range native.Blocks {
 		if _, seen := out[sub.Type]; !seen && !slices.ContainsFunc(schema.Blocks, func(s hcl.BlockHeaderSchema) bool { return s.Type == sub.Type }) {
-			out[sub.Type] = posOf(sub.TypeRange)
+			out[sub.Type] = leftover{at: posOf(sub.TypeRange)}
 		}
 	}
 	return out
 }
 
-func (l *loader) unknown(name string, at pos, in []scope, known []string, blocks []hcl.BlockHeaderSchema) {
+func (l *loader) unknown(name string, u leftover, in []scope, known []string, blocks []hcl.BlockHeaderSchema) {
+	at := u.at
 	s, ok := find(name, in...)
 	switch {
 	case ok && s.ignored != "":
 		l.warnf(at, "%s has no effect: %s", name, s.ignored)
+	case ok && s.refused != "" && s.kind == boolean && off(u.expr): // says what holds anyway
 	case ok && s.refused != "":
 		l.errorf(at, "%s is not supported: %s", name, s.refused)
+		l.noStorage = l.noStorage || name == "backend"
 	case ok:
 		l.errorf(at, "%s is not a block: write %s = ...", name, name)
 	default:
@@ -239,8 +249,18 @@ func suggest(word string, known []string) string {
 // eval computes an attribute as text: numbers and booleans are written out, null is as if it were not there.
 func (l *loader) eval(attr *hcl.Attribute) (value, bool) {
 	l.via = nil
-	got, diags := attr.Expr.Value(l.functions())
-	v := value{at: posOf(attr.NameRange), name: attr.Name, via: strings.Join(l.via, ", ")}
+	v := value{at: posOf(attr.NameRange), name: attr.Name}
+	expr, diags := native(attr.Expr)
+	if why := computes(expr); why != "" {
+		l.errorf(v.at, "%s: %s", attr.Name, why)
+		v.bad = true
+		return v, false
+	}
+	var got cty.Value
+	if !diags.HasErrors() {
+		got, diags = expr.Value(l.functions())
+	}
+	v.via = strings.Join(l.via, ", ")
 	if diags.HasErrors() {
 		for _, d := range diags.Errs() {
 			l.errorf(v.at, "%s: %s", attr.Name, explain(d.(*hcl.Diagnostic)))
@@ -255,7 +275,7 @@ func (l *loader) eval(attr *hcl.Attribute) (value, bool) {
 	case cty.String:
 		v.text = got.AsString()
 	case cty.Number:
-		v.text = decimal(got.AsBigFloat())
+		v.text = got.AsBigFloat().Text('f', -1)
 	case cty.Bool:
 		v.text = strconv.FormatBool(got.True())
 	default:
@@ -266,12 +286,66 @@ func (l *loader) eval(attr *hcl.Attribute) (value, bool) {
 	return v, true
 }
 
-// decimal writes a number out, within reason: 1e999999999 is no number for anyone.
-func decimal(f *big.Float) string {
-	if exp := f.MantExp(nil); exp > 128 || exp < -128 {
-		return f.Text('g', -1)
+// off reports whether an expression is false in one of Vault's ways of writing it. Functions are not called.
+func off(expr hcl.Expression) bool {
+	if expr == nil || computes(expr) != "" {
+		return false
 	}
-	return f.Text('f', -1)
+	v, diags := expr.Value(nil)
+	if diags.HasErrors() || v.IsNull() || !v.IsKnown() {
+		return false
+	}
+	switch v.Type() {
+	case cty.Bool:
+		return v.False()
+	case cty.Number:
+		return v.AsBigFloat().Sign() == 0
+	case cty.String:
+		b, err := strconv.ParseBool(v.AsString())
+		return err == nil && !b
+	}
+	return false
+}
+
+// native returns the expression inside a JSON value: HCL parses the templates in JSON only when they are computed.
+func native(expr hcl.Expression) (hcl.Expression, hcl.Diagnostics) {
+	if _, ok := expr.(hclsyntax.Expression); ok {
+		return expr, nil
+	}
+	v, diags := expr.Value(nil) // without a context, text is as it was written
+	if !diags.HasErrors() && v.Type() == cty.String {
+		return hclsyntax.ParseTemplate([]byte(v.AsString()), expr.Range().Filename, expr.Range().Start)
+	}
+	return hcl.StaticExpr(v, expr.Range()), diags
+}
+
+// computes says what stands in an expression that could keep the parser computing for ever, "" when nothing does:
+// loops, operators, and numbers that no one can mean, such as 1e99999999.
+func computes(expr hcl.Expression) string {
+	why := ""
+	look := func(v cty.Value) {
+		if v.Type() == cty.Number && !v.IsNull() && v.IsKnown() {
+			if f := v.AsBigFloat(); f.IsInf() || f.MantExp(nil) > 128 || f.MantExp(nil) < -128 {
+				why = "the number is too large, or too near to 0: write another, or text in quotes"
+			}
+		}
+	}
+	node, ok := expr.(hclsyntax.Expression)
+	if !ok {
+		v, _ := expr.Value(nil)
+		look(v)
+		return why
+	}
+	hclsyntax.VisitAll(node, func(n hclsyntax.Node) hcl.Diagnostics {
+		switch n := n.(type) {
+		case *hclsyntax.LiteralValueExpr:
+			look(n.Val)
+		case *hclsyntax.BinaryOpExpr, *hclsyntax.ForExpr, *hclsyntax.SplatExpr, *hclsyntax.TemplateJoinExpr:
+			why = "nothing is computed here: write the value itself"
+		}
+		return nil
+	})
+	return why
 }
 
 // syntax records the errors of the HCL parser. Its file says nothing reliable about what is missing.
@@ -300,6 +374,10 @@ func explain(d *hcl.Diagnostic) string {
 	switch d.Summary {
 	case "Variables not allowed":
 		return `text must stand in double quotes, and there are no variables (env("NAME") reads the environment)`
+	case "Invalid argument name":
+		return "names of arguments have no quotes around them: remove those; where that is not possible, as with custom_response_headers, remove the block"
+	case "Invalid single-argument block definition":
+		return "a block with several arguments does not fit on one line: write each argument on a line of its own"
 	case "Call to unknown function":
 		return `there is no such function: env("NAME"), file("/path") and credential("name") are known; a plain text must stand in double quotes`
 	}

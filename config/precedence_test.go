@@ -235,3 +235,162 @@ seal "static" {
 		t.Errorf("a seal whose type comes from a variable is at %s", c.Seals[2].At)
 	}
 }
+
+// Variables that mean the same must agree, with the name of a seal at their end as without; the region's differ with a
+// warning only. Every pair of every row of the table is tried, general variables and steering ones.
+func TestTwins(t *testing.T) {
+	pairs := 0
+	for _, typ := range sealTypes() {
+		for _, s := range rows(sealScope(typ)) {
+			i := slices.IndexFunc(precedence, func(r struct{ typ, key, variable, file, env, wins string }) bool {
+				return r.typ == typ && r.key == s.key
+			})
+			one, two := precedence[i].file, precedence[i].env
+			for _, names := range [][]string{s.steer, s.env} {
+				for i, first := range names {
+					for _, second := range names[i+1:] {
+						pairs++
+						for _, suffix := range []string{"", "_the_seal"} {
+							if suffix != "" && !slices.Equal(names, s.steer) {
+								continue // only what steers speaks to a seal by its name
+							}
+							for _, agree := range []bool{true, false} {
+								dir := t.TempDir()
+								values := maps.Clone(complete[typ])
+								delete(values, s.key)
+								values["name"] = "the-seal"
+								if p := partners[s.key]; p != "" && !strings.HasPrefix(s.key, "tls_") {
+									values[p] = keyB
+								}
+								other := one
+								if !agree {
+									other = two
+								}
+								env := []string{"STATE_DIRECTORY=/x"}
+								for name, v := range map[string]string{first: one, second: other} {
+									if strings.HasSuffix(name, "_FILE") {
+										file := filepath.Join(dir, name)
+										write(t, file, v)
+										v = file
+									}
+									env = append(env, name+suffix+"="+v)
+								}
+								if p := partners[s.key]; strings.HasPrefix(p, "tls_") {
+									env = append(env, map[string]string{"tls_client_key": "VAULT_CLIENT_KEY=/p", "tls_client_cert": "VAULT_CLIENT_CERT=/p"}[p])
+								}
+								c, err := Load([]string{sealFile(t, dir, typ, values)}, envOf(env...))
+								what := fmt.Sprintf("%s and %s", first+suffix, second+suffix)
+								switch {
+								case agree && (err != nil || len(c.Warnings) > 0 || c.Seals[0].Get(s.key) != one):
+									t.Errorf("%s agree: %v, %v", what, c, err)
+								case !agree && s.firstWins:
+									if err != nil || len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], what+" differ") || c.Seals[0].Get(s.key) != one {
+										t.Errorf("%s differ: %v, %v", what, c, err)
+									}
+								case !agree && (err == nil || err.Error() != "environment: "+what+" mean the same and differ: unset one of them"):
+									t.Errorf("%s differ: %v", what, err)
+								}
+							}
+						}
+					}
+				}
+			}
+		}
+	}
+	if pairs < 20 {
+		t.Errorf("only %d pairs", pairs)
+	}
+}
+
+// With two seals, a steering variable with a name at its end wins over the file of that seal, is silent for the other,
+// and without a name is refused.
+func TestSuffixes(t *testing.T) {
+	tried := 0
+	for _, r := range precedence {
+		if r.wins != "variable" {
+			continue
+		}
+		tried++
+		t.Run(r.variable, func(t *testing.T) {
+			dir := t.TempDir()
+			name := filepath.Join(dir, "keep.hcl")
+			var b strings.Builder
+			for _, seal := range []string{"near-by", "far"} {
+				values := maps.Clone(complete[r.typ])
+				values["name"], values[r.key] = seal, r.file
+				if p := partners[r.key]; p != "" {
+					values[p] = keyB
+				}
+				fmt.Fprintf(&b, "seal %q {\n", r.typ)
+				for k, v := range values {
+					fmt.Fprintf(&b, "  %s = %q\n", k, v)
+				}
+				b.WriteString("}\n")
+			}
+			write(t, name, b.String())
+			v := r.env
+			if strings.HasSuffix(r.variable, "_FILE") {
+				v = filepath.Join(dir, "value")
+				write(t, v, r.env)
+			}
+			c, err := Load([]string{name}, envOf("STATE_DIRECTORY=/x", r.variable+"_near_by="+v))
+			if err != nil {
+				t.Fatal(err)
+			}
+			near, far := c.Seals[0].Params[r.key], c.Seals[1].Params[r.key]
+			if near.Value != r.env || !strings.HasPrefix(near.Origin, r.variable+"_near_by") || far.Value != r.file || !strings.HasPrefix(far.Origin, name) {
+				t.Errorf("near-by has %v, far has %v", near, far)
+			}
+			if len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], r.variable+"_near_by is set to something else and wins") {
+				t.Errorf("warnings %q", c.Warnings)
+			}
+			_, err = Load([]string{name}, envOf("STATE_DIRECTORY=/x", r.variable+"="+v))
+			want := fmt.Sprintf("environment: %[1]s does not say which seal it means, near-by and far are enabled: unset it, or set %[1]s_near_by or %[1]s_far", r.variable)
+			if err == nil || err.Error() != want {
+				t.Errorf("without a name: %v", err)
+			}
+		})
+	}
+	if tried < 15 {
+		t.Errorf("only %d variables", tried)
+	}
+}
+
+// The variables that choose the type: alone, over a block, for one of several, and as twins.
+func TestSealType(t *testing.T) {
+	static := []string{"BAO_STATIC_SEAL_CURRENT_KEY=" + keyA, "BAO_STATIC_SEAL_CURRENT_KEY_ID=1", "STATE_DIRECTORY=/x"}
+	block := sealFile(t, t.TempDir(), "awskms", complete["awskms"])
+	two := filepath.Join(t.TempDir(), "two.hcl")
+	write(t, two, "seal \"awskms\" {\n  name = \"a-b\"\n  kms_key_id = \"alias/x\"\n}\nseal \"awskms\" {\n  kms_key_id = \"alias/y\"\n}\n")
+	for _, r := range []struct{ variable, value string }{{"VAULT_SEAL_TYPE", "static"}, {"BAO_SEAL_TYPE", "static"}, {"KMS_BACKEND", "local"}} {
+		set := r.variable + "=" + r.value
+		c, err := Load(nil, envOf(append(static, set)...))
+		if err != nil || len(c.Warnings) > 0 || c.Seals[0].Type != "static" || c.Seals[0].At != "environment" {
+			t.Errorf("%s alone: %v, %v", set, c, err)
+		}
+		c, err = Load([]string{block}, envOf(append(static, set)...))
+		want := block + ":1: " + r.variable + "=static replaces this block and drops kms_key_id: to use the block, unset " + r.variable
+		if err != nil || len(c.Warnings) != 1 || c.Warnings[0] != want || c.Seals[0].Type != "static" || c.Seals[0].Name != "static" {
+			t.Errorf("%s over a block: %v, %v", set, c, err)
+		}
+		named := []string{"STATE_DIRECTORY=/x", r.variable + "_a_b=" + r.value, "BAO_STATIC_SEAL_CURRENT_KEY_a_b=" + keyA, "BAO_STATIC_SEAL_CURRENT_KEY_ID_a_b=1"}
+		c, err = Load([]string{two}, envOf(named...))
+		if err != nil || c.Seals[0].Type != "static" || c.Seals[0].Name != "a-b" || c.Seals[1].Type != "awskms" || len(c.Warnings) != 1 {
+			t.Errorf("%s for one of two: %v, %v", set, c, err)
+		}
+		if _, err = Load([]string{two}, envOf(append(static, set)...)); err == nil || !strings.Contains(err.Error(), r.variable+" does not say which seal it means, a-b and awskms are enabled") {
+			t.Errorf("%s for neither of two: %v", set, err)
+		}
+		for _, other := range []string{"VAULT_SEAL_TYPE", "BAO_SEAL_TYPE", "KMS_BACKEND"} {
+			if other == r.variable {
+				continue
+			}
+			if _, err := Load(nil, envOf(append(static, set, other+"=transit")...)); err == nil || !strings.Contains(err.Error(), "mean the same and differ") || !strings.Contains(err.Error(), other) {
+				t.Errorf("%s and %s=transit: %v", set, other, err)
+			}
+		}
+		if c, err := Load([]string{block}, envOf("STATE_DIRECTORY=/x", r.variable+"=")); err != nil || c.Seals[0].Type != "awskms" {
+			t.Errorf("%s set and empty: %v", r.variable, err)
+		}
+	}
+}

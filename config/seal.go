@@ -8,14 +8,22 @@ import (
 	"strings"
 )
 
+// fileSuffix ends the names of variables that hold the path of a file with the value.
+const fileSuffix = "_FILE"
+
+// localKeyID names the key of terraform-backend's variables, which have no name for it.
+const localKeyID = "local"
+
 // A draft is a seal while it is put together.
 type draft struct {
 	block
 	typ, name string
 	priority  int
 	disabled  bool
-	unnamed   bool // the name was wrong, and reported
-	bare      bool // the only enabled seal: variables without a name speak to it
+	unnamed   bool             // the name was wrong, and reported
+	bare      bool             // the only enabled seal: variables without a name speak to it
+	from      value            // says the type
+	own       map[string]value // what every seal has: name, priority, disabled
 	params    map[string]value
 }
 
@@ -45,7 +53,7 @@ func (l *loader) finishSeals() []draft {
 	enabled := 0
 	for _, b := range l.seals {
 		v := l.read(b, scopeSeal)
-		d := draft{block: b, typ: b.label, name: v["name"].text, disabled: v["disabled"].text == "true"}
+		d := draft{block: b, typ: b.label, from: value{at: b.at}, own: v, name: v["name"].text, disabled: v["disabled"].text == "true"}
 		d.unnamed = d.name == "" && (b.values["name"].text != "" || b.values["name"].bad)
 		d.priority, _ = strconv.Atoi(v["priority"].text) // "" is 0, and the rest was checked
 		if !d.disabled {
@@ -58,12 +66,12 @@ func (l *loader) finishSeals() []draft {
 		switch {
 		case ok && v.text == "": // wrong, and reported
 		case ok:
-			drafts = append(drafts, draft{typ: v.text, bare: true, block: block{at: v.at}})
+			drafts = append(drafts, draft{typ: v.text, from: v, own: l.read(block{}, scopeSeal), bare: true, block: block{at: v.at}})
 			enabled++
 		case len(drafts) > 0:
 			l.errorf(drafts[0].at, "every seal is disabled, and a keep needs one to wrap its root key with: remove disabled = true from one, or add another")
-		case !l.broken:
-			l.noSeal()
+		case !l.broken && !l.noSeal:
+			l.missingSeal()
 		}
 	}
 	for i := range drafts {
@@ -75,6 +83,9 @@ func (l *loader) finishSeals() []draft {
 		if d.name == "" {
 			d.name = d.typ
 		}
+	}
+	if _, ok := l.lookup("KMS_VAULT_KEY_PATH"); ok {
+		l.warnf(pos{environment, 0}, "KMS_VAULT_KEY_PATH has no effect: a key in a Vault KV secret cannot be a seal, use that Vault's Transit engine (transit)")
 	}
 	l.ambiguous(drafts, enabled)
 	l.uniqueNames(drafts)
@@ -107,7 +118,7 @@ func (l *loader) retype(d *draft) {
 		what += " and drops " + list(dropped, "and")
 	}
 	l.warnf(d.at, "%s=%s replaces %s: to use the block, unset %s", v.name, v.text, what, v.name)
-	d.typ, d.values = v.text, nil
+	d.typ, d.from, d.values = v.text, v, nil
 	d.at = v.at
 }
 
@@ -185,8 +196,8 @@ func (l *loader) ambiguous(drafts []draft, enabled int) {
 	}
 }
 
-// noSeal says what to write when there is none.
-func (l *loader) noSeal() {
+// missingSeal says what to write when there is none.
+func (l *loader) missingSeal() {
 	var set []string
 	for _, s := range table {
 		for _, name := range s.steer {
@@ -236,7 +247,9 @@ func (l *loader) finishParams(d *draft, several bool) {
 		case ok:
 			wrong = true
 		case s.def != "":
-			d.params[s.key] = value{text: s.def, at: pos{"default", 0}}
+			d.params[s.key] = value{text: s.def, at: d.at, name: s.key, def: true}
+		case s.key == "current_key_id" && strings.HasPrefix(d.params["current_key"].name, "KMS_KEY"):
+			d.params[s.key] = value{text: localKeyID, at: d.at, name: s.key, def: true}
 		case s.required:
 			l.missing(s, *d, several)
 			wrong = true
@@ -302,6 +315,9 @@ func (l *loader) variables(s setting, d draft) (value, bool) {
 	v, ok := l.twins(s, set)
 	if s.key == sealType.key && v.text != "" {
 		if why := unknownSeal(v.text); why != "" {
+			if strings.HasPrefix(v.name, "KMS_BACKEND") && v.text != "vault" {
+				why = "does not exist here: write local (a key in KMS_KEY or KMS_KEY_FILE) or transit"
+			}
 			l.errorf(v.at, "%s=%s %s", v.name, v.text, why)
 			v.text = ""
 		}
@@ -318,7 +334,7 @@ func (l *loader) all(names []string, suffix string) []value {
 			continue
 		}
 		v := value{text: text, at: pos{environment, 0}, name: name + suffix}
-		if strings.HasSuffix(name, "_FILE") {
+		if strings.HasSuffix(name, fileSuffix) {
 			v.text = "file://" + text
 		}
 		if name == "KMS_BACKEND" && text == "local" {

@@ -154,6 +154,12 @@ func (l *loader) follow(s setting, v value) (value, string) {
 	if v.text == "" {
 		return v, "the value is empty"
 	}
+	if s.alias != nil {
+		v.text = strings.ToLower(v.text)
+		if word, ok := s.alias[v.text]; ok {
+			v.text = word
+		}
+	}
 	switch s.kind {
 	case boolean:
 		b, err := strconv.ParseBool(v.text)

@@ -1,6 +1,9 @@
 package config
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // A scope is the kind of block in which a setting stands.
 type scope string
@@ -40,15 +43,16 @@ type setting struct {
 	firstWins bool
 
 	required bool
-	def      string // default value
-	secret   bool   // never shown
-	indirect bool   // env://NAME and file:///path are followed
-	raw      bool   // bytes: exactly 32 of them are taken as they are
+	def      string            // default value
+	alias    map[string]string // other words for a value; upper and lower case are then the same
+	secret   bool              // never shown
+	indirect bool              // env://NAME and file:///path are followed
+	raw      bool              // bytes: exactly 32 of them are taken as they are
 
 	check func(string) string // says what is wrong with a value and what to write, "" when nothing is; never quotes a secret
 
-	ignored string // why this key of Vault's has no effect here: a warning
-	refused string // why this key of Vault's is an error here
+	ignored string // why this key of Vault's has no effect here: a warning; a key may end in * for several
+	refused string // why this key of Vault's is an error here; for a boolean one, unless it is false
 	doc     string
 }
 
@@ -59,16 +63,19 @@ var sealType = setting{in: scopeSeal, key: "type", steer: []string{"VAULT_SEAL_T
 const (
 	oneNode = "sealkeep is a single node"
 	ownHTTP = "sealkeep has its own limits"
-	noRole  = "sealkeep resolves AWS credentials itself, per seal"
 	noMTLS  = "sealkeep does not ask for client certificates: remove it, and put a proxy in front that does"
+	noPROXY = "sealkeep does not speak the PROXY protocol: remove it, and do not let the load balancer send it"
+	noACME  = "sealkeep fetches no certificates: remove it, and write tls_cert_file and tls_key_file"
+	noPlug  = "there are no plugins"
+	noCORS  = "no other web site may use the API"
 	checks  = "sealkeep checks its seals on a plan of its own"
 )
 
 // table has every key that a file may have.
 var table = []setting{
 	{in: scopeTop, key: "api_addr", check: checkURL, doc: "URL under which clients reach this keep"},
-	{in: scopeTop, key: "log_level", def: "info", check: oneOf("trace", "debug", "info", "warn", "error"), doc: "trace, debug, info, warn or error"},
-	{in: scopeTop, key: "log_format", def: "text", check: oneOf("text", "json", "standard"), doc: "text or json (Vault's standard is text)"},
+	{in: scopeTop, key: "log_level", def: "info", alias: map[string]string{"notice": "info", "warning": "warn", "err": "error"}, check: oneOf("trace", "debug", "info", "warn", "error"), doc: "trace, debug, info, warn or error"},
+	{in: scopeTop, key: "log_format", def: "text", alias: map[string]string{"standard": "text"}, check: oneOf("text", "json"), doc: "text or json (Vault's standard is text)"},
 	{in: scopeTop, key: "pid_file", doc: "file that gets the process ID"},
 
 	{in: scopeTop, key: "ui", kind: boolean, ignored: "there is no web interface"},
@@ -86,15 +93,40 @@ var table = []setting{
 	{in: scopeTop, key: "default_max_request_duration", ignored: ownHTTP},
 	{in: scopeTop, key: "raw_storage_endpoint", kind: boolean, ignored: "there is no such endpoint"},
 	{in: scopeTop, key: "introspection_endpoint", kind: boolean, ignored: "there is no such endpoint"},
-	{in: scopeTop, key: "plugin_directory", ignored: "there are no plugins"},
+	{in: scopeTop, key: "plugin", ignored: noPlug},
+	{in: scopeTop, key: "plugin_*", ignored: noPlug},
 	{in: scopeTop, key: "log_file", ignored: "the log goes to standard error"},
+	{in: scopeTop, key: "log_rotate_*", ignored: "the log goes to standard error"},
 	{in: scopeTop, key: "log_requests_level", ignored: "requests are not logged"},
 	{in: scopeTop, key: "telemetry", ignored: "metrics are served at sys/metrics; unauthenticated_metrics_access belongs into a telemetry block inside a listener"},
 	{in: scopeTop, key: "service_registration", ignored: oneNode},
 	{in: scopeTop, key: "ha_storage", ignored: oneNode},
+	{in: scopeTop, key: "ha_backend", ignored: oneNode},
+	{in: scopeTop, key: "replication", ignored: oneNode},
+	{in: scopeTop, key: "disable_standby_reads", kind: boolean, ignored: oneNode},
+	{in: scopeTop, key: "cluster_cipher_suites", ignored: oneNode},
+	{in: scopeTop, key: "license_path", ignored: "there is no license to pay for"},
+	{in: scopeTop, key: "cloud", ignored: "sealkeep is joined to no cloud"},
+	{in: scopeTop, key: "administrative_namespace_path", ignored: "there are no namespaces"},
+	{in: scopeTop, key: "kms_library", ignored: "there are no libraries to load"},
+	{in: scopeTop, key: "entropy", ignored: "random numbers come from the operating system"},
+	{in: scopeTop, key: "sentinel", ignored: "there are no Sentinel policies"},
+	{in: scopeTop, key: "experiments", ignored: "there are no experiments"},
+	{in: scopeTop, key: "enable_response_header_*", ignored: "answers do not name the host"},
+	{in: scopeTop, key: "imprecise_lease_role_tracking", kind: boolean, ignored: "there are no leases"},
+	{in: scopeTop, key: "request_limiter", ignored: ownHTTP},
+	{in: scopeTop, key: "disable_indexing", kind: boolean, ignored: "there is no index to disable"},
+	{in: scopeTop, key: "disable_printable_check", kind: boolean, ignored: "names may be any text"},
+	{in: scopeTop, key: "disable_sentinel_trace", kind: boolean, ignored: "there are no Sentinel policies"},
+	{in: scopeTop, key: "detect_deadlocks", ignored: "it is a tool for Vault's developers"},
+	{in: scopeTop, key: "unsafe_*", ignored: "nothing of it can be allowed here"},
 	{in: scopeTop, key: "user_lockout", ignored: "there are no passwords to guess"},
 	{in: scopeTop, key: "reporting", ignored: "nothing is reported to anyone"},
-	{in: scopeTop, key: "backend", refused: `write storage "bbolt" { path = "/var/lib/sealkeep/sealkeep.db" }`},
+	{in: scopeTop, key: "retry_join", refused: "it belongs to Vault's raft storage, and sealkeep is a single node: remove it"},
+	{in: scopeTop, key: "initialize", refused: "a keep does not initialize itself: remove it, and run sealkeep operator init once"},
+	{in: scopeTop, key: "audit", refused: "there is no audit log yet, and none must be thought to be written: remove it"},
+	{in: scopeTop, key: "allow_audit_log_prefixing", kind: boolean, ignored: "there is no audit log yet"},
+	{in: scopeTop, key: "backend", refused: `it is storage's name of old: write storage "bbolt" { path = "/var/lib/sealkeep/sealkeep.db" }`},
 
 	{in: scopeStorage, key: "path", required: true, check: checkFile, doc: "the store's file"},
 	{in: scopeStorage, key: "initial_mmap_size", kind: number, doc: "bytes of address space to map; 0 or nothing leaves it to the store"},
@@ -106,14 +138,31 @@ var table = []setting{
 	{in: scopeTCP, key: "tls_min_version", def: "tls12", check: oneOf("tls12", "tls13"), doc: "tls12 or tls13"},
 	{in: scopeTCP, key: "cluster_address", ignored: oneNode},
 	{in: scopeTCP, key: "tls_client_ca_file", refused: noMTLS},
-	{in: scopeTCP, key: "tls_require_and_verify_client_cert", refused: noMTLS},
+	{in: scopeTCP, key: "tls_require_and_verify_client_cert", kind: boolean, refused: noMTLS},
 	{in: scopeTCP, key: "tls_disable_client_certs", kind: boolean, ignored: "client certificates are never asked for"},
-	{in: scopeListener, key: "max_request_size", ignored: ownHTTP},
-	{in: scopeListener, key: "max_request_duration", ignored: ownHTTP},
-	{in: scopeListener, key: "http_read_timeout", ignored: ownHTTP},
-	{in: scopeListener, key: "http_read_header_timeout", ignored: ownHTTP},
-	{in: scopeListener, key: "http_write_timeout", ignored: ownHTTP},
-	{in: scopeListener, key: "http_idle_timeout", ignored: ownHTTP},
+	{in: scopeTCP, key: "tls_cipher_suites", ignored: "sealkeep offers the cipher suites that Go counts as secure"},
+	{in: scopeTCP, key: "tls_prefer_server_cipher_suites", kind: boolean, ignored: "sealkeep offers the cipher suites that Go counts as secure"},
+	{in: scopeTCP, key: "tls_key_exchange_preferences", ignored: "Go chooses the key exchange"},
+	{in: scopeTCP, key: "tls_max_version", ignored: "there is no upper bound to the TLS version"},
+	{in: scopeTCP, key: "tls_auto_reload", kind: boolean, ignored: "certificates are read again on SIGHUP"},
+	{in: scopeTCP, key: "tls_auto_reload_interval", ignored: "certificates are read again on SIGHUP"},
+	{in: scopeTCP, key: "tls_acme_*", refused: noACME},
+	{in: scopeTCP, key: "proxy_protocol_*", refused: noPROXY},
+	{in: scopeListener, key: "x_forwarded_for_client_cert_*", refused: noMTLS},
+	{in: scopeListener, key: "x_forwarded_for_*", ignored: "the client is whoever connects, X-Forwarded-For is not believed"},
+	{in: scopeListener, key: "chroot_namespace", refused: "there are no namespaces: remove it"},
+	{in: scopeListener, key: "require_request_header", kind: boolean, refused: "sealkeep does not ask for the header X-Vault-Request: remove it"},
+	{in: scopeListener, key: "redact_*", kind: boolean, ignored: "seal-status and health tell everyone what Vault's tell by default"},
+	{in: scopeListener, key: "custom_response_headers", ignored: "answers have sealkeep's own headers only"},
+	{in: scopeListener, key: "cors_*", ignored: noCORS},
+	{in: scopeListener, key: "disable_unauthed_*", kind: boolean, ignored: "there are no such endpoints"},
+	{in: scopeListener, key: "disable_replication_status_endpoints", kind: boolean, ignored: "there are no such endpoints"},
+	{in: scopeListener, key: "disable_request_limiter", kind: boolean, ignored: ownHTTP},
+	{in: scopeListener, key: "inflight_requests_logging", ignored: "there are no such endpoints"},
+	{in: scopeListener, key: "purpose", ignored: "every listener serves the whole API"},
+	{in: scopeListener, key: "max_request_*", ignored: ownHTTP},
+	{in: scopeListener, key: "max_json_*", ignored: ownHTTP},
+	{in: scopeListener, key: "http_*", ignored: ownHTTP},
 	{in: scopeListener, key: "profiling", ignored: "there are no profiling endpoints"},
 
 	{in: scopeUnix, key: "address", required: true, check: checkFile, doc: "the socket's path"},
@@ -124,13 +173,13 @@ var table = []setting{
 
 	{in: scopeTelemetry, key: "unauthenticated_metrics_access", kind: boolean, def: "false", doc: "serve metrics without a token after unsealing too"},
 
+	{in: scopeTelemetry, key: "disallow_metrics", kind: boolean, refused: "metrics cannot be left out of a listener: remove it; after unsealing they need a token unless unauthenticated_metrics_access is true"},
+	{in: scopeTelemetry, key: "metrics_only", kind: boolean, refused: "a listener serves the whole API or does not exist: remove the listener"},
+
 	{in: scopeSeal, key: "name", check: checkName, doc: "name of the slot, letters, digits, - and _; default is the type"},
 	{in: scopeSeal, key: "priority", check: checkPriority, doc: "1 or more, the lowest is tried first; default is the order of appearance"},
 	{in: scopeSeal, key: "disabled", kind: boolean, def: "false", doc: "keep the slot, try it last, wrap nothing new with it"},
-	{in: scopeSeal, key: "health_check_enabled", ignored: checks},
-	{in: scopeSeal, key: "health_check_timeout", ignored: checks},
-	{in: scopeSeal, key: "health_check_interval", ignored: checks},
-	{in: scopeSeal, key: "health_check_interval_unhealthy", ignored: checks},
+	{in: scopeSeal, key: "health_check_*", ignored: checks},
 
 	{in: `seal "awskms"`, key: "kms_key_id", required: true, check: checkKMSKey, steer: []string{"VAULT_AWSKMS_SEAL_KEY_ID", "AWSKMS_WRAPPER_KEY_ID"},
 		doc: "key ID, key ARN, alias/NAME or alias ARN"},
@@ -177,7 +226,8 @@ func sealTypes() []string { return []string{"awskms", "transit", "static"} }
 // find returns the row of a key in any of the scopes.
 func find(key string, in ...scope) (setting, bool) {
 	for _, s := range table {
-		if s.key == key && slices.Contains(in, s.in) {
+		prefix, several := strings.CutSuffix(s.key, "*")
+		if (s.key == key || several && strings.HasPrefix(key, prefix)) && slices.Contains(in, s.in) {
 			return s, true
 		}
 	}

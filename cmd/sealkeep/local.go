@@ -22,6 +22,8 @@ const wrongConfig = 78
 func localCommands() []command {
 	return []command{
 		{"config check", "", 0, 0, local, "check a configuration", "Reads a configuration as the server does, and asks no key service. Exit code: 0 valid, 78 wrong.", configCheck},
+		{"config explain", "", 0, 0, local, "show every setting and where it comes from", "Shows every setting in force, with its value and its origin: file and line, the variable's name, or default. Secrets are\nhidden. Asks no key service. Exit code: 0 valid, 78 wrong.", configExplain},
+		{"config env", "", 0, 0, local, "show the environment variables that apply", "Shows the environment variables that have a say in a configuration: which are set, what each steers, and whether it wins over\nthe file or yields. Secrets are hidden. Exit code: 0 valid, 78 wrong.", configEnv},
 		{"keygen", "", 0, 0, local, "make a key for a static seal", "Makes a random key for `seal \"static\"`: base64 on standard output, or in a new file with -out. It never overwrites.", keygen},
 		{"version", "", 0, 0, local, "show the version", "Shows the version of this program.", showVersion},
 	}
