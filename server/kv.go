@@ -1,12 +1,16 @@
 package server
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"mime"
 	"net/http"
+	"path"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/sealkeep/sealkeep/engine/kv"
@@ -19,6 +23,8 @@ var kvRoutes = []route{
 	kvRoute("metadata/*", [ops]handler{opRead: kvReadMetadata, opList: kvList, opWrite: kvWriteMetadata,
 		opPatch: kvPatchMetadata, opDelete: kvDeleteMetadata}),
 	kvRoute("metadata", [ops]handler{opList: kvList}),
+	kvRoute("detailed-metadata/*", [ops]handler{opList: kvListDetailed}),
+	kvRoute("detailed-metadata", [ops]handler{opList: kvListDetailed}),
 	kvRoute("delete/*", [ops]handler{opWrite: kvDeleteVersions}),
 	kvRoute("undelete/*", [ops]handler{opWrite: kvUndelete}),
 	kvRoute("destroy/*", [ops]handler{opWrite: kvDestroy}),
@@ -66,6 +72,30 @@ func (r *request) number(name string) (uint64, error) {
 	return n, nil
 }
 
+// What the endpoints take, in the query or in the body, of all their operations.
+var (
+	dataFields     = []string{"path", "version", "options", "data"}
+	subkeysFields  = []string{"path", "version", "depth"}
+	configFields   = []string{"max_versions", "cas_required", "delete_version_after"}
+	metadataFields = []string{"path", "max_versions", "cas_required", "delete_version_after", "custom_metadata", "after", "limit", "list"}
+)
+
+// ignored warns of parameters that the endpoint does not have, as Vault does
+// where it sends an answer at all.
+func ignored[V any](given map[string]V, known []string) []string {
+	var unknown []string
+	for name := range given {
+		if !slices.Contains(known, name) {
+			unknown = append(unknown, name)
+		}
+	}
+	if unknown == nil {
+		return nil
+	}
+	slices.Sort(unknown)
+	return []string{fmt.Sprintf("Endpoint ignored these unrecognized parameters: %v", unknown)}
+}
+
 // patching checks that a PATCH says which kind of patch it is.
 func (r *request) patching() error {
 	const want = "application/merge-patch+json"
@@ -85,7 +115,10 @@ func kvRead(s *Server, r *request) (answer, error) {
 		secret, err = e.Get(tx, r.rest, version, s.now())
 		return err
 	})
-	return secretAnswer(secret, "", err)
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{status: found(secret), data: secret, warnings: ignored(r.query, dataFields)}, nil
 }
 
 func kvSubkeys(s *Server, r *request) (answer, error) {
@@ -102,78 +135,79 @@ func kvSubkeys(s *Server, r *request) (answer, error) {
 		secret, err = e.Subkeys(tx, r.rest, version, int(depth), s.now())
 		return err
 	})
-	return secretAnswer(secret, "subkeys", err)
-}
-
-// secretAnswer shows a secret; one without data is 404 with what is known of it.
-// as is the name of the data, "" for "data".
-func secretAnswer(secret kv.Secret, as string, err error) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	a := answer{data: secret}
-	if secret.Data == nil {
-		a.status = http.StatusNotFound
-	}
-	if as != "" {
-		a.data = map[string]any{as: secret.Data, "metadata": secret.Meta}
-	}
-	return a, nil
+	data := map[string]any{"subkeys": secret.Data, "metadata": secret.Meta}
+	return answer{status: found(secret), data: data, warnings: ignored(r.query, subkeysFields)}, nil
 }
 
-// writeInput is the body of a write or a patch of data.
-type writeInput struct {
-	Data    json.RawMessage `json:"data"`
-	Options struct {
-		CAS json.RawMessage `json:"cas"`
-	} `json:"options"`
+// found is the status for a secret: one that is deleted is shown without data.
+func found(secret kv.Secret) int {
+	if secret.Data == nil {
+		return http.StatusNotFound
+	}
+	return http.StatusOK
+}
+
+// written is the body of a write or a patch of data.
+type written struct {
+	data     kv.Data
+	cas      *int
+	warnings []string
 }
 
 // written reads the body before the transaction begins: a large secret must not
 // be checked while other writers wait.
-func (r *request) written() (data kv.Data, cas *int, err error) {
-	var in writeInput
-	if err := r.decode(&in); err != nil {
-		return data, nil, err
+func (r *request) written() (w written, err error) {
+	var in, options map[string]json.RawMessage
+	if err = r.decode(&in); err != nil {
+		return w, err
 	}
-	if text := scalar(in.Options.CAS); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil {
-			return data, nil, invalid("error parsing check-and-set parameter")
+	w.warnings = ignored(in, dataFields)
+	if raw := in["options"]; raw != nil {
+		if err := json.Unmarshal(raw, &options); err != nil {
+			return w, invalid("options must be a JSON object")
 		}
-		cas = &n
 	}
-	data, err = kv.Parse("data", in.Data)
-	return data, cas, err
+	if raw, given := options["cas"]; given { // null counts as 0, as in Vault: it checks
+		n, err := strconv.Atoi(cmp.Or(scalar(raw), "0"))
+		if err != nil {
+			return w, invalid("error parsing check-and-set parameter")
+		}
+		w.cas = &n
+	}
+	w.data, err = kv.Parse("data", in["data"])
+	return w, err
 }
 
 func kvWrite(s *Server, r *request) (answer, error) {
-	data, cas, err := r.written()
+	w, err := r.written()
 	if err != nil {
 		return answer{}, err
 	}
 	var meta kv.Meta
 	err = r.update(func(tx *storage.Tx, e kv.Engine) (err error) {
-		meta, err = e.Put(tx, r.rest, data, cas, s.now())
+		meta, err = e.Put(tx, r.rest, w.data, w.cas, s.now())
 		return err
 	})
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{data: meta}, nil
+	return answer{data: meta, warnings: w.warnings}, nil
 }
 
 func kvPatch(s *Server, r *request) (answer, error) {
 	if err := r.patching(); err != nil {
 		return answer{}, err
 	}
-	data, cas, err := r.written()
+	w, err := r.written()
 	if err != nil {
 		return answer{}, err
 	}
 	var meta kv.Meta
 	err = r.update(func(tx *storage.Tx, e kv.Engine) (err error) {
-		meta, err = e.Patch(tx, r.rest, data, cas, s.now())
+		meta, err = e.Patch(tx, r.rest, w.data, w.cas, s.now())
 		return err
 	})
 	switch {
@@ -182,7 +216,7 @@ func kvPatch(s *Server, r *request) (answer, error) {
 	case err != nil:
 		return answer{}, err
 	}
-	return answer{data: meta}, nil
+	return answer{data: meta, warnings: w.warnings}, nil
 }
 
 func kvDelete(s *Server, r *request) (answer, error) {
@@ -231,19 +265,63 @@ func kvReadMetadata(s *Server, r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{data: m}, nil
+	return answer{data: m, warnings: ignored(r.query, metadataFields)}, nil
 }
 
-func kvList(s *Server, r *request) (answer, error) {
-	var keys []string
-	err := r.view(func(tx *storage.Tx, e kv.Engine) (err error) {
-		keys, err = e.List(tx, r.rest)
-		return err
-	})
+func kvList(s *Server, r *request) (answer, error) { return r.list(false) }
+
+// kvListDetailed is OpenBao's list of the names with what is known of each.
+func kvListDetailed(s *Server, r *request) (answer, error) { return r.list(true) }
+
+// maxDetailed is the most names that one detailed list describes: an answer is
+// made in memory.
+const maxDetailed = 10_000
+
+// list answers with the names in a folder, beginning behind the parameter after
+// and at most limit of them, as OpenBao has it.
+func (r *request) list(detailed bool) (answer, error) {
+	limit, err := strconv.Atoi(cmp.Or(r.query.Get("limit"), "0"))
 	if err != nil {
-		return answer{}, err
+		return answer{}, invalid("bad value for limit parameter: %q is not a whole number", r.query.Get("limit"))
 	}
-	return answer{data: map[string][]string{"keys": keys}}, nil
+	data := make(map[string]any)
+	err = r.view(func(tx *storage.Tx, e kv.Engine) error {
+		keys, err := e.List(tx, r.rest)
+		if err != nil {
+			return err
+		}
+		if after := r.query.Get("after"); after != "" {
+			i, found := slices.BinarySearch(keys, after)
+			if found {
+				i++
+			}
+			keys = keys[i:]
+		}
+		if limit > 0 {
+			keys = keys[:min(limit, len(keys))]
+		}
+		if len(keys) == 0 {
+			return kv.ErrNotFound
+		}
+		data["keys"] = keys
+		if !detailed {
+			return nil
+		}
+		if len(keys) > maxDetailed {
+			return invalid("the folder has %d names, at most %d are described at once: ask for them in pages with limit and after", len(keys), maxDetailed)
+		}
+		info := make(map[string]any, len(keys))
+		for _, key := range keys {
+			if strings.HasSuffix(key, "/") {
+				info[key] = struct{}{}
+			} else if info[key], err = e.Metadata(tx, path.Join(r.rest, key)); err != nil {
+				return err
+			}
+		}
+		data["key_info"] = info
+		return nil
+	})
+	return answer{data: data, warnings: ignored(r.query, metadataFields)}, err
 }
 
 // settingsInput is the body of a change of settings, of a secret or a mount.
@@ -268,26 +346,35 @@ func (r *request) settings() (kv.Settings, kv.Data, error) {
 }
 
 func kvWriteMetadata(s *Server, r *request) (answer, error) {
-	settings, custom, err := r.settings()
-	if err != nil {
-		return answer{}, err
-	}
-	return answer{}, r.update(func(tx *storage.Tx, e kv.Engine) error {
-		return e.PutMetadata(tx, r.rest, settings, custom, s.now())
-	})
+	return s.changeMetadata(r, kv.Engine.PutMetadata)
 }
 
 func kvPatchMetadata(s *Server, r *request) (answer, error) {
 	if err := r.patching(); err != nil {
 		return answer{}, err
 	}
+	return s.changeMetadata(r, kv.Engine.PatchMetadata)
+}
+
+// changeMetadata warns of a cas_required that the mount overrules.
+func (s *Server) changeMetadata(r *request, change func(kv.Engine, *storage.Tx, string, kv.Settings, kv.Data, time.Time) error) (a answer, err error) {
 	settings, custom, err := r.settings()
 	if err != nil {
-		return answer{}, err
+		return a, err
 	}
-	return answer{}, r.update(func(tx *storage.Tx, e kv.Engine) error {
-		return e.PatchMetadata(tx, r.rest, settings, custom, s.now())
+	err = r.update(func(tx *storage.Tx, e kv.Engine) error {
+		if settings.CASRequired != nil && !*settings.CASRequired {
+			c, err := e.Config(tx)
+			if err != nil {
+				return err
+			}
+			if c.CASRequired {
+				a.warnings = []string{`"cas_required" set to false, but is mandated by backend config. This value will be ignored.`}
+			}
+		}
+		return change(e, tx, r.rest, settings, custom, s.now())
 	})
+	return a, err
 }
 
 func kvDeleteMetadata(s *Server, r *request) (answer, error) {
@@ -303,7 +390,7 @@ func kvReadConfig(s *Server, r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{data: c}, nil
+	return answer{data: c, warnings: ignored(r.query, configFields)}, nil
 }
 
 func kvWriteConfig(s *Server, r *request) (answer, error) {

@@ -18,6 +18,16 @@ func TestKVByClient(t *testing.T) {
 	c := f.client(t)
 	kv, ctx := c.KVv2("secret"), t.Context()
 
+	// All that the client can do is done below.
+	var calls []string
+	for m := range reflect.TypeOf(kv).Methods() {
+		calls = append(calls, m.Name)
+	}
+	if got, want := strings.Join(calls, " "), "Delete DeleteMetadata DeleteVersions Destroy Get GetMetadata GetVersion GetVersionsAsList "+
+		"Patch PatchMetadata Put PutMetadata Rollback Undelete"; got != want {
+		t.Errorf("the client has the calls %s, not %s: call them too", got, want)
+	}
+
 	if _, err := kv.Get(ctx, "app/db"); !errors.Is(err, api.ErrSecretNotFound) {
 		t.Fatalf("an absent secret: %v", err)
 	}
@@ -36,8 +46,16 @@ func TestKVByClient(t *testing.T) {
 	if err != nil || three.VersionMetadata.Version != 3 {
 		t.Fatalf("%+v, %v", three, err)
 	}
-	if _, err := kv.Patch(ctx, "app/db", map[string]any{"port": "1"}, api.WithMergeMethod(api.KVMergeMethodReadWrite)); err != nil {
-		t.Fatal(err)
+	if _, err := kv.Patch(ctx, "app/db", map[string]any{"x": "y"}, api.WithMergeMethod(api.KVMergeMethodPatch), api.WithCheckAndSet(2)); err == nil ||
+		!strings.Contains(err.Error(), "did not match") {
+		t.Errorf("patch with a wrong cas: %v", err)
+	}
+	four, err := kv.Patch(ctx, "app/db", map[string]any{"port": "1"}, api.WithMergeMethod(api.KVMergeMethodReadWrite))
+	if err != nil || four.VersionMetadata.Version != 4 {
+		t.Fatalf("%+v, %v", four, err)
+	}
+	if _, err := kv.Put(ctx, "app/db", map[string]any{}, api.WithOption("cas", 9)); err == nil || !strings.Contains(err.Error(), "did not match") {
+		t.Errorf("put with an option: %v", err)
 	}
 	if _, err := kv.Patch(ctx, "nowhere", map[string]any{"a": "b"}); !errors.Is(err, api.ErrSecretNotFound) {
 		t.Errorf("patching what is not there: %v", err)
@@ -257,9 +275,19 @@ func TestKVRefuses(t *testing.T) {
 		{400, "PUT", "secret/data/a", `{"data":{},"options":{"cas":"x"}}`, "error parsing check-and-set parameter"},
 		{400, "PUT", "secret/data/a", `{"data":{},"options":{"cas":1.5}}`, "error parsing check-and-set parameter"},
 		{400, "PUT", "secret/data/a", `{"data":{},"options":{"cas":7}}`, "did not match"},
+		{400, "PUT", "secret/data/a", `{"data":{},"options":{"cas":0}}`, "did not match"},
+		{400, "PUT", "secret/data/a", `{"data":{},"options":{"cas":null}}`, "did not match"}, // as 0 in Vault
+		{400, "PUT", "secret/data/a", `{"data":{},"options":{"cas":""}}`, "did not match"},
+		{400, "PUT", "secret/data/a", `{"data":{},"options":{"cas":-1}}`, "did not match"},
+		{400, "PUT", "secret/data/a", `{"data":{},"options":[]}`, "options must be a JSON object"},
+		{400, "PUT", "secret/data/a", `[]`, "failed to parse JSON input"},
+		{400, "PUT", "secret/data/a", `null`, "no data provided"},
+		{400, "PUT", "secret/data/a", `{"Data":{}}`, "no data provided"},
 		{413, "PUT", "secret/data/a", `{"data":{"a":"` + strings.Repeat("x", 1<<20) + `"}}`, "bytes"},
 		{413, "PUT", "secret/data/a", strings.Repeat(" ", bodyKV+1), "request body too large"},
-		{400, "PUT", "secret/delete/a", `{}`, "ersion number provided"},
+		{400, "PUT", "secret/delete/a", `{}`, "No version number provided"},
+		{400, "PUT", "secret/undelete/a", `{"versions":[]}`, "No version number provided"},
+		{400, "PUT", "secret/destroy/a", `{"versions":null}`, "no version number provided"},
 		{400, "PUT", "secret/delete/a", `{"versions":["x"]}`, "not the number of a version"},
 		{400, "PUT", "secret/destroy/a", `{"versions":[-1]}`, "not the number of a version"},
 		{400, "PUT", "secret/undelete/a", `{"versions":{}}`, "not the number of a version"},
@@ -272,6 +300,8 @@ func TestKVRefuses(t *testing.T) {
 		{400, "GET", "secret/data/a?version=-1", ``, "version"},
 		{400, "GET", "secret/data/a?version=99999999999999999999", ``, "version"},
 		{400, "GET", "secret/data/a?list=maybe", ``, "list"},
+		{400, "LIST", "secret/metadata?limit=x", ``, "limit"},
+		{405, "GET", "secret/detailed-metadata/a", ``, "unsupported operation"},
 		{400, "GET", "secret/data/a?%zz", ``, "query"},
 		{400, "GET", "secret/data/a//b", ``, "empty segment"},
 		{400, "GET", "secret/data/../../sys/mounts", ``, "segment"},
@@ -296,6 +326,93 @@ func TestKVRefuses(t *testing.T) {
 	f.must(t, 400, "PATCH", "secret/data/a", `{}`, patch)
 	f.must(t, 204, "PATCH", "secret/metadata/a", `{"max_versions":2}`, patch)
 	f.must(t, 404, "PATCH", "secret/metadata/none", `{"max_versions":2}`, patch)
+	f.must(t, 204, "PATCH", "secret/metadata/none", `{}`, patch)
+}
+
+// Vault answers with a warning where it did not do as it was told.
+func TestKVWarnings(t *testing.T) {
+	f := fresh(t)
+	const patch = "Content-Type: application/merge-patch+json"
+	warns := func(status int, method, path, body string, want ...any) {
+		t.Helper()
+		r := f.must(t, status, method, path, body, patch)
+		got, _ := r.get("warnings").([]any)
+		if !slices.Equal(got, want) {
+			t.Errorf("%s %s %s: warnings %q, want %q", method, path, body, got, want)
+		}
+	}
+	const ignored = "Endpoint ignored these unrecognized parameters: "
+	warns(200, "PUT", "secret/data/a", `{"data":{"k":"v"},"options":{"x":1}}`)
+	warns(200, "PUT", "secret/data/a", `{"data":{"k":"v"},"option":{"cas":1},"Data":{},"version":1}`, ignored+"[Data option]")
+	warns(200, "PATCH", "secret/data/a", `{"data":{"k":"w"},"ttl":"1h"}`, ignored+"[ttl]")
+
+	warns(200, "GET", "secret/data/a?version=1", "")
+	warns(200, "GET", "secret/data/a?versions=1&b=2", "", ignored+"[b versions]")
+	warns(200, "GET", "secret/subkeys/a?version=1&depth=1&x", "", ignored+"[x]")
+	warns(200, "GET", "secret/metadata/a?version=1", "", ignored+"[version]")
+	warns(200, "GET", "secret/config?x=", "", ignored+"[x]")
+	warns(200, "GET", "secret/metadata?list=true&page=2", "", ignored+"[page]")
+	f.must(t, 204, "DELETE", "secret/data/a?versions=1", "")
+	warns(404, "GET", "secret/data/a?x=1", "", ignored+"[x]")
+	f.must(t, 204, "PUT", "secret/undelete/a", `{"versions":3,"x":1}`)
+
+	const mandated = `"cas_required" set to false, but is mandated by backend config. This value will be ignored.`
+	warns(204, "PUT", "secret/metadata/a", `{"cas_required":false}`)
+	f.must(t, 204, "PUT", "secret/config", `{"cas_required":true}`)
+	warns(200, "PUT", "secret/metadata/a", `{"cas_required":false,"max_versions":4}`, mandated)
+	warns(200, "PATCH", "secret/metadata/a", `{"cas_required":"false"}`, mandated)
+	warns(204, "PUT", "secret/metadata/a", `{"cas_required":true}`)
+	warns(204, "PATCH", "secret/metadata/a", `{"max_versions":3}`)
+	r := f.must(t, 200, "GET", "secret/metadata/a", "")
+	if r.get("data", "cas_required") != true || fmt.Sprint(r.get("data", "max_versions")) != "3" {
+		t.Errorf("metadata: %s", r.text)
+	}
+	f.must(t, 400, "PUT", "secret/data/a", `{"data":{}}`)
+}
+
+// OpenBao's pages of a list, and its list with metadata.
+func TestKVListPages(t *testing.T) {
+	f := fresh(t)
+	for _, path := range []string{"app/a", "app/b", "app/b/inner", "app/c", "app/d"} {
+		f.must(t, 200, "PUT", "secret/data/"+path, `{"data":{}}`)
+	}
+	f.must(t, 204, "PUT", "secret/metadata/app/c", `{"custom_metadata":{"owner":"me"}}`)
+	for query, want := range map[string]string{
+		"":                 "[a b b/ c d]",
+		"?limit=0":         "[a b b/ c d]",
+		"?limit=-1":        "[a b b/ c d]",
+		"?limit=2":         "[a b]",
+		"?limit=9":         "[a b b/ c d]",
+		"?after=b":         "[b/ c d]",
+		"?after=bb":        "[c d]",
+		"?after=b&limit=2": "[b/ c]",
+		"?after=a&limit=1": "[b]",
+	} {
+		for _, kind := range []string{"metadata", "detailed-metadata"} {
+			r := f.must(t, 200, "LIST", "secret/"+kind+"/app"+query, "")
+			if got := fmt.Sprint(r.get("data", "keys")); got != want {
+				t.Errorf("%s%s: %s, want %s", kind, query, got, want)
+			}
+			info, _ := r.get("data", "key_info").(map[string]any)
+			if keys := r.get("data", "keys").([]any); kind == "detailed-metadata" && len(info) != len(keys) || kind == "metadata" && info != nil {
+				t.Errorf("%s%s: %s", kind, query, r.text)
+			}
+		}
+	}
+	for _, path := range []string{"secret/metadata/app?after=d", "secret/detailed-metadata/app?after=x", "secret/detailed-metadata/none"} {
+		if r := f.must(t, 404, "LIST", path, ""); r.text != `{"errors":[]}` {
+			t.Errorf("%s: %s", path, r.text)
+		}
+	}
+	r := f.must(t, 200, "GET", "secret/detailed-metadata/app?list=true", "")
+	if fmt.Sprint(r.get("data", "key_info", "b/")) != "map[]" || r.get("data", "key_info", "c", "custom_metadata", "owner") != "me" ||
+		r.get("data", "key_info", "a", "versions", "1", "destroyed") != false {
+		t.Errorf("detailed: %s", r.text)
+	}
+	r = f.must(t, 200, "LIST", "secret/detailed-metadata", "")
+	if fmt.Sprint(r.get("data")) != "map[key_info:map[app/:map[]] keys:[app/]]" {
+		t.Errorf("detailed, of the mount: %s", r.text)
+	}
 }
 
 // Increments by check-and-set: none is lost.

@@ -115,27 +115,15 @@ func (p pairs) Set(s string) error {
 	return nil
 }
 
-// list is a flag that can be repeated and may hold several values with commas.
+// list is a flag that can be repeated; each value is taken as it is.
 type list []string
 
 func (l *list) String() string { return "" }
 
-func (l *list) Set(s string) error {
-	for v := range strings.SplitSeq(s, ",") {
-		if v = strings.TrimSpace(v); v == "" {
-			return errors.New("an empty element")
-		}
-		*l = append(*l, v)
-	}
-	return nil
-}
+func (l *list) Set(s string) error { *l = append(*l, s); return nil }
 
-// paths is a flag that can be repeated; each value is one path.
-type paths []string
-
-func (p *paths) String() string { return "" }
-
-func (p *paths) Set(s string) error { *p = append(*p, s); return nil }
+// paths is a list of files.
+type paths = list
 
 // versions is a list of version numbers.
 type versions []int

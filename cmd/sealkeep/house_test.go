@@ -18,6 +18,7 @@ func TestImports(t *testing.T) {
 		"engine/kv":     "storage",
 		"server":        "storage access engine/kv",
 		"cmd/sealkeep":  "config seal storage server",
+		"e2e":           "",
 	}
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}}:{{join .Imports " "}}`, module+"...").Output()
 	if err != nil {

@@ -17,13 +17,13 @@ func kvCommands() []command {
 	const path = "\n\nPATH is the mount and the secret's name: secret/app/db. With -mount=secret it is the name alone."
 	return []command{
 		{"kv get", "PATH", 1, 1, client, "read a secret", "Reads the newest version of a secret, or the one that -version names." + path, kvGet},
-		{"kv put", "PATH DATA...", 2, -1, client, "write a new version of a secret", "Writes a new version of a secret; keys that are not given are not in it." + path + "\n" + dataHelp, kvPut(http.MethodPost)},
-		{"kv patch", "PATH DATA...", 2, -1, client, "change some keys of a secret", "Writes a new version with the given keys changed and the others as they were." + path + "\n" + dataHelp, kvPut(http.MethodPatch)},
+		{"kv put", "PATH DATA...", 2, -1, client, "write a new version of a secret", "Writes a new version of a secret; keys that are not given are not in it." + path + "\n" + dataHelp, kvPut},
+		{"kv patch", "PATH [DATA...]", 1, -1, client, "change some keys of a secret", "Writes a new version with the given keys changed, those that -remove-data names removed and the others as they were." + path + "\n" + dataHelp, kvPatch},
 		{"kv delete", "PATH", 1, 1, client, "mark versions as deleted", "Marks the newest version, or those that -versions names, as deleted; undelete brings them back." + path, kvDelete},
 		{"kv undelete", "PATH", 1, 1, client, "bring deleted versions back", "Brings back the versions that -versions names." + path, kvVersions("undelete")},
 		{"kv destroy", "PATH", 1, 1, client, "remove versions for good", "Removes the data of the versions that -versions names. Nothing brings them back." + path, kvVersions("destroy")},
 		{"kv rollback", "PATH", 1, 1, client, "write an old version again", "Writes the data of an old version as the newest one." + path, kvRollback},
-		{"kv list", "PATH", 1, 1, client, "list the names in a folder", "Lists the names of secrets and folders (which end in /). For the root of a mount PATH is the mount." + path, kvList},
+		{"kv list", "[PATH]", 0, 1, client, "list the names in a folder", "Lists the names of secrets and folders (which end in /). For the root of a mount PATH is the mount; with -mount it is left out." + path, kvList},
 		{"kv metadata get", "PATH", 1, 1, client, "show a secret's settings and versions", "Shows the settings, the custom metadata and the versions of a secret, without its data." + path, kvMetadataGet},
 		{"kv metadata put", "PATH", 1, 1, client, "set a secret's settings", "Sets the settings of a secret; custom metadata is replaced as a whole." + path, kvMetadataPut(http.MethodPost)},
 		{"kv metadata patch", "PATH", 1, 1, client, "change a secret's settings", "Changes the settings that are given and leaves the others." + path, kvMetadataPut(http.MethodPatch)},
@@ -50,7 +50,13 @@ func kvAction(f *flag.FlagSet, act func(c *cli, p place) error) action {
 		if err != nil {
 			return err
 		}
-		p, err := c.find(a, strings.Trim(*mount, "/"), strings.Trim(args[0], "/"))
+		path := ""
+		if len(args) > 0 {
+			path = args[0]
+		} else if *mount == "" {
+			return hint(errors.New("no path is given"), "name a mount or a folder: secret, secret/app or -mount=secret")
+		}
+		p, err := c.find(a, strings.Trim(*mount, "/"), strings.Trim(path, "/"))
 		if err != nil {
 			return err
 		}
@@ -78,8 +84,12 @@ func (c *cli) find(a *api, mount, path string) (place, error) {
 	if d.Type != "kv" || d.Options["version"] != "2" {
 		return place{}, hint(fmt.Errorf("%s/ is not a KV version 2 secrets engine", at), "sealkeep read, write, list and delete work with every engine")
 	}
-	if mount != "" {
+	switch {
+	case mount == "":
+	case at == mount, strings.HasSuffix(at, "/"+mount): // Vault may put a namespace before it
 		return place{a, mount, path}, nil
+	default:
+		return place{}, hint(coded{fmt.Errorf("no secrets engine is mounted at %s/", mount), 2}, "the mount is %s/: -mount=%s", at, at)
 	}
 	return place{a, at, strings.TrimPrefix(strings.TrimPrefix(path, at), "/")}, nil
 }
@@ -158,11 +168,13 @@ func (c *cli) printSecret(p place, b []byte, field string) error {
 			data = metadata
 		} else if !read {
 			return coded{fmt.Errorf("no data found at %s: the version is deleted", p.at("data")), 2}
+		} else if _, own := data["data"]; field == "data" && !own {
+			data = s.Data // the whole of the data, as Vault has it
 		}
 		return c.printField(data, field)
 	}
 	fmt.Fprintf(c.stdout, "%s\n%s\n\n", headline("Secret Path", len(p.at("data"))), p.at("data"))
-	c.printSection("Metadata", times(metadata))
+	c.printSection("Metadata", metadata)
 	if read {
 		fmt.Fprintln(c.stdout)
 		c.printSection("Data", data)
@@ -170,44 +182,115 @@ func (c *cli) printSecret(p place, b []byte, field string) error {
 	return nil
 }
 
-// times writes "n/a" for a deletion that is not due, as Vault does.
-func times(metadata object) object {
-	if t, ok := metadata["deletion_time"]; ok && t == "" {
-		metadata = maps.Clone(metadata)
-		metadata["deletion_time"] = "n/a"
+// kvWrite makes an action of a command whose arguments after the first are data.
+func kvWrite(f *flag.FlagSet, write func(c *cli, p place, data object) ([]byte, error)) action {
+	field := f.String("field", "", "print only the field with this `name`")
+	var data object
+	act := kvAction(f, func(c *cli, p place) error {
+		if err := p.named(); err != nil {
+			return err
+		}
+		b, err := write(c, p, data)
+		if err != nil {
+			return err
+		}
+		return c.printSecret(p, b, *field)
+	})
+	return func(c *cli, args []string) (err error) {
+		if data, err = c.data(args[1:]); err != nil { // before anything goes to the server
+			return err
+		}
+		return act(c, args)
 	}
-	return metadata
 }
 
-func kvPut(method string) func(f *flag.FlagSet) action {
-	return func(f *flag.FlagSet) action {
-		cas := f.Int("cas", -1, "write only if the newest version has this `number`; 0: only if there is none")
-		field := f.String("field", "", "print only the field with this `name`")
-		var data object
-		act := kvAction(f, func(c *cli, p place) error {
-			if err := p.named(); err != nil {
-				return err
+// send writes data, by POST as it is or by PATCH as changes, if cas is negative or the number of the newest version.
+func (p place) send(c *cli, method string, data any, cas int64) ([]byte, error) {
+	body := object{"data": data}
+	if cas >= 0 {
+		body["options"] = object{"cas": cas}
+	}
+	return p.api.do(c, method, p.at("data"), nil, body)
+}
+
+func kvPut(f *flag.FlagSet) action {
+	cas := f.Int64("cas", -1, "write only if the newest version has this `number`; 0: only if there is none")
+	return kvWrite(f, func(c *cli, p place, data object) ([]byte, error) {
+		return p.send(c, http.MethodPost, data, *cas)
+	})
+}
+
+func kvPatch(f *flag.FlagSet) action {
+	cas := f.Int64("cas", 0, "write only if the newest version has this `number`; 0 for any")
+	method := f.String("method", "", "`way` to do it: patch sends the changes; rw reads the secret and writes it whole; else patch, and rw where that is not allowed")
+	var remove list
+	f.Var(&remove, "remove-data", "`key` to remove; can be repeated")
+	act := kvWrite(f, func(c *cli, p place, changes object) ([]byte, error) {
+		for _, k := range remove {
+			changes[k] = nil
+		}
+		if *method == "rw" {
+			return p.rewrite(c, changes, *cas)
+		}
+		number := *cas
+		if number == 0 {
+			number = -1
+		}
+		b, err := p.send(c, http.MethodPatch, changes, number)
+		refused, _ := errors.AsType[*apiError](err)
+		switch {
+		case notFound(err):
+			return nil, p.absent("data")
+		case *method == "" && refused != nil && (refused.code == http.StatusForbidden || refused.code == http.StatusMethodNotAllowed):
+			if b, err = p.rewrite(c, changes, *cas); err == nil {
+				c.warnf("the server does not let this token PATCH %s: the secret was read and written as a whole; the policy lacks the capability \"patch\"", p.at("data"))
 			}
-			body := object{"data": data}
-			if *cas >= 0 {
-				body["options"] = object{"cas": *cas}
-			}
-			b, err := p.api.do(c, method, p.at("data"), nil, body)
-			if method == http.MethodPatch && notFound(err) {
-				return p.absent("data")
-			}
-			if err != nil {
-				return err
-			}
-			return c.printSecret(p, b, *field)
-		})
-		return func(c *cli, args []string) (err error) {
-			if data, err = c.data(args[1:]); err != nil { // before anything goes to the server
-				return err
-			}
-			return act(c, args)
+		}
+		return b, err
+	})
+	return func(c *cli, args []string) error {
+		switch {
+		case *method != "" && *method != "patch" && *method != "rw":
+			return hint(fmt.Errorf("unknown method %q", *method), "-method is patch or rw")
+		case len(args) == 1 && remove == nil:
+			return hint(errors.New("no data is given"), "write KEY=VALUE after the path, or name keys with -remove-data")
+		}
+		return act(c, args)
+	}
+}
+
+// rewrite reads the newest version and writes it with the changes, unless somebody else wrote one in between; nil removes
+// a key. A cas that is not 0 must be the number of the newest version.
+func (p place) rewrite(c *cli, changes object, cas int64) ([]byte, error) {
+	data, version, err := p.content(c, 0)
+	if err != nil {
+		return nil, err
+	}
+	if data == nil {
+		return nil, coded{fmt.Errorf("no data found at %s: the version is deleted", p.at("data")), 2}
+	}
+	for k, v := range changes {
+		if data[k] = v; v == nil {
+			delete(data, k)
 		}
 	}
+	return p.send(c, http.MethodPost, data, cmp.Or(cas, version))
+}
+
+// content reads the data of a version (0: the newest), nil when it is deleted, and the version's number.
+func (p place) content(c *cli, version int) (map[string]any, int64, error) {
+	b, err := p.read(c, version)
+	if err != nil {
+		return nil, 0, err
+	}
+	var s struct {
+		Data struct {
+			Data     map[string]any
+			Metadata struct{ Version int64 }
+		}
+	}
+	err = decode(b, &s)
+	return s.Data.Data, s.Data.Metadata.Version, err
 }
 
 func kvDelete(f *flag.FlagSet) action {
@@ -264,36 +347,22 @@ func kvRollback(f *flag.FlagSet) action {
 		if *version < 1 {
 			return hint(errors.New("no version is named"), "give it: sealkeep kv rollback -version=1 %s/%s", p.mount, p.name)
 		}
-		b, err := p.api.do(c, http.MethodGet, p.at("metadata"), nil, nil)
-		if notFound(err) {
-			return p.absent("metadata")
-		}
+		_, newest, err := p.content(c, 0)
 		if err != nil {
 			return err
 		}
-		var meta struct {
-			Data struct {
-				Current int `json:"current_version"`
-			}
-		}
-		if err := decode(b, &meta); err != nil {
-			return err
-		}
-		if b, err = p.read(c, *version); err != nil {
-			return err
-		}
-		var old secret
-		if err := decode(b, &old); err != nil {
-			return err
-		}
-		if old.Data["data"] == nil {
-			return coded{fmt.Errorf("version %d of %s is deleted", *version, p.at("data")), 2}
-		}
-		b, err = p.api.do(c, http.MethodPost, p.at("data"), nil, object{"data": old.Data["data"], "options": object{"cas": meta.Data.Current}})
+		data, _, err := p.content(c, *version)
 		if err != nil {
 			return err
 		}
-		return c.printSecret(p, b, "")
+		if data == nil {
+			return coded{fmt.Errorf("version %d of %s is deleted or destroyed", *version, p.at("data")), 2}
+		}
+		b, err := p.send(c, http.MethodPost, data, newest)
+		if err != nil {
+			return err
+		}
+		return c.answer(b, "", "")
 	})
 }
 
@@ -304,7 +373,12 @@ func kvList(f *flag.FlagSet) action {
 // list prints the names beneath path.
 func (c *cli) list(a *api, path string) error {
 	b, err := a.do(c, "LIST", path, nil, nil)
+	asJSON, _ := c.asJSON()
 	if notFound(err) {
+		if asJSON { // Vault's way to say so
+			fmt.Fprintln(c.stdout, "{}")
+			return exit{2}
+		}
 		return coded{fmt.Errorf("no value found at %s", path), 2}
 	}
 	if err != nil {
@@ -316,7 +390,7 @@ func (c *cli) list(a *api, path string) error {
 	}
 	c.warnings(s)
 	keys, _ := s.Data["keys"].([]any)
-	if asJSON, _ := c.asJSON(); asJSON {
+	if asJSON {
 		return c.printValue(keys)
 	}
 	rows := [][]string{{"Keys"}}
@@ -356,7 +430,7 @@ func kvMetadataGet(f *flag.FlagSet) action {
 		for _, n := range slices.SortedFunc(maps.Keys(all), func(a, b string) int { return cmp.Compare(number(a), number(b)) }) {
 			version, _ := all[n].(map[string]any)
 			fmt.Fprintln(c.stdout)
-			c.printSection("Version "+n, times(version))
+			c.printSection("Version "+n, version)
 		}
 		return nil
 	})
@@ -397,11 +471,14 @@ func kvMetadataPut(method string) func(f *flag.FlagSet) action {
 					body["custom_metadata"] = changes
 				}
 			})
-			_, err := p.api.do(c, method, p.at("metadata"), nil, body)
+			b, err := p.api.do(c, method, p.at("metadata"), nil, body)
 			if method == http.MethodPatch && notFound(err) {
 				return p.absent("metadata")
 			}
-			return c.done(err, "Success! Data written to: "+p.at("metadata"))
+			if err != nil {
+				return err
+			}
+			return c.answer(b, "", "Success! Data written to: "+p.at("metadata")) // which may have warnings
 		})
 	}
 }

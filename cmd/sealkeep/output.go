@@ -102,7 +102,11 @@ func table(w io.Writer, rows [][]string) {
 func (c *cli) printMap(data object) {
 	rows := [][]string{{"Key", "Value"}}
 	for _, k := range slices.Sorted(maps.Keys(data)) {
-		rows = append(rows, []string{k, text(data[k])})
+		v := text(data[k])
+		if k == "deletion_time" && v == "" {
+			v = "n/a" // not due, as Vault shows it
+		}
+		rows = append(rows, []string{k, v})
 	}
 	table(c.stdout, rows)
 }
@@ -129,8 +133,8 @@ func headline(text string, width int) string {
 
 // printField prints one field of data alone: as it is for a table, with a newline on a terminal only; else as JSON.
 func (c *cli) printField(data object, field string) error {
-	v, ok := data[field]
-	if !ok {
+	v := data[field]
+	if v == nil {
 		return hint(fmt.Errorf("there is no field %q in the secret", field), "its fields are: %s", strings.Join(slices.Sorted(maps.Keys(data)), ", "))
 	}
 	if asJSON, err := c.asJSON(); err != nil || asJSON {

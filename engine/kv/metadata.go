@@ -55,8 +55,9 @@ func (e Engine) PutMetadata(tx *storage.Tx, path string, s Settings, custom Data
 }
 
 // PatchMetadata is PutMetadata for a secret that is there, with custom being a
-// JSON merge patch (RFC 7396) of its custom metadata. Errors: those of
-// PutMetadata, ErrNotFound.
+// JSON merge patch (RFC 7396) of its custom metadata. A change of nothing does
+// nothing, also where there is no secret. Errors: those of PutMetadata,
+// ErrNotFound.
 func (e Engine) PatchMetadata(tx *storage.Tx, path string, s Settings, custom Data, now time.Time) error {
 	return e.changeMetadata(tx, path, s, custom, true, now)
 }
@@ -66,10 +67,10 @@ func (e Engine) changeMetadata(tx *storage.Tx, path string, s Settings, custom D
 	switch {
 	case err != nil:
 		return err
-	case !found && patch:
-		return ErrNotFound
 	case s == Settings{} && custom.raw == nil:
 		return nil
+	case !found && patch:
+		return ErrNotFound
 	case s.DeleteVersionAfter != nil && *s.DeleteVersionAfter < 0:
 		return invalid("delete_version_after of a secret must not be negative")
 	}

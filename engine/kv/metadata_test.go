@@ -64,6 +64,8 @@ func TestMetadata(t *testing.T) {
 	equal(t, "custom", k.wantData("a", 0, `{"a":1}`).Meta.Custom, nil)
 
 	k.mustPut("a", `{"a":2}`)
+	k.must(k.patchMetadata("none", Settings{}, ""))
+	k.wantErr(k.patchMetadata("none", Settings{}, "{}"), ErrNotFound)
 	k.must(k.deleteMetadata("a"))
 	k.must(k.deleteMetadata("a"))
 	equal(t, "store", k.dump(), map[string]string{})

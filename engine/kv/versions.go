@@ -71,6 +71,9 @@ func (e Engine) Undelete(tx *storage.Tx, path string, versions []uint64, now tim
 // Destroy removes the data of versions for good; their metadata stays.
 // Versions that are not there are passed over. No versions: ErrInvalid.
 func (e Engine) Destroy(tx *storage.Tx, path string, versions []uint64) error {
+	if len(versions) == 0 {
+		return invalid("no version number provided") // Vault writes it small here
+	}
 	r, err := e.loadFor(tx, path, versions)
 	if err != nil {
 		return err
@@ -99,7 +102,7 @@ func (e Engine) Destroy(tx *storage.Tx, path string, versions []uint64) error {
 // none, so they do nothing to it.
 func (e Engine) loadFor(tx *storage.Tx, path string, versions []uint64) (record, error) {
 	if len(versions) == 0 {
-		return record{}, invalid("no version number provided")
+		return record{}, invalid("No version number provided")
 	}
 	r, _, err := e.load(tx, path)
 	return r, err

@@ -1,0 +1,146 @@
+// Package e2e runs clients that others wrote, unmodified, against the real program: Debian's python3-hvac and the npm
+// package node-vault each drive a keep from its first start, with a static seal and no store yet, through init, status,
+// mounts and all of KV version 2. A script is given the keep's address and nothing else; it prints what it checked and
+// fails at the first difference.
+//
+// Where a client is not installed its test is skipped, or fails when SEALKEEP_REQUIRE_CLIENTS=1. They come by
+//
+//	apt-get install python3-hvac nodejs npm
+//	npm ci --prefix e2e
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience is how long anything may take before it counts as a failure.
+const patience = time.Minute
+
+// marker is in every secret that the scripts write. It must not come out anywhere else.
+const marker = "s3cret"
+
+func TestClients(t *testing.T) {
+	nameSources(t)
+	program := filepath.Join(t.TempDir(), "sealkeep")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../cmd/sealkeep").CombinedOutput(); err != nil {
+		t.Fatalf("building the program: %v\n%s", err, out)
+	}
+	for _, client := range []struct {
+		name, program, script string
+		probe                 []string // arguments with which the program tells that the client is there
+		install               string
+	}{
+		{"hvac", "/usr/bin/python3", "hvac_test.py", []string{"-c", "import hvac"}, "apt-get install python3-hvac"},
+		{"node-vault", "node", "node-vault.test.js", []string{"-e", "require('node-vault')"}, "apt-get install nodejs npm; npm ci --prefix e2e"},
+	} {
+		t.Run(client.name, func(t *testing.T) {
+			if out, err := exec.CommandContext(t.Context(), client.program, client.probe...).CombinedOutput(); err != nil {
+				reason := fmt.Sprintf("%s is not installed (%v): %s\n%s", client.name, err, client.install, out)
+				if os.Getenv("SEALKEEP_REQUIRE_CLIENTS") == "1" {
+					t.Fatal(reason)
+				}
+				t.Skip(reason)
+			}
+			address := startKeep(t, program)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, client.program, client.script)
+			cmd.Env = []string{"VAULT_ADDR=" + address}
+			out, err := cmd.CombinedOutput()
+			t.Logf("%s", out)
+			if err != nil {
+				t.Errorf("%s: %v", client.script, err)
+			}
+			if checked := strings.Count(string(out), "\nok: "); checked < 50 {
+				t.Errorf("%s checked %d things only", client.script, checked)
+			}
+		})
+	}
+}
+
+// nameSources makes Go's test cache see what other processes read for this test: it looks at the files that this one reads.
+func nameSources(t *testing.T) {
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && (d.Name() == "node_modules" || len(d.Name()) > 2 && d.Name()[0] == '.') {
+			return filepath.SkipDir
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+var listening = regexp.MustCompile(`msg=listening address=(http://\S+)`)
+
+// startKeep starts the daemon in a folder of its own and returns its address. When the test ends the daemon is told to
+// stop, must do so in peace, must not have logged a secret, and leaves a store that its check finds sound and that does
+// not show a secret either.
+func startKeep(t *testing.T, program string) string {
+	dir := t.TempDir()
+	store, config := filepath.Join(dir, "sealkeep.db"), filepath.Join(dir, "keep.hcl")
+	text := fmt.Sprintf("storage \"bbolt\" {\n  path = %q\n}\nlistener \"tcp\" {\n  address = \"127.0.0.1:0\"\n}\n"+
+		"seal \"static\" {\n  current_key    = \"0123456789abcdef0123456789abcdef\"\n  current_key_id = \"one\"\n}\n", store)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program, "server", "-config="+config)
+	stderr, err := cmd.StderrPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	address, all := make(chan string, 1), make(chan string, 1)
+	go func() {
+		var log strings.Builder
+		for lines := bufio.NewScanner(stderr); lines.Scan(); {
+			fmt.Fprintln(&log, lines.Text())
+			if m := listening.FindStringSubmatch(lines.Text()); m != nil {
+				address <- m[1]
+			}
+		}
+		all <- log.String()
+	}()
+	t.Cleanup(func() {
+		kill := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+		defer kill.Stop()
+		cmd.Process.Signal(syscall.SIGTERM)
+		log := <-all
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the daemon: %v", err)
+		}
+		if strings.Contains(log, marker) {
+			t.Error("the log has a secret in it")
+		}
+		if t.Failed() {
+			t.Logf("the daemon's log:\n%s", log)
+			return
+		}
+		if out, err := exec.Command(program, "operator", "storage", "check", "-config="+config).CombinedOutput(); err != nil {
+			t.Errorf("the store is not sound: %v\n%s", err, out)
+		}
+		if b, err := os.ReadFile(store); err != nil || strings.Contains(string(b), marker) {
+			t.Errorf("the store shows a secret (%v)", err)
+		}
+	})
+	select {
+	case a := <-address:
+		return a
+	case <-time.After(patience):
+		t.Fatal("the daemon does not listen")
+		return ""
+	}
+}

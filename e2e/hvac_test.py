@@ -1,0 +1,182 @@
+"""Drives a fresh keep at VAULT_ADDR with hvac; ends with an error at the first difference."""
+
+import datetime
+import os
+import sys
+
+import hvac
+from hvac import exceptions
+
+
+def check(what, got, want):
+    if got != want:
+        sys.exit("DIFFERENT: %s: got %r, want %r" % (what, got, want))
+    print("ok: " + what)
+
+
+def refused(what, kind, words, call):
+    """call must raise exactly this kind of error, with these words in it."""
+    try:
+        got = call()
+    except exceptions.VaultError as e:
+        check(what, (type(e), words in str(e)), (kind, True))
+    else:
+        sys.exit("DIFFERENT: %s: no error but %r" % (what, got))
+
+
+def time(text):
+    return datetime.datetime.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")
+
+
+print("hvac %s" % getattr(hvac, "__version__", "of Debian"))
+c = hvac.Client(url=os.environ["VAULT_ADDR"])
+sys_, kv = c.sys, c.secrets.kv.v2
+
+# Before init.
+check("not initialized", sys_.is_initialized(), False)
+check("sealed before init", sys_.is_sealed(), True)
+check("health before init", sys_.read_health_status().status_code, 501)
+check("health by GET before init", sys_.read_health_status(method="GET").status_code, 501)
+refused("init by PGP", exceptions.InvalidRequest, "PGP", lambda: sys_.initialize(1, 1, pgp_keys=["x"]))
+refused("a sealed keep gives nothing", exceptions.VaultDown, "Vault is sealed", lambda: kv.read_secret_version("a"))
+
+# Init, and what it tells.
+first = sys_.initialize(secret_shares=5, secret_threshold=3)
+check("no unseal keys", first["keys"], [])
+c.token = first["root_token"]
+check("a root token", c.token.startswith("hvs."), True)
+check("initialized", sys_.is_initialized(), True)
+check("open after init", sys_.is_sealed(), False)
+refused("init twice", exceptions.InvalidRequest, "already initialized", lambda: sys_.initialize(1, 1))
+check("the token is good", c.is_authenticated(), True)
+check("the token is root", c.lookup_token()["data"]["policies"], ["root"])
+refused("a wrong token", exceptions.Forbidden, "permission denied", lambda: hvac.Client(url=c.url, token="hvs.no").sys.list_mounted_secrets_engines())
+check("no token", hvac.Client(url=c.url, token="").is_authenticated(), False)
+
+# Status, health and leader.
+status = sys_.read_seal_status()
+check("seal type", status["type"], "static")
+check("storage type", status["storage_type"], "bbolt")
+check("seal status", [status[k] for k in ("initialized", "sealed", "t", "n", "progress", "migration", "recovery_seal")], [True, False, 0, 0, 0, False, True])
+check("health", sys_.read_health_status().status_code, 200)
+health = sys_.read_health_status(method="GET")
+check("health by GET", [health[k] for k in ("initialized", "sealed", "standby")], [True, False, False])
+check("health with a code", sys_.read_health_status(method="GET", active_code=299).status_code, 299)
+check("leader", sys_.read_leader_status()["ha_enabled"], False)
+
+# Mounts.
+mounts = sys_.list_mounted_secrets_engines()["data"]
+check("mounts at first", sorted(mounts), ["secret/", "sys/"])
+check("secret/ is KV version 2", (mounts["secret/"]["type"], mounts["secret/"]["options"]["version"]), ("kv", "2"))
+sys_.enable_secrets_engine("kv", path="team/a", description="of team a", options={"version": "2"}, config={"max_lease_ttl": "48h"})
+check("its option", sys_.retrieve_mount_option("team/a", "version"), "2")
+check("its description", sys_.list_mounted_secrets_engines()["data"]["team/a/"]["description"], "of team a")
+refused("the path is taken", exceptions.InvalidRequest, "path is already in use at team/a/", lambda: sys_.enable_secrets_engine("kv", path="team/a"))
+refused("an unknown engine", exceptions.InvalidRequest, "unknown backend type", lambda: sys_.enable_secrets_engine("nosuch"))
+check("how it is tuned", sys_.read_mount_configuration("team/a")["data"]["max_lease_ttl"], 48 * 3600)
+sys_.tune_mount_configuration("team/a", default_lease_ttl="1h", max_lease_ttl="24h", description="tuned")
+tuned = sys_.read_mount_configuration("team/a")["data"]
+check("tuned", [tuned[k] for k in ("default_lease_ttl", "max_lease_ttl", "description")], [3600, 24 * 3600, "tuned"])
+
+# The barrier's key.
+check("term", sys_.get_encryption_key_status()["data"]["term"], 1)
+check("rotate", sys_.rotate_encryption_key().status_code, 204)
+check("the next term", sys_.get_encryption_key_status()["data"]["term"], 2)
+
+# KV: create, read, check-and-set. In both mounts, one after the other.
+for at in ("secret", "team/a"):
+    def on(call, *args, **kw):
+        return call(*args, mount_point=at, **kw)
+
+    def refuses(what, kind, words, call, *args, **kw):
+        refused(at + ": " + what, kind, words, lambda: on(call, *args, **kw))
+
+    def is_(what, got, want):
+        check(at + ": " + what, got, want)
+
+    one = {"user": "u", "password": "s3cret one", "n": 12345678901234567890, "deep": {"x": [1, None, "ü"]}}
+    refuses("an absent secret", exceptions.InvalidPath, "", kv.read_secret_version, "app/db")
+    meta = on(kv.create_or_update_secret, "app/db", one)["data"]
+    is_("created", [meta[k] for k in ("version", "deletion_time", "destroyed", "custom_metadata")], [1, "", False, None])
+    is_("created now", abs(time(meta["created_time"]) - datetime.datetime.utcnow()) < datetime.timedelta(minutes=5), True)
+    got = on(kv.read_secret_version, "app/db")["data"]
+    is_("read", got, {"data": one, "metadata": meta})
+    is_("read_secret", on(kv.read_secret, "app/db")["data"], got)
+    refuses("cas 0 on a secret that is there", exceptions.InvalidRequest, "check-and-set parameter did not match the current version",
+            kv.create_or_update_secret, "app/db", {}, cas=0)
+    is_("cas 1", on(kv.create_or_update_secret, "app/db", {"user": "v", "password": "s3cret two"}, cas=1)["data"]["version"], 2)
+    is_("cas 0 on a new one", on(kv.create_or_update_secret, "app/new", {}, cas=0)["data"]["version"], 1)
+    is_("version 1", on(kv.read_secret_version, "app/db", version=1)["data"]["data"], one)
+    is_("version 2", on(kv.read_secret_version, "app/db", version=2)["data"]["metadata"]["version"], 2)
+    refuses("version 9", exceptions.InvalidPath, "", kv.read_secret_version, "app/db", version=9)
+
+    # Patch: read, change, write with cas.
+    is_("patch", on(kv.patch, "app/db", {"host": "h"})["data"]["version"], 3)
+    is_("patched", on(kv.read_secret_version, "app/db")["data"]["data"], {"user": "v", "password": "s3cret two", "host": "h"})
+    refuses("patch of nothing", exceptions.InvalidPath, "patch only works on existing data", kv.patch, "none", {"a": "b"})
+
+    # List.
+    is_("list of the mount", on(kv.list_secrets, "")["data"]["keys"], ["app/"])
+    is_("list of a folder", on(kv.list_secrets, "app")["data"]["keys"], ["db", "new"])
+    is_("list of a folder with a slash", on(kv.list_secrets, "app/")["data"]["keys"], ["db", "new"])
+    refuses("list of nothing", exceptions.InvalidPath, "", kv.list_secrets, "none")
+
+    # Delete, undelete, destroy.
+    is_("delete the newest", on(kv.delete_latest_version_of_secret, "app/db").status_code, 204)
+    refuses("it is gone", exceptions.InvalidPath, "", kv.read_secret_version, "app/db")
+    is_("delete versions", on(kv.delete_secret_versions, "app/db", [1, 2]).status_code, 204)
+    refuses("so is version 1", exceptions.InvalidPath, "", kv.read_secret_version, "app/db", version=1)
+    versions = on(kv.read_secret_metadata, "app/db")["data"]["versions"]
+    is_("all have a deletion time", [time(versions[n]["deletion_time"]) >= time(versions[n]["created_time"]) for n in "123"], [True] * 3)
+    is_("undelete", on(kv.undelete_secret_versions, "app/db", [1, 3]).status_code, 204)
+    is_("version 1 is back", on(kv.read_secret_version, "app/db", version=1)["data"]["data"], one)
+    is_("the newest is back", on(kv.read_secret_version, "app/db")["data"]["data"]["host"], "h")
+    is_("destroy", on(kv.destroy_secret_versions, "app/db", [1]).status_code, 204)
+    is_("undelete what is destroyed", on(kv.undelete_secret_versions, "app/db", [1, 2]).status_code, 204)
+    refuses("version 1 stays away", exceptions.InvalidPath, "", kv.read_secret_version, "app/db", version=1)
+    versions = on(kv.read_secret_metadata, "app/db")["data"]["versions"]
+    is_("what is destroyed", [versions[n]["destroyed"] for n in "123"], [True, False, False])
+
+    # Metadata.
+    is_("set metadata", on(kv.update_metadata, "app/db", max_versions=2, cas_required=True, delete_version_after="3h25m19s").status_code, 204)
+    meta = on(kv.read_secret_metadata, "app/db")["data"]
+    is_("metadata", [meta[k] for k in ("max_versions", "cas_required", "delete_version_after", "current_version", "oldest_version", "custom_metadata")],
+        [2, True, "3h25m19s", 3, 0, None])
+    refuses("cas is required", exceptions.InvalidRequest, "check-and-set parameter required for this call", kv.create_or_update_secret, "app/db", {})
+    four = on(kv.create_or_update_secret, "app/db", {"password": "s3cret four"}, cas=3)["data"]
+    is_("it will expire", time(four["deletion_time"]) - time(four["created_time"]), datetime.timedelta(hours=3, minutes=25, seconds=19))
+    meta = on(kv.read_secret_metadata, "app/db")["data"]
+    is_("older versions are gone", (sorted(meta["versions"]), meta["oldest_version"]), (["3", "4"], 3))
+
+    # The mount's settings.
+    is_("configuration", on(kv.read_configuration)["data"], {"max_versions": 0, "cas_required": False, "delete_version_after": "0s"})
+    is_("configure", on(kv.configure, max_versions=7, cas_required=True, delete_version_after="90m").status_code, 204)
+    is_("configured", on(kv.read_configuration)["data"], {"max_versions": 7, "cas_required": True, "delete_version_after": "1h30m0s"})
+    refuses("cas is required everywhere", exceptions.InvalidRequest, "check-and-set parameter required", kv.create_or_update_secret, "app/new", {})
+    over = on(kv.update_metadata, "app/new", cas_required=False)
+    is_("the mount counts more", over["warnings"], ['"cas_required" set to false, but is mandated by backend config. This value will be ignored.'])
+    is_("configure back", on(kv.configure, max_versions=0, cas_required=False, delete_version_after="0s").status_code, 204)
+
+    is_("delete everything", on(kv.delete_metadata_and_all_versions, "app/db").status_code, 204)
+    refuses("nothing is left", exceptions.InvalidPath, "", kv.read_secret_metadata, "app/db")
+    is_("its neighbour is", on(kv.list_secrets, "app")["data"]["keys"], ["new"])
+
+# A name that must be escaped.
+odd = "ä b/c?d#e%2f"
+kv.create_or_update_secret(odd, {"password": "s3cret odd"})
+check("an odd name is listed", kv.list_secrets("ä b")["data"]["keys"], ["c?d#e%2f"])
+check("an odd name is read", kv.read_secret_version(odd)["data"]["data"], {"password": "s3cret odd"})
+
+# Seal and unseal.
+check("seal", sys_.seal().status_code, 204)
+check("sealed", sys_.is_sealed(), True)
+check("health while sealed", sys_.read_health_status().status_code, 503)
+refused("a sealed keep gives nothing again", exceptions.VaultDown, "Vault is sealed", lambda: kv.read_secret_version(odd))
+refused("there are no key shares", exceptions.InvalidRequest, "no key shares", lambda: sys_.submit_unseal_key("c2hhcmU="))
+check("unseal", sys_.submit_unseal_key()["sealed"], False)
+check("all is there", kv.read_secret_version(odd)["data"]["metadata"]["version"], 1)
+check("tuned still", sys_.read_mount_configuration("team/a")["data"]["description"], "tuned")
+
+check("disable a mount", sys_.disable_secrets_engine("team/a").status_code, 204)
+check("mounts at last", sorted(sys_.list_mounted_secrets_engines()["data"]), ["secret/", "sys/"])
+refused("a mount that is gone", exceptions.InvalidPath, "no handler for route", lambda: kv.read_secret_version("app/new", mount_point="team/a"))
