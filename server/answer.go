@@ -37,7 +37,7 @@ func (s *Server) send(w http.ResponseWriter, r *request, a answer, err error) in
 		if text != "" {
 			e.Errors = append(e.Errors, text)
 		}
-		if s.uninitialized() && errors.Is(err, errSealed) {
+		if errors.Is(err, errSealed) && s.uninitialized() {
 			e.Errors = append(e.Errors, ErrNotInitialized.Error())
 		}
 		body, _ = json.Marshal(e) // strings always encode
@@ -50,6 +50,12 @@ func (s *Server) send(w http.ResponseWriter, r *request, a answer, err error) in
 		}
 	}
 	header := w.Header()
+	switch {
+	case r.http.ContentLength != 0 && r.body == nil: // the answer would wait for a body that nobody reads
+		header.Set("Connection", "close")
+	case r.http.TransferEncoding != nil: // there may have been a Content-Length too, which a proxy may have heeded
+		header.Set("Connection", "close")
+	}
 	if body != nil {
 		kind := a.kind
 		if kind == "" {

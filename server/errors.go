@@ -36,11 +36,21 @@ func invalid(format string, args ...any) error {
 
 // The answers of Vault that have a fixed text.
 var (
-	errSealed   = &requestError{http.StatusServiceUnavailable, "Vault is sealed"}
-	errMethod   = &requestError{http.StatusMethodNotAllowed, "1 error occurred:\n\t* unsupported operation\n\n"}
-	errAbsent   = &requestError{http.StatusNotFound, ""}
-	errTooLarge = &requestError{http.StatusRequestEntityTooLarge, "http: request body too large"}
+	errSealed = &requestError{http.StatusServiceUnavailable, "Vault is sealed"}
+	errMethod = &requestError{http.StatusMethodNotAllowed, "1 error occurred:\n\t* unsupported operation\n\n"}
+	errAbsent = &requestError{http.StatusNotFound, ""}
 )
+
+// And ours.
+var (
+	errSlowBody = &requestError{http.StatusRequestTimeout, "the request's body did not arrive in time"}
+	errBusy     = &requestError{http.StatusServiceUnavailable, "too many large requests at once: try again"}
+)
+
+func errTooLarge(limit int64) error {
+	return &requestError{http.StatusRequestEntityTooLarge,
+		fmt.Sprintf("http: request body too large: at most %d bytes are accepted here", limit)}
+}
 
 func errNoRoute(path string) error {
 	return &requestError{http.StatusNotFound, fmt.Sprintf("no handler for route %q. route entry not found.", path)}

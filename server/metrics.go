@@ -20,6 +20,9 @@ type metrics struct {
 	attempts *prometheus.CounterVec
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
+
+	connections prometheus.Gauge
+	refused     prometheus.Counter
 }
 
 func newMetrics(s *Server) *metrics {
@@ -38,8 +41,16 @@ func newMetrics(s *Server) *metrics {
 			Help:    "Time from the request's headers to its answer.",
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"route"}),
+		connections: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "sealkeep_http_connections",
+			Help: "Open connections of all listeners.",
+		}),
+		refused: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sealkeep_http_connections_refused_total",
+			Help: "Connections closed because their listener had too many.",
+		}),
 	}
-	m.registry.MustRegister(m.attempts, m.requests, m.duration, stateCollector{s},
+	m.registry.MustRegister(m.attempts, m.requests, m.duration, m.connections, m.refused, stateCollector{s},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

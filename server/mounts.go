@@ -69,6 +69,7 @@ const (
 	purgeFolder   = "sys/purge"
 	purgeBatch    = 256 // records deleted in one transaction
 	maxMounts     = 1000
+	maxMountPath  = 512 // bytes
 )
 
 // reserved are the first segments of paths that are not for mounts.
@@ -166,7 +167,7 @@ func (t *mountTable) all() []*mount {
 // find returns the mount that path is in, and the rest of the path. No mount is
 // inside another, so the first that fits is the one.
 func (t *mountTable) find(path string) (*mount, string) {
-	for i := range len(path) {
+	for i := range min(len(path), maxMountPath+1) {
 		if path[i] == '/' {
 			if m := t.byPath[path[:i]]; m != nil {
 				return m, path[i+1:]

@@ -51,7 +51,7 @@ var capabilities = [ops]access.Capability{
 type route struct {
 	path    string
 	gate    gate
-	body    int64         // bytes that a request's body may have
+	body    int64         // bytes that the body of a write, patch or delete may have; reads have none
 	timeout time.Duration // of a write, patch or delete; reads end with the store's ViewTimeout
 	on      [ops]handler  // nil: unsupported operation
 	label   string        // the path with its prefix, for metrics; set by newTable
@@ -72,7 +72,7 @@ type request struct {
 	token  *access.Token // nil unless there was a valid one
 	secret string        // the token itself
 	mount  *mount        // nil for system routes
-	body   []byte        // of a write or patch
+	body   []byte        // of a write, patch or delete; nil until it is read
 	query  url.Values    // never written to
 	listen Listener
 	label  string // of the route, for metrics
@@ -96,14 +96,6 @@ type Listener struct {
 	// unsealed. While sealed everyone may.
 	UnauthenticatedMetricsAccess bool
 }
-
-const (
-	bodySmall = 1 << 20  // of system routes
-	bodyKV    = 32 << 20 // as Vault has it; a value of the store is smaller
-
-	timeoutShort = 30 * time.Second
-	timeoutLong  = 90 * time.Second
-)
 
 // A table finds the route of a path.
 type table struct {
@@ -209,16 +201,15 @@ func (s *Server) serve(w http.ResponseWriter, r *request) (a answer, err error) 
 		return a, errMethod
 	}
 	r.ctx = r.http.Context()
-	switch r.op {
-	case opWrite, opPatch:
-		if r.body, err = readBody(w, r.http, route.body); err != nil {
-			return a, err
-		}
-		fallthrough
-	case opDelete:
+	if r.op == opWrite || r.op == opPatch || r.op == opDelete {
 		var cancel context.CancelFunc
 		r.ctx, cancel = context.WithTimeout(r.ctx, route.timeout)
 		defer cancel()
+		release, err := s.readBody(w, r, route.body)
+		defer release()
+		if err != nil {
+			return a, err
+		}
 	}
 	return route.on[r.op](s, r)
 }
@@ -243,13 +234,15 @@ func (s *Server) find(r *request) (found *route) {
 // refuse rejects headers that would change the meaning of the request if they
 // were heeded, and that must not be ignored therefore.
 func refuse(h http.Header) error {
-	if ns := h["X-Vault-Namespace"]; ns != nil {
-		if name := strings.Trim(ns[0], "/"); name != "" && name != "root" {
+	for _, ns := range h["X-Vault-Namespace"] {
+		if name := strings.Trim(ns, "/"); name != "" && name != "root" {
 			return invalid("namespaces are not supported: remove the header X-Vault-Namespace (VAULT_NAMESPACE)")
 		}
 	}
-	if ttl := h["X-Vault-Wrap-Ttl"]; ttl != nil && ttl[0] != "" && ttl[0] != "0" {
-		return invalid("response wrapping is not supported: remove the header X-Vault-Wrap-TTL")
+	for _, ttl := range h["X-Vault-Wrap-Ttl"] {
+		if ttl != "" && ttl != "0" {
+			return invalid("response wrapping is not supported: remove the header X-Vault-Wrap-TTL")
+		}
 	}
 	return nil
 }
@@ -357,25 +350,6 @@ func (k *keep) lookup(ctx context.Context, secret string) (*access.Token, error)
 	}
 	k.tokens.Store(key, t)
 	return t, nil
-}
-
-// readBody reads a request's body, whatever its Content-Type says.
-func readBody(w http.ResponseWriter, h *http.Request, limit int64) ([]byte, error) {
-	if h.ContentLength > limit {
-		return nil, errTooLarge
-	}
-	var b bytes.Buffer
-	if h.ContentLength > 0 {
-		b.Grow(int(min(h.ContentLength, storage.MaxValue)) + bytes.MinRead)
-	}
-	if _, err := b.ReadFrom(http.MaxBytesReader(w, h.Body, limit)); err != nil {
-		var large *http.MaxBytesError
-		if errors.As(err, &large) {
-			return nil, errTooLarge
-		}
-		return nil, invalid("failed to read the body: %v", err)
-	}
-	return b.Bytes(), nil
 }
 
 // decode reads the request's body into v. An empty one leaves v as it is.

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -55,8 +54,7 @@ func TestGates(t *testing.T) {
 		}
 	}
 	for _, rt := range append(slices.Concat(sysRoutes, kvRoutes), kvUnknown) {
-		writes := rt.on[opWrite] != nil || rt.on[opPatch] != nil
-		if (writes || rt.on[opDelete] != nil) && rt.timeout <= 0 || writes && rt.body <= 0 {
+		if writes := rt.on[opWrite] != nil || rt.on[opPatch] != nil || rt.on[opDelete] != nil; writes && (rt.timeout <= 0 || rt.body <= 0) {
 			t.Errorf("%s has no limits: %v, %d bytes", rt.path, rt.timeout, rt.body)
 		}
 	}
@@ -186,7 +184,7 @@ func TestDamagedMountTable(t *testing.T) {
 }
 
 func TestHTTPServerHasLimits(t *testing.T) {
-	s := HTTPServer(http.NotFoundHandler())
+	s := fresh(t).HTTPServer(Listener{})
 	if s.ReadHeaderTimeout <= 0 || s.ReadTimeout <= 0 || s.WriteTimeout <= timeoutLong || s.IdleTimeout <= 0 || s.MaxHeaderBytes <= 0 {
 		t.Errorf("%+v", s)
 	}
@@ -215,80 +213,6 @@ func (w *slowWriter) Write(p []byte) (int, error) {
 	w.writes++
 	w.open += w.views()
 	return w.ResponseRecorder.Write(p)
-}
-
-// fuzzSeeds are requests that matter; the first word is the method.
-var fuzzSeeds = []string{
-	"GET sys/health", "HEAD sys/health?activecode=204", "GET sys/health?sealedcode=1", "GET sys/seal-status", "PUT sys/unseal {\"key\":\"x\"}",
-	"PUT sys/init {}", "GET sys/mounts", "POST sys/mounts/a {\"type\":\"kv\"}", "POST sys/mounts/a/tune {\"default_lease_ttl\":\"1h\"}", "DELETE sys/mounts/a",
-	"GET sys/internal/ui/mounts/secret", "GET sys/metrics", "GET sys/key-status", "POST sys/rotate", "POST sys/capabilities-self {\"paths\":[\"a\"]}",
-	"GET secret/data/a", "PUT secret/data/a {\"data\":{\"a\":1},\"options\":{\"cas\":0}}", "PATCH secret/data/a {\"data\":{}}", "LIST secret/metadata",
-	"PUT secret/metadata/a {\"custom_metadata\":{\"a\":\"b\"},\"delete_version_after\":\"-1s\"}", "PUT secret/config {\"max_versions\":\"3\"}",
-	"PUT secret/delete/a {\"versions\":\"1,2\"}", "PUT secret/destroy/a {\"versions\":[1]}", "GET secret/subkeys/a?depth=2&version=1", "GET secret/foo",
-	"GET ../../etc/passwd", "GET secret/data/%2e%2e", "GET secret//data", "GET \x00", "GET secret/data/\xff", "OPTIONS secret/data/a", "FOO a", "GET ",
-	"GET secret/metadata/a", "PUT secret/undelete/a {\"versions\":[2]}", "GET sys/leader", "GET auth/token/lookup-self",
-	"PUT secret/data/a [", "PUT secret/data/a {\"data\":null}", "PUT sys/mounts/secret/tune {\"options\":{\"version\":\"1\"}}",
-}
-
-// FuzzRoutes: whatever is asked, the answer is JSON, or empty, or metrics; it is
-// never a fault of ours, and never a redirect.
-func FuzzRoutes(f *testing.F) {
-	seal := newSeal("a", 1)
-	k := fresh(f, seal)
-	for _, seed := range fuzzSeeds {
-		method, rest, _ := strings.Cut(seed, " ")
-		path, body, _ := strings.Cut(rest, " ")
-		f.Add(method, path, body, true)
-		f.Add(method, path, body, false)
-	}
-	f.Fuzz(func(t *testing.T, method, path, body string, token bool) {
-		if strings.HasSuffix(strings.TrimRight(path, "/"), "sys/seal") {
-			return // would end the rest
-		}
-		req := httptest.NewRequest("GET", "http://keep/", strings.NewReader(body))
-		req.Method = method
-		setURL(req, path)
-		if method == "PATCH" {
-			req.Header.Set("Content-Type", "application/merge-patch+json")
-		}
-		if token {
-			req.Header.Set("X-Vault-Token", k.root)
-		}
-		w := httptest.NewRecorder()
-		k.http.ServeHTTP(w, req)
-		if w.Code < 200 || (w.Code >= 300 && w.Code < 400 && !strings.Contains(path, "activecode")) {
-			t.Fatalf("status %d", w.Code)
-		}
-		if w.Code >= 500 && w.Code != 503 && w.Code != 501 && !strings.Contains(path, "code=") {
-			t.Fatalf("%s %q: status %d %s\n%s", method, path, w.Code, w.Body, k.log)
-		}
-		if strings.Contains(k.log.String(), "panicked") {
-			t.Fatalf("%s %q: %s", method, path, k.log)
-		}
-		if b := w.Body.Bytes(); len(b) > 0 && !strings.HasPrefix(w.Header().Get("Content-Type"), "text/plain; version") && !json.Valid(b) {
-			t.Fatalf("%s %q: not JSON: %q", method, path, b)
-		}
-	})
-}
-
-func TestFuzzSeedsReachTheRoutes(t *testing.T) {
-	f := fresh(t)
-	hit := make(map[string]bool)
-	for _, seed := range fuzzSeeds {
-		method, rest, _ := strings.Cut(seed, " ")
-		path, body, _ := strings.Cut(rest, " ")
-		req := httptest.NewRequest("GET", "http://keep/", strings.NewReader(body))
-		req.Method = method
-		req.Header.Set("X-Vault-Token", f.root)
-		setURL(req, path)
-		r := &request{http: req, id: "x"}
-		if _, err := f.serve(httptest.NewRecorder(), r); err == nil {
-			hit[r.label] = true
-		}
-	}
-	if len(hit) < 20 {
-		t.Errorf("the seeds are answered well on only %d routes: %v", len(hit), hit)
-	}
 }
 
 func BenchmarkKVRead(b *testing.B) {

@@ -15,8 +15,9 @@
 //
 // [Server.Handler] looks the path up in one table of routes (sys.go) or, by
 // the longest mount, in the table of an engine (kv.go). A route's limits are
-// data: gate, body limit, timeout. One function (route.go) does the boring part
-// of every request, one (errors.go) turns errors into Vault's answers. Handlers
+// data: gate, body limit, timeout; those of connections and of all bodies
+// together are in limits.go. One function (route.go) does the boring part of
+// every request, one (errors.go) turns errors into Vault's answers. Handlers
 // compute an answer inside View or Update; it goes to the network after the
 // transaction ended. The token and the mount table are in memory, so that a
 // request reads from the store only what it is about.
@@ -34,7 +35,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -88,6 +88,7 @@ type Server struct {
 
 	keep atomic.Pointer[keep] // nil unless unsealed
 
+	large        chan struct{} // holds a value for each large body in memory
 	initializing chan struct{} // holds one value while Init runs
 	opening      sync.Mutex    // held while the store is being unsealed or sealed
 	notifying    sync.Mutex    // held around Config.Changed
@@ -117,6 +118,7 @@ func New(c Config) (*Server, error) {
 		config:       c,
 		log:          c.Logger,
 		now:          c.Now,
+		large:        make(chan struct{}, largeBodies),
 		initializing: make(chan struct{}, 1),
 		seals:        newSealSet(c.Seals),
 	}
@@ -206,20 +208,6 @@ func (s *Server) Close(ctx context.Context) error {
 		return err
 	case <-ctx.Done():
 		return fmt.Errorf("closing the keep: %w", ctx.Err())
-	}
-}
-
-// HTTPServer returns a server for the handler with limits that suit a keep: a
-// client has 10 s to send its headers of at most 64 KiB and 2 minutes for the
-// whole exchange; an idle connection is kept for 5 minutes.
-func HTTPServer(h http.Handler) *http.Server {
-	return &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       2 * time.Minute,
-		WriteTimeout:      2 * time.Minute,
-		IdleTimeout:       5 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
 	}
 }
 

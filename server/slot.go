@@ -251,8 +251,8 @@ func (s *Server) failed(sl *slot, class string, err error, next time.Duration) {
 		s.log.Error("a slot did not open", "slot", sl.Name, "type", sl.Type, "class", class,
 			"error", err, "attempts", sl.Attempts, "next", sl.Hint)
 	}
-	s.mu.Unlock()
 	s.metrics.attempts.WithLabelValues(sl.Name, class).Inc()
+	s.mu.Unlock()
 	if news {
 		s.changed()
 	}

@@ -177,8 +177,8 @@ func enableMount(s *Server, r *request) (answer, error) {
 	if slices.ContainsFunc(segments, func(s string) bool { return strings.TrimSpace(s) != s || s == "tune" }) {
 		return answer{}, invalid("a mount's path cannot have spaces at the ends of a segment, nor the segment \"tune\"")
 	}
-	if len(segments) > 8 || len(r.rest) > 512 {
-		return answer{}, invalid("a mount's path has at most 8 segments and 512 bytes")
+	if len(segments) > 8 || len(r.rest) > maxMountPath {
+		return answer{}, invalid("a mount's path has at most 8 segments and %d bytes", maxMountPath)
 	}
 	m := newMount(r.rest + "/")
 	set(&m.Description, in.Description)

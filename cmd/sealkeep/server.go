@@ -29,6 +29,8 @@ import (
 const (
 	drainTimeout = 10 * time.Second // for requests under way when the daemon is told to stop
 	closeTimeout = 5 * time.Second  // then for sealing and closing the store
+
+	memoryAim = 128 << 20 // bytes of heap and stacks above which garbage is collected at once, whatever GOGC says
 )
 
 func serverCommands() []command {
@@ -106,6 +108,9 @@ func (d *daemon) run() (err error) {
 	if _, ok := d.lookup("GOGC"); !ok {
 		// The heap of a keep is a few megabytes, and would be collected a hundred times a second under load.
 		debug.SetGCPercent(300)
+	}
+	if _, ok := d.lookup("GOMEMLIMIT"); !ok {
+		debug.SetMemoryLimit(memoryAim)
 	}
 	d.log = newLog(d.stderr, &d.level, conf.LogFormat, d.inJournal())
 	for _, w := range conf.Warnings {
@@ -214,7 +219,7 @@ func (d *daemon) poke() {
 // start serves on every listener.
 func (d *daemon) start() {
 	for _, l := range d.listeners {
-		l.http = server.HTTPServer(d.keep.Handler(server.Listener{UnauthenticatedMetricsAccess: l.conf.UnauthenticatedMetricsAccess}))
+		l.http = d.keep.HTTPServer(server.Listener{UnauthenticatedMetricsAccess: l.conf.UnauthenticatedMetricsAccess})
 		l.http.ErrorLog = slog.NewLogLogger(d.log.Handler(), slog.LevelDebug)
 		d.log.Info("listening", "address", l.url())
 		go func() {

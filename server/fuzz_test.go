@@ -1,0 +1,208 @@
+package server
+
+import (
+	"encoding/json"
+	"io"
+	"maps"
+	"net/http/httptest"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// fuzzSeeds are requests that matter; the first word is the method.
+var fuzzSeeds = []string{
+	"GET sys/health", "HEAD sys/health?activecode=204", "GET sys/health?sealedcode=1", "GET sys/seal-status", "PUT sys/unseal {\"key\":\"x\"}",
+	"PUT sys/init {}", "GET sys/mounts", "POST sys/mounts/a {\"type\":\"kv\"}", "POST sys/mounts/a/tune {\"default_lease_ttl\":\"1h\"}", "DELETE sys/mounts/a",
+	"GET sys/internal/ui/mounts/secret", "GET sys/metrics", "GET sys/key-status", "POST sys/rotate", "POST sys/capabilities-self {\"paths\":[\"a\"]}",
+	"GET secret/data/a", "PUT secret/data/a {\"data\":{\"a\":1},\"options\":{\"cas\":0}}", "PATCH secret/data/a {\"data\":{}}", "LIST secret/metadata",
+	"PUT secret/metadata/a {\"custom_metadata\":{\"a\":\"b\"},\"delete_version_after\":\"-1s\"}", "PUT secret/config {\"max_versions\":\"3\"}",
+	"PUT secret/delete/a {\"versions\":\"1,2\"}", "PUT secret/destroy/a {\"versions\":[1]}", "GET secret/subkeys/a?depth=2&version=1", "GET secret/foo",
+	"GET ../../etc/passwd", "GET secret/data/%2e%2e", "GET secret//data", "GET \x00", "GET secret/data/\xff", "OPTIONS secret/data/a", "FOO a", "GET ",
+	"GET secret/metadata/a", "PUT secret/undelete/a {\"versions\":[2]}", "GET sys/leader", "GET auth/token/lookup-self",
+	"PUT secret/data/a [", "PUT secret/data/a {\"data\":null}", "PUT sys/mounts/secret/tune {\"options\":{\"version\":\"1\"}}",
+	"PUT sys/seal {}", // the last one: TestFuzzSeedsReachTheRoutes asks them in this order
+}
+
+// split is a seed's method, path and body.
+func split(seed string) (method, path, body string) {
+	method, rest, _ := strings.Cut(seed, " ")
+	path, body, _ = strings.Cut(rest, " ")
+	return method, path, body
+}
+
+// The states in which FuzzRoutes asks.
+const (
+	asRoot uint8 = iota
+	asNobody
+	whileSealed
+	uninitialized
+	states
+)
+
+// FuzzRoutes: whatever is asked, in each state, the answer has one of the statuses that there are, is JSON (or empty,
+// or metrics), an error has Vault's shape, it is never a fault of ours, and what is refused has changed nothing.
+func FuzzRoutes(f *testing.F) {
+	if len(fuzzSeeds) < 30 {
+		f.Fatalf("only %d seeds", len(fuzzSeeds))
+	}
+	for _, seed := range fuzzSeeds {
+		method, path, body := split(seed)
+		for state := range states {
+			f.Add(method, path, body, state)
+		}
+	}
+	open := fresh(f)
+	sealed := fresh(f)
+	sealed.Server.Seal()
+	empty := start(f, filepath.Join(f.TempDir(), "keep.db"), newSeal("a", 1))
+	f.Fuzz(func(t *testing.T, method, path, body string, state uint8) {
+		state %= states
+		k := []*fixture{open, open, sealed, empty}[state]
+		req := httptest.NewRequest("GET", "http://keep/", strings.NewReader(body))
+		req.Method = method
+		setURL(req, path)
+		if method == "PATCH" {
+			req.Header.Set("Content-Type", "application/merge-patch+json")
+		}
+		if state != asNobody {
+			req.Header.Set("X-Vault-Token", open.root)
+		}
+		name := strings.TrimRight(req.URL.Path, "/")
+		if state == whileSealed && name == "/v1/sys/unseal" || state == uninitialized && name == "/v1/sys/init" {
+			return // they would end the state
+		}
+		var before map[string]string
+		if k == open {
+			before = k.snapshot(t)
+		}
+		w := httptest.NewRecorder()
+		k.http.ServeHTTP(w, req)
+
+		text := w.Body.Bytes()
+		kind := w.Header().Get("Content-Type")
+		fail := func(what string) {
+			t.Helper()
+			t.Fatalf("%s: state %d, %s %q %q: status %d, %s: %.500q\n%s", what, state, method, path, body, w.Code, kind, text, k.log)
+		}
+		if log := k.log.take(); strings.Contains(log, "level=ERROR") {
+			t.Log(log)
+			fail("a fault of ours")
+		}
+		health := name == "/v1/sys/health" // the client chooses the status
+		switch {
+		case health && w.Code >= 200 && w.Code <= 599:
+		case state == whileSealed && w.Code == 503, state == uninitialized && w.Code == 503:
+		case slices.Contains([]int{200, 204, 400, 403, 404, 405, 413, 415}, w.Code):
+		default:
+			fail("no such status")
+		}
+		if state >= whileSealed && !strings.HasPrefix(name, "/v1/sys/") && w.Code != 400 && w.Code != 404 && w.Code != 503 {
+			fail("sealed, and answers")
+		}
+		switch {
+		case len(text) == 0:
+			if w.Code != 204 && method != "HEAD" && !health {
+				fail("no body")
+			}
+		case strings.HasPrefix(kind, "text/plain; version=") && name == "/v1/sys/metrics" && w.Code == 200:
+		case kind != "application/json" || !json.Valid(text):
+			fail("not JSON")
+		case w.Code >= 400 && w.Code != 404 && !health && !isErrors(text): // 404 may say what was there
+			fail("not Vault's list of errors")
+		}
+		if k != open {
+			return
+		}
+		if k.Status().Sealed { // as it was asked
+			if name != "/v1/sys/seal" || state != asRoot {
+				fail("sealed")
+			}
+			if err := k.Unseal(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if after := k.snapshot(t); (w.Code > 299 || state == asNobody) && !maps.Equal(before, after) {
+			fail("refused, and the store has changed")
+		}
+	})
+}
+
+// rawSeeds are what FuzzConn begins with; TOKEN stands for the root token.
+var rawSeeds = []string{
+	"GET /v1/sys/health HTTP/1.1\r\nHost: k\r\n\r\n",
+	"PUT /v1/secret/data/a HTTP/1.1\r\nHost: k\r\nX-Vault-Token: TOKEN\r\nContent-Length: 12\r\n\r\n{\"data\":{}}\n",
+	"PUT /v1/secret/data/a HTTP/1.1\r\nHost: k\r\nX-Vault-Token: TOKEN\r\nTransfer-Encoding: chunked\r\n\r\n2;a=b\r\n{}\r\n0\r\nT: x\r\n\r\n",
+	"PUT /v1/secret/data/a HTTP/1.1\r\nHost: k\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+	"LIST /v1/secret/metadata HTTP/1.0\nAuthorization: Bearer TOKEN\nConnection: keep-alive\n\n",
+	"PATCH /v1/secret/data/a HTTP/1.1\r\nHost: k\r\nX-Vault-Token: TOKEN\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{}",
+	"GET /v1/sys/mounts HTTP/1.1\r\nHost: k\r\nX-Vault-Token:\r\n TOKEN\r\nX-Vault-Namespace: a\r\n\r\nGET /v1/x HTTP/1.1\r\nHost: k\r\n\r\n",
+	"PUT /v1/sys/seal HTTP/1.1\r\nHost: k\r\nX-Vault-Token: TOKEN\r\n\r\n",
+	"HEAD http://k/v1/sys/health?sealedcode=299 HTTP/1.1\r\nHost: k\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
+	"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00",
+	"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n",
+	"OPTIONS * HTTP/1.1\r\nHost: k\r\n\r\n", "CONNECT k:1 HTTP/1.1\r\nHost: k\r\n\r\n", "GET /\r\n\r\n", "\x00", "\r\n\r\n", "",
+}
+
+// FuzzConn: whatever comes over a connection, what goes back is HTTP or nothing, no handler panics, nothing is written
+// unless some answer says so, and the server serves on.
+func FuzzConn(f *testing.F) {
+	if len(rawSeeds) < 10 {
+		f.Fatalf("only %d seeds", len(rawSeeds))
+	}
+	for _, seed := range rawSeeds {
+		f.Add([]byte(seed))
+	}
+	k, addr := listening(f, nil)
+	k.must(f, 200, "POST", "secret/data/a", `{"data":{"k":"v"}}`)
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		before := k.snapshot(t)
+		w := dial(t, addr)
+		defer w.Close()
+		go func() {
+			w.say(strings.ReplaceAll(string(raw), "TOKEN", k.root))
+			w.CloseWrite()
+		}()
+		answer, err := io.ReadAll(w.r) // a reset is as good an end as any, but may swallow an answer
+		if len(answer) > 0 && !strings.HasPrefix(string(answer), "HTTP/1.") {
+			t.Fatalf("%q is answered by %.300q", raw, answer)
+		}
+		if log := k.log.take(); strings.Contains(log, "level=ERROR") {
+			t.Fatalf("%q is a fault of ours: %s", raw, log)
+		}
+		if k.Status().Sealed { // as it was asked
+			if err := k.Unseal(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		next := dial(t, addr)
+		defer next.Close()
+		next.say(k.head("GET /v1/auth/token/lookup-self") + "Connection: close\r\n\r\n")
+		if resp, text := next.hear(); resp.StatusCode != 200 {
+			t.Fatalf("after %q the next client hears %s %s", raw, resp.Status, text)
+		}
+		if err == nil && !strings.Contains(string(answer), " 20") && !maps.Equal(before, k.snapshot(t)) {
+			t.Fatalf("%q is answered by %.300q, and has changed the store", raw, answer)
+		}
+	})
+}
+
+func TestFuzzSeedsReachTheRoutes(t *testing.T) {
+	f := fresh(t)
+	hit := make(map[string]bool)
+	for _, seed := range fuzzSeeds {
+		method, path, body := split(seed)
+		req := httptest.NewRequest("GET", "http://keep/", strings.NewReader(body))
+		req.Method = method
+		req.Header.Set("X-Vault-Token", f.root)
+		setURL(req, path)
+		r := &request{http: req, id: "x"}
+		if _, err := f.serve(httptest.NewRecorder(), r); err == nil {
+			hit[r.label] = true
+		}
+	}
+	if len(hit) < 20 {
+		t.Errorf("the seeds are answered well on only %d routes: %v", len(hit), hit)
+	}
+}

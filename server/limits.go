@@ -1,0 +1,132 @@
+package server
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/sealkeep/sealkeep/storage"
+)
+
+// What one client, and all of them together, may take of the process:
+//
+//	maxConns         open connections of one listener; more are closed at once
+//	maxHeader        bytes of a request's first line and headers; net/http adds
+//	                 4 KiB. The longest path, all of it escaped, has 12 KiB.
+//	                 Parsed, headers take up to fifteen times their bytes
+//	headerTimeout    to send those, or to shake hands
+//	requestTimeout   to send the whole request
+//	exchangeTimeout  to have it answered and take the answer
+//	idleTimeout      between two requests of a connection
+//	bodySmall        bytes of a body that waits for nobody; the most that system
+//	                 routes, some of them open to all, take
+//	bodyKV           bytes of a write to an engine, which may be indented: what is
+//	                 stored of it has at most storage.MaxValue
+//	largeBodies      bodies above bodySmall in memory at once; raw, decoded and
+//	                 compacted, one takes up to three times its bytes
+//	largeWait        how long one more waits for its turn
+const (
+	maxConns        = 10_000
+	maxHeader       = 16 << 10
+	headerTimeout   = 10 * time.Second
+	requestTimeout  = 30 * time.Second
+	exchangeTimeout = 2 * time.Minute
+	idleTimeout     = 5 * time.Minute
+
+	bodySmall   = 64 << 10
+	bodyKV      = 2 * storage.MaxValue
+	largeBodies = 16
+	largeWait   = 30 * time.Second
+
+	timeoutShort = 30 * time.Second // of routes
+	timeoutLong  = 90 * time.Second
+)
+
+// HTTPServer returns a server of the API for one listener, with limits that suit
+// a keep: 10,000 connections, above which new ones are closed; 10 s for headers
+// of at most 16 KiB, 30 s for the whole request, 2 minutes for the exchange; 5
+// minutes for an idle connection. It speaks HTTP/1 only: one connection then is
+// one request at a time.
+func (s *Server) HTTPServer(l Listener) *http.Server {
+	web := &http.Server{
+		Handler:                      s.Handler(l),
+		Protocols:                    new(http.Protocols),
+		DisableGeneralOptionsHandler: true,
+		ReadHeaderTimeout:            headerTimeout,
+		ReadTimeout:                  requestTimeout,
+		WriteTimeout:                 exchangeTimeout,
+		IdleTimeout:                  idleTimeout,
+		MaxHeaderBytes:               maxHeader,
+		ConnState:                    s.limitConns(maxConns),
+	}
+	web.Protocols.SetHTTP1(true)
+	return web
+}
+
+// limitConns counts the connections of a listener, and closes new ones while
+// there are most.
+func (s *Server) limitConns(most int64) func(net.Conn, http.ConnState) {
+	var n atomic.Int64
+	return func(c net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			s.metrics.connections.Inc()
+			if n.Add(1) > most {
+				s.metrics.refused.Inc()
+				c.Close()
+			}
+		case http.StateClosed, http.StateHijacked:
+			s.metrics.connections.Dec()
+			n.Add(-1)
+		}
+	}
+}
+
+// readBody reads a request's body, whatever its Content-Type says. A large one
+// waits for its turn; release, which is never nil, ends that.
+func (s *Server) readBody(w http.ResponseWriter, r *request, limit int64) (release func(), err error) {
+	release = func() {}
+	length := r.http.ContentLength // -1: not known
+	if length > limit {
+		return release, errTooLarge(limit)
+	}
+	in := http.MaxBytesReader(w, r.http.Body, limit)
+	var b bytes.Buffer
+	if length > 0 {
+		b.Grow(int(min(length, bodySmall)) + bytes.MinRead)
+	}
+	_, err = io.CopyN(&b, in, bodySmall)
+	if err == nil && length != bodySmall { // there may be more
+		wait := time.NewTimer(largeWait)
+		defer wait.Stop()
+		select {
+		case s.large <- struct{}{}:
+			release = func() { <-s.large }
+		case <-wait.C:
+			w.Header().Set("Retry-After", "1")
+			return release, errBusy
+		case <-r.ctx.Done():
+			return release, r.ctx.Err()
+		}
+		// The wait does not count. net/http lifts the deadline at the body's end.
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(requestTimeout))
+		b.Grow(int(max(length, 2*bodySmall)) - bodySmall + bytes.MinRead)
+		_, err = b.ReadFrom(in)
+	}
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return release, errTooLarge(limit)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return release, errSlowBody
+	case err != nil && err != io.EOF:
+		return release, invalid("failed to read the body: %v", err)
+	}
+	r.body = b.Bytes()
+	return release, nil
+}
