@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -129,6 +130,12 @@ func checkKey(v string) string {
 		return err.Error()
 	}
 	return ""
+}
+
+// KeyID is the ID of a static key that was given none: 64 bits of a hash, which do not tell the key.
+func KeyID(key []byte) string {
+	sum := sha256.Sum256(append([]byte("sealkeep static key ID\x00"), key...))
+	return hex.EncodeToString(sum[:8])
 }
 
 // DecodeKey decodes the key of a static seal: 32 raw bytes, 64 hexadecimal digits, or base64 in either alphabet (44

@@ -36,7 +36,7 @@
 // VAULT_AWSKMS_SEAL_KEY_ID_backup and so on speak to the seal named backup (- in a name is _ in a variable).
 //
 // The variables of terraform-backend are enough as they are: KMS_BACKEND=local is a static seal with the key of KMS_KEY
-// or KMS_KEY_FILE, whose current_key_id is "local" unless one is given; KMS_BACKEND=transit is transit. KMS_BACKEND=vault,
+// or KMS_KEY_FILE, whose current_key_id is derived from it unless one is given; KMS_BACKEND=transit is transit. KMS_BACKEND=vault,
 // with KMS_VAULT_KEY_PATH, is refused.
 //
 // AWS credentials are not copied from the environment: variables marked "SDK" are read by the AWS SDK when the block

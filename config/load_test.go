@@ -224,7 +224,7 @@ func TestTerraformBackend(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if id := c.Seals[0].Params["current_key_id"]; id != (Param{"local", "default"}) || c.Seals[0].Type != "static" {
+	if id := c.Seals[0].Params["current_key_id"]; id != (Param{"ceaf98e264ddb141", "default"}) || c.Seals[0].Type != "static" {
 		t.Errorf("%s seal, key ID %v", c.Seals[0].Type, id)
 	}
 	if key, err := DecodeKey(c.Seals[0].Get("current_key")); err != nil || string(key) != keyA {
@@ -238,7 +238,7 @@ func TestTerraformBackend(t *testing.T) {
 		want string // the one seal, or a part of the mistakes
 	}{
 		{[]string{"KMS_BACKEND=local", "KMS_KEY=" + keyA, "BAO_STATIC_SEAL_CURRENT_KEY_ID=7"}, "static 7 "},
-		{[]string{"KMS_BACKEND=local", "KMS_KEY=" + keyA, "VAULT_SEAL_TYPE=static"}, "static local "},
+		{[]string{"KMS_BACKEND=local", "KMS_KEY=" + keyA, "VAULT_SEAL_TYPE=static"}, "static ceaf98e264ddb141 "},
 		{[]string{"KMS_BACKEND=transit", "KMS_TRANSIT_ENGINE=transit", "KMS_TRANSIT_KEY=k", "VAULT_ADDR=https://v", "VAULT_TOKEN=t"}, "transit  k"},
 		{[]string{"KMS_BACKEND=local"}, `seal "static" needs current_key`},
 		{[]string{"KMS_BACKEND=local", "BAO_STATIC_SEAL_CURRENT_KEY=" + keyA}, `seal "static" needs current_key_id`},

@@ -11,9 +11,6 @@ import (
 // fileSuffix ends the names of variables that hold the path of a file with the value.
 const fileSuffix = "_FILE"
 
-// localKeyID names the key of terraform-backend's variables, which have no name for it.
-const localKeyID = "local"
-
 // A draft is a seal while it is put together.
 type draft struct {
 	block
@@ -249,7 +246,9 @@ func (l *loader) finishParams(d *draft, several bool) {
 		case s.def != "":
 			d.params[s.key] = value{text: s.def, at: d.at, name: s.key, def: true}
 		case s.key == "current_key_id" && strings.HasPrefix(d.params["current_key"].name, "KMS_KEY"):
-			d.params[s.key] = value{text: localKeyID, at: d.at, name: s.key, def: true}
+			// terraform-backend's variables have no name for the key.
+			key, _ := DecodeKey(d.params["current_key"].text) // was checked
+			d.params[s.key] = value{text: KeyID(key), at: d.at, name: s.key, def: true}
 		case s.required:
 			l.missing(s, *d, several)
 			wrong = true

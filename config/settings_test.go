@@ -136,7 +136,7 @@ func TestSettingsOfEnvironment(t *testing.T) {
 		`seal "static" priority`:                       "1 default",
 		`seal "static" disabled`:                       "false default",
 		`seal "static" current_key`:                    Hidden + " KMS_KEY",
-		`seal "static" current_key_id`:                 "local default",
+		`seal "static" current_key_id`:                 "ceaf98e264ddb141 default",
 	} {
 		if got[key] != want {
 			t.Errorf("%s is %q, want %q", key, got[key], want)

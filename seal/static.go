@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
 
@@ -60,8 +58,7 @@ func newStatic(c config.Seal) (service, error) {
 func NewKey() (key, id string) {
 	b := make([]byte, keySize)
 	rand.Read(b) // never fails
-	sum := sha256.Sum256(append([]byte("sealkeep static key ID\x00"), b...))
-	return base64.StdEncoding.EncodeToString(b), hex.EncodeToString(sum[:8])
+	return base64.StdEncoding.EncodeToString(b), config.KeyID(b)
 }
 
 func (s *static) connect(context.Context) (client, error) { return s, nil }

@@ -21,6 +21,8 @@ var fuzzSeeds = []string{
 	"PUT secret/delete/a {\"versions\":\"1,2\"}", "PUT secret/destroy/a {\"versions\":[1]}", "GET secret/subkeys/a?depth=2&version=1", "GET secret/foo",
 	"GET ../../etc/passwd", "GET secret/data/%2e%2e", "GET secret//data", "GET \x00", "GET secret/data/\xff", "OPTIONS secret/data/a", "FOO a", "GET ",
 	"GET secret/metadata/a", "PUT secret/undelete/a {\"versions\":[2]}", "GET sys/leader", "GET auth/token/lookup-self",
+	"GET sys/auth", "PUT sys/capabilities {\"token\":\"x\",\"paths\":\"a, b\"}", "PUT auth/token/lookup {\"token\":\"x\"}", "PUT auth/token/renew-self",
+	"PUT secret/data/a {\"data\":{\"a\":[{}],\"\\u0061\":\"\\\"\"}}", "PUT secret/data {\"data\":{}}",
 	"PUT secret/data/a [", "PUT secret/data/a {\"data\":null}", "PUT sys/mounts/secret/tune {\"options\":{\"version\":\"1\"}}",
 	"PUT sys/seal {}", // the last one: TestFuzzSeedsReachTheRoutes asks them in this order
 }

@@ -22,15 +22,22 @@ var kvRoutes = []route{
 	kvRoute("data/*", [ops]handler{opRead: kvRead, opWrite: kvWrite, opPatch: kvPatch, opDelete: kvDelete}),
 	kvRoute("metadata/*", [ops]handler{opRead: kvReadMetadata, opList: kvList, opWrite: kvWriteMetadata,
 		opPatch: kvPatchMetadata, opDelete: kvDeleteMetadata}),
-	kvRoute("metadata", [ops]handler{opList: kvList}),
+	kvRoute("data", kvRoot),
+	kvRoute("metadata", [ops]handler{opRead: kvNameless, opList: kvList, opWrite: kvNameless, opPatch: kvNameless, opDelete: kvNameless}),
 	kvRoute("detailed-metadata/*", [ops]handler{opList: kvListDetailed}),
 	kvRoute("detailed-metadata", [ops]handler{opList: kvListDetailed}),
+	kvRoute("delete", kvRoot),
+	kvRoute("undelete", kvRoot),
+	kvRoute("destroy", kvRoot),
 	kvRoute("delete/*", [ops]handler{opWrite: kvDeleteVersions}),
 	kvRoute("undelete/*", [ops]handler{opWrite: kvUndelete}),
 	kvRoute("destroy/*", [ops]handler{opWrite: kvDestroy}),
 	kvRoute("subkeys/*", [ops]handler{opRead: kvSubkeys}),
 	kvRoute("config", [ops]handler{opRead: kvReadConfig, opWrite: kvWriteConfig}),
 }
+
+// kvRoot is what the folders above the secrets do without the name of a secret.
+var kvRoot = [ops]handler{opRead: kvNameless, opWrite: kvNameless, opPatch: kvNameless, opDelete: kvNameless}
 
 // kvUnknown answers for every other path below a mount.
 var kvUnknown = func() route {
@@ -177,8 +184,16 @@ func (r *request) written() (w written, err error) {
 		}
 		w.cas = &n
 	}
-	w.data, err = kv.Parse("data", in["data"])
-	return w, err
+	if w.data, err = kv.Parse("data", in["data"]); err != nil {
+		return w, err
+	}
+	if once, err := plain(in["data"]); err != nil {
+		return w, err
+	} else if once != nil {
+		w.data, err = kv.Parse("data", once)
+		return w, err
+	}
+	return w, nil
 }
 
 func kvWrite(s *Server, r *request) (answer, error) {
@@ -399,6 +414,11 @@ func kvWriteConfig(s *Server, r *request) (answer, error) {
 		return answer{}, err
 	}
 	return answer{}, r.update(func(tx *storage.Tx, e kv.Engine) error { return e.PutConfig(tx, settings) })
+}
+
+func kvNameless(s *Server, r *request) (answer, error) {
+	return answer{status: http.StatusNotFound, warnings: []string{
+		"Non-listing operations on the root of a K/V v2 mount are not supported."}}, nil
 }
 
 // kvLost answers a path that KV version 1 would have, as Vault does.

@@ -230,6 +230,69 @@ func TestKVAnswers(t *testing.T) {
 		}
 	}
 	f.must(t, 404, "GET", "secret", "")
+	f.must(t, 200, "PUT", "secret/data/a", `{"data":{}}`)
+	for _, folder := range []string{"data", "metadata", "delete", "undelete", "destroy"} {
+		for _, method := range []string{"GET", "PUT", "POST", "PATCH", "DELETE"} {
+			r := f.must(t, 404, method, "secret/"+folder, `{"data":{"k":"v"},"versions":[1]}`, "Content-Type: application/merge-patch+json")
+			if fmt.Sprint(r.get("warnings")) != "[Non-listing operations on the root of a K/V v2 mount are not supported.]" || r.get("data") != nil {
+				t.Errorf("%s secret/%s: %s", method, folder, r.text)
+			}
+		}
+	}
+	f.must(t, 405, "LIST", "secret/data", "")
+	if r := f.must(t, 200, "LIST", "secret/metadata", ""); fmt.Sprint(r.get("data", "keys")) != "[a]" {
+		t.Errorf("list: %s", r.text)
+	}
+	for _, folder := range []string{"data", "metadata"} {
+		r := f.must(t, 404, "PATCH", "secret/"+folder+"/none", `{"data":{"k":"v"},"max_versions":2}`, "Content-Type: application/merge-patch+json")
+		if r.text != `{"errors":[]}` {
+			t.Errorf("patching nothing in %s: %s", folder, r.text)
+		}
+	}
+}
+
+// What is stored reads the same for every client.
+func TestKVDataIsPlain(t *testing.T) {
+	f := fresh(t)
+	for body, want := range map[string]string{
+		`{"a":1,"a":2}`:                                     `{"a":2}`,
+		`{"b":{"x":1, "x":[{"y":1,"y":2}]}}`:                `{"b":{"x":[{"y":2}]}}`,
+		`{"a":{"x":1},"a":{"y":2}}`:                         `{"a":{"y":2}}`, // the last, not both
+		`{"a":1,"\u0061":2}`:                                `{"a":2}`,
+		`{"a\"":1,"a\\":2,"a\u0022":"<&>"}`:                 `{"a\"":"<&>","a\\":2}`,
+		`{"a":1,"a":12345678901234567890.10}`:               `{"a":12345678901234567890.10}`,
+		`{"":1,"":null}`:                                    `{"":null}`,
+		`{"l":[{},{"a":1},{"a":1},[]],"l":["a","a",{}]}`:    `{"l":["a","a",{}]}`,
+		`{"z":{"a":1},"a":{"a":"a"},"l":["z","z"]}`:         `{"z":{"a":1},"a":{"a":"a"},"l":["z","z"]}`, // as it came
+		`{"z":"a\",\"z\":{","A":"}]","a":1.0,"\u00e4":1e3}`: `{"z":"a\",\"z\":{","A":"}]","a":1.0,"\u00e4":1e3}`,
+		`{}`: `{}`,
+	} {
+		f.must(t, 200, "PUT", "secret/data/a", `{"data":`+body+`}`)
+		if r := f.must(t, 200, "GET", "secret/data/a", ""); !strings.Contains(r.text, `"data":{"data":`+want+`,"metadata"`) {
+			t.Errorf("%s: %s, want %s", body, r.text, want)
+		}
+	}
+	f.must(t, 200, "PATCH", "secret/data/a", `{"data":{"p":1,"p":2}}`, "Content-Type: application/merge-patch+json")
+	if r := f.must(t, 200, "GET", "secret/data/a", ""); strings.Count(r.text, `"p":`) != 1 || fmt.Sprint(r.get("data", "data", "p")) != "2" {
+		t.Errorf("patched: %s", r.text)
+	}
+
+	deep := func(levels int) string {
+		return `{"data":{"a":` + strings.Repeat("[", levels-1) + strings.Repeat("]", levels-1) + `}}`
+	}
+	kv := f.client(t).KVv2("secret")
+	f.must(t, 200, "PUT", "secret/data/deep", deep(maxLevels))
+	if _, err := kv.Get(t.Context(), "deep"); err != nil {
+		t.Errorf("%.200v", err)
+	}
+	for _, levels := range []int{maxLevels + 1, maxLevels + 3, 3 * maxLevels} {
+		if r := f.must(t, 400, "PUT", "secret/data/deep", deep(levels)); !strings.Contains(r.errors(), "levels") && !strings.Contains(r.errors(), "max depth") {
+			t.Errorf("%d levels: %s", levels, r.text)
+		}
+	}
+	if s, err := kv.Get(t.Context(), "deep"); err != nil || s.VersionMetadata.Version != 1 {
+		t.Errorf("%v, %.200v", s, err)
+	}
 }
 
 func TestKVConfig(t *testing.T) {

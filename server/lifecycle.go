@@ -145,7 +145,7 @@ func (s *Server) run(ctx context.Context, r *race, sl *slot, delay time.Duration
 			return
 		}
 		delay = max(interval(n)-time.Since(start), minPause)
-		s.failed(sl, class, err, delay)
+		s.failed(sl, class, err, delay, logEvery)
 		if counted != t {
 			counted = t
 			s.mu.Lock()
@@ -249,9 +249,12 @@ func (s *Server) publishLocked(k *keep, by *slot) {
 		if by != nil && sl.Name == by.Name && sl.Type == by.Type {
 			sl.State, sl.Class, sl.Error, sl.Hint = SlotOpened, "", "", ""
 			sl.FailedSince, sl.logged = time.Time{}, ""
+			sl.LastOpened = s.now()
 		}
 	}
 	s.work.Go(func() { s.purge(k) })
+	s.work.Go(func() { s.probe(k) })
+	s.work.Go(func() { s.scrub(k) })
 }
 
 // Seal seals the keep until the process is restarted or [Server.Unseal] is

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -60,7 +61,7 @@ func TestOpensAtStart(t *testing.T) {
 		path := made(t, a, b)
 		f := start(t, path, b, a)
 		f.openWithin(t, headStart/2)
-		time.Sleep(time.Minute)
+		time.Sleep(probeDelay / 2)
 		if calls, _, _ := b.count(); calls != 0 {
 			t.Errorf("the second slot was tried %d times though the first one opened at once", calls)
 		}
@@ -95,7 +96,7 @@ func TestSecondSlotWins(t *testing.T) {
 				}
 				synctest.Wait()
 				calls, most, _ := a.count()
-				time.Sleep(time.Minute)
+				time.Sleep(probeDelay / 2)
 				if now, _, _ := a.count(); now != calls || most > 1 {
 					t.Errorf("the first slot was tried %d times, then %d, %d at once", calls, now, most)
 				}
@@ -491,14 +492,94 @@ func TestServesWithoutKeyService(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "keep.db")
 		f := start(t, path, a)
 		f.init(t)
-		calls, _, _ := a.count()
 		a.tell(hangs)
 		time.Sleep(24 * time.Hour)
 		f.must(t, 200, "POST", "secret/data/a", `{"data":{"k":"v"}}`)
 		f.must(t, 204, "POST", "sys/rotate", "")
 		f.must(t, 200, "GET", "secret/data/a", "")
-		if now, _, _ := a.count(); now != calls {
-			t.Errorf("the key service was asked %d times while unsealed", now-calls)
+		if sl := f.slot(t, "a"); sl.Class != "unreachable" || f.Status().Sealed {
+			t.Errorf("after a day: %+v", sl)
 		}
+	})
+}
+
+// While the keep is open its slots are opened again now and then: what fails is
+// shown before the next boot, and a reload has the new seals tried at once.
+func TestProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "keep.db")
+		a, b := newSeal("a", 1), newSeal("b", 2)
+		f := start(t, path, a, b)
+		f.init(t)
+		time.Sleep(probeDelay + time.Second)
+		synctest.Wait()
+		for _, name := range []string{"a", "b"} {
+			if sl := f.slot(t, name); sl.State != SlotReady || sl.Attempts != 1 || sl.LastOpened.IsZero() {
+				t.Errorf("after the first probe: %+v", sl)
+			}
+		}
+		b.tell(fails("key_disabled"))
+		time.Sleep(probeInterval)
+		synctest.Wait()
+		if sl := f.slot(t, "b"); sl.State != SlotFailed || sl.Class != "key_disabled" || sl.Hint == "" || f.Status().Sealed {
+			t.Errorf("a disabled key: %+v", sl)
+		}
+		if !strings.Contains(f.log.String(), "class=key_disabled") {
+			t.Error("the log does not say so")
+		}
+		b.tell(nil)
+		time.Sleep(probeRetry + attemptTimeout)
+		synctest.Wait()
+		if sl := f.slot(t, "b"); sl.State != SlotReady || !sl.FailedSince.IsZero() || !strings.Contains(f.log.String(), "opens again") {
+			t.Errorf("after it was enabled: %+v", sl)
+		}
+		next := []*fakeSeal{a.again(), b.again()}
+		f.SetSeals([]Seal{next[0], next[1]})
+		synctest.Wait()
+		for _, seal := range next {
+			if calls, _, _ := seal.count(); calls != 1 {
+				t.Errorf("after a reload, seal %s was asked %d times", seal.name, calls)
+			}
+		}
+		f.stop(t)
+	})
+}
+
+// Damage that nobody has read yet is found in the background.
+func TestScrub(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "keep.db")
+		a := newSeal("a", 1)
+		f := start(t, path, a)
+		f.init(t)
+		f.must(t, 200, "POST", "secret/data/a", `{"data":{"k":"v"}}`)
+		time.Sleep(scrubDelay + time.Second)
+		synctest.Wait()
+		metrics := f.must(t, 200, "GET", "sys/metrics", "").text
+		if !strings.Contains(metrics, "sealkeep_storage_damage 0") || !strings.Contains(f.log.String(), "checked the store") {
+			t.Error("a sound store was not checked")
+		}
+		f.stop(t)
+
+		db, err := bolt.Open(path, 0o600, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = db.Update(func(tx *bolt.Tx) error {
+			k, v := tx.Bucket([]byte("data")).Cursor().Last()
+			v = bytes.Clone(v)
+			v[len(v)-1] ^= 1
+			return tx.Bucket([]byte("data")).Put(k, v)
+		})
+		if err := errors.Join(err, db.Close()); err != nil {
+			t.Fatal(err)
+		}
+		f = start(t, path, a.again())
+		time.Sleep(scrubDelay + time.Second)
+		synctest.Wait()
+		if !strings.Contains(f.log.String(), "the store is damaged") || f.scrubbed.Load().findings == 0 {
+			t.Errorf("damage was not found: %s", f.log)
+		}
+		f.stop(t)
 	})
 }

@@ -28,6 +28,8 @@ func (l *loose[T]) UnmarshalJSON(b []byte) error {
 		*to, err = parseDuration(scalar(b))
 	case *[]uint64:
 		*to, err = parseVersions(b)
+	case *[]string:
+		*to = parseList(b)
 	}
 	return err
 }
@@ -95,17 +97,26 @@ func parseDuration(text string) (time.Duration, error) {
 	return 0, invalid("%q is not a duration like 90, \"90s\" or \"1h30m\", of at most 100 years", text)
 }
 
-// parseVersions reads [1,2], ["1","2"], "1,2" or 1.
-func parseVersions(b []byte) ([]uint64, error) {
+// parseList reads ["a","b"], "a, b" or "a"; null and "" are the empty list.
+func parseList(b []byte) []string {
+	var texts []string
 	var items []json.RawMessage
-	if json.Unmarshal(b, &items) != nil {
-		for text := range strings.SplitSeq(scalar(b), ",") {
-			items = append(items, json.RawMessage(strings.TrimSpace(text)))
+	if json.Unmarshal(b, &items) == nil {
+		for _, item := range items {
+			texts = append(texts, scalar(item))
+		}
+	} else if list := scalar(b); list != "" {
+		for text := range strings.SplitSeq(list, ",") {
+			texts = append(texts, strings.TrimSpace(text))
 		}
 	}
+	return texts
+}
+
+// parseVersions reads [1,2], ["1","2"], "1,2" or 1.
+func parseVersions(b []byte) ([]uint64, error) {
 	var versions []uint64
-	for _, item := range items {
-		text := scalar(item)
+	for _, text := range parseList(b) {
 		n, err := strconv.ParseUint(text, 10, 63)
 		if err != nil {
 			return nil, invalid("%q is not the number of a version", text)

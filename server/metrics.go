@@ -84,6 +84,9 @@ var (
 	descSlot        = prometheus.NewDesc("sealkeep_slot_up",
 		"0 when the slot's last attempt failed (class says why) or it cannot be tried (class is its state).", []string{"slot", "type", "class"}, nil)
 	descSlotLast   = prometheus.NewDesc("sealkeep_slot_last_attempt_timestamp_seconds", "When the slot was last tried.", []string{"slot", "type"}, nil)
+	descSlotOpened = prometheus.NewDesc("sealkeep_slot_last_opened_timestamp_seconds", "When the slot last opened.", []string{"slot", "type"}, nil)
+	descScrubbed   = prometheus.NewDesc("sealkeep_storage_last_check_timestamp_seconds", "When the store was last checked in the background.", nil, nil)
+	descDamage     = prometheus.NewDesc("sealkeep_storage_damage", "What the last check in the background found.", nil, nil)
 	descCommits    = prometheus.NewDesc("sealkeep_storage_commits_total", "Commits of the store.", nil, nil)
 	descUpdates    = prometheus.NewDesc("sealkeep_storage_updates_total", "Update functions committed.", nil, nil)
 	descFailures   = prometheus.NewDesc("sealkeep_storage_commit_failures_total", "Commits that failed.", nil, nil)
@@ -94,7 +97,7 @@ var (
 )
 
 func (stateCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descInitialized, descSealed, descSlot, descSlotLast, descCommits, descUpdates,
+	for _, d := range []*prometheus.Desc{descInitialized, descSealed, descSlot, descSlotLast, descSlotOpened, descScrubbed, descDamage, descCommits, descUpdates,
 		descFailures, descViews, descOldestView, descFileBytes, descFreePages} {
 		ch <- d
 	}
@@ -123,6 +126,13 @@ func (c stateCollector) Collect(ch chan<- prometheus.Metric) {
 		if !sl.LastAttempt.IsZero() {
 			gauge(descSlotLast, float64(sl.LastAttempt.UnixMilli())/1000, sl.Name, sl.Type)
 		}
+		if !sl.LastOpened.IsZero() {
+			gauge(descSlotOpened, float64(sl.LastOpened.UnixMilli())/1000, sl.Name, sl.Type)
+		}
+	}
+	if last := c.s.scrubbed.Load(); last != nil {
+		gauge(descScrubbed, float64(last.at.Unix()))
+		gauge(descDamage, float64(last.findings))
 	}
 	c.s.mu.Lock()
 	store := c.s.store

@@ -26,6 +26,7 @@ type keep struct {
 	ctx      context.Context
 	end      context.CancelFunc
 	wake     chan struct{} // a value when there may be something to purge
+	probing  chan struct{} // a value when the seals are new
 }
 
 // mountTable is every mount: an immutable value.
@@ -90,7 +91,7 @@ func (m *mount) prefix() string { return "mount/" + m.UUID }
 
 // newKeep reads what a keep has in memory; the store is unsealed.
 func (s *Server) newKeep(store *storage.Store) (*keep, error) {
-	k := &keep{store: store, fingerprint: store.Fingerprint(), wake: make(chan struct{}, 1)}
+	k := &keep{store: store, fingerprint: store.Fingerprint(), wake: make(chan struct{}, 1), probing: make(chan struct{}, 1)}
 	k.ctx, k.end = context.WithCancel(s.ctx)
 	if err := k.loadMounts(k.ctx); err != nil {
 		k.end()

@@ -4,7 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -165,12 +169,18 @@ func TestUIMounts(t *testing.T) {
 	f := fresh(t)
 	f.must(t, 204, "POST", "sys/mounts/shown", `{"type":"kv-v2","config":{"listing_visibility":"unauth"}}`)
 	r := f.must(t, 200, "GET", "sys/internal/ui/mounts", "")
-	if len(r.get("data", "secret").(map[string]any)) != 2 || r.get("data", "auth", "token/") == nil {
-		t.Errorf("with a token: %s", r.text)
+	if mounts := f.must(t, 200, "GET", "sys/mounts", ""); len(mounts.get("data").(map[string]any)) != 3 || !reflect.DeepEqual(r.get("data", "secret"), mounts.get("data")) {
+		t.Errorf("with a token: %s, want %s", r.text, mounts.text)
+	}
+	if auth := f.must(t, 200, "GET", "sys/auth", ""); !reflect.DeepEqual(r.get("data", "auth"), auth.get("data")) {
+		t.Errorf("with a token: %s, want %s", r.text, auth.text)
 	}
 	for _, token := range []string{"", "wrong"} {
 		r = f.must(t, 200, "GET", "sys/internal/ui/mounts", "", "X-Vault-Token: "+token)
-		if m := r.get("data", "secret").(map[string]any); len(m) != 1 || m["shown/"] == nil {
+		if m := r.get("data", "secret").(map[string]any); len(m) != 1 || r.get("data", "secret", "shown/", "type") != "kv" || r.get("data", "secret", "shown/", "uuid") != nil {
+			t.Errorf("token %q: %s", token, r.text)
+		}
+		if len(r.get("data", "auth").(map[string]any)) != 0 {
 			t.Errorf("token %q: %s", token, r.text)
 		}
 		f.must(t, 403, "GET", "sys/internal/ui/mounts/secret", "", "X-Vault-Token: "+token)
@@ -183,6 +193,39 @@ func TestUIMounts(t *testing.T) {
 	}
 	if r = f.must(t, 403, "GET", "sys/internal/ui/mounts/nowhere", ""); !strings.Contains(r.errors(), `preflight capability check returned 403, please ensure client's policies grant access to path "nowhere/"`) {
 		t.Errorf("unknown mount: %s", r.text)
+	}
+}
+
+func TestAuthMethods(t *testing.T) {
+	f := fresh(t)
+	list := func() *api.AuthMount {
+		t.Helper()
+		m, err := f.client(t).Sys().ListAuth()
+		if err != nil || len(m) != 1 || m["token/"] == nil {
+			t.Fatalf("%v, %v", m, err)
+		}
+		return m["token/"]
+	}
+	m := list()
+	if m.Type != "token" || m.Description != "token based credentials" || m.Config.TokenType != "default-service" || m.Accessor != "auth_token_"+m.UUID[:8] {
+		t.Errorf("%+v", m)
+	}
+	if ok := regexp.MustCompile("^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$").MatchString(m.UUID); !ok || m.UUID == f.keep.Load().system().UUID {
+		t.Errorf("UUID %q", m.UUID)
+	}
+	f.Server.Seal()
+	if err := f.Server.Unseal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if again := list(); !reflect.DeepEqual(again, m) {
+		t.Errorf("another one after a while sealed: %+v, %+v", again, m)
+	}
+	fields := func(r reply, name string) []string {
+		return slices.Sorted(maps.Keys(r.get("data", name).(map[string]any)))
+	}
+	r := f.must(t, 200, "GET", "sys/auth", "")
+	if want := fields(f.must(t, 200, "GET", "sys/mounts", ""), "secret/"); !slices.Equal(fields(r, "token/"), want) || !reflect.DeepEqual(r.get("token/"), r.get("data", "token/")) {
+		t.Errorf("%s, want the fields %q", r.text, want)
 	}
 }
 

@@ -20,8 +20,8 @@ import (
 // Every route, in each state and with each kind of token, stops who may not.
 func TestGates(t *testing.T) {
 	f := fresh(t)
-	openly := []string{"sys/init", "sys/health", "sys/seal-status", "sys/seal-backend-status", "sys/unseal", "sys/metrics"}
-	byToken := []string{"sys/leader", "sys/internal/ui/mounts", "sys/internal/ui/mounts/*"} // these look for themselves
+	openly := []string{"sys/init", "sys/leader", "sys/health", "sys/seal-status", "sys/seal-backend-status", "sys/unseal", "sys/metrics"}
+	byToken := []string{"sys/internal/ui/mounts", "sys/internal/ui/mounts/*"} // these look for themselves
 	for _, rt := range sysRoutes {
 		switch rt.gate {
 		case open:

@@ -86,7 +86,8 @@ type Server struct {
 	end  context.CancelFunc
 	work sync.WaitGroup // every goroutine of the server
 
-	keep atomic.Pointer[keep] // nil unless unsealed
+	keep     atomic.Pointer[keep]     // nil unless unsealed
+	scrubbed atomic.Pointer[scrubbed] // the last one; nil before the first
 
 	large        chan struct{} // holds a value for each large body in memory
 	initializing chan struct{} // holds one value while Init runs
@@ -166,6 +167,12 @@ func (s *Server) SetSeals(seals []Seal) {
 	s.arrangeLocked()
 	s.startLocked()
 	s.work.Go(func() { closeSeals(s.log, old) })
+	if k := s.keep.Load(); k != nil {
+		select { // the new seals have to be known to work, and to begin what they do in the background
+		case k.probing <- struct{}{}:
+		default:
+		}
+	}
 	s.mu.Unlock()
 	s.changed()
 }

@@ -39,7 +39,9 @@ type SlotStatus struct {
 	Attempts    uint64    `json:"attempts"`       // since the process started
 	LastAttempt time.Time `json:"last_attempt,omitzero"`
 	NextAttempt time.Time `json:"next_attempt,omitzero"`
+	LastOpened  time.Time `json:"last_opened,omitzero"`  // when it last opened, by this process
 	FailedSince time.Time `json:"failed_since,omitzero"` // since when every attempt has failed
+	Warning     string    `json:"warning,omitempty"`     // what may keep it from opening soon
 }
 
 // Status is the state of a keep at one moment.
@@ -145,7 +147,7 @@ func (s *Server) arrangeLocked() {
 		sl := &slot{SlotStatus: SlotStatus{Name: name, Type: typ}, busy: make(chan struct{}, 1)}
 		if o := old[key{name, typ}]; o != nil {
 			sl.busy, sl.logged, sl.loggedAt = o.busy, o.logged, o.loggedAt
-			sl.Attempts, sl.LastAttempt, sl.FailedSince = o.Attempts, o.LastAttempt, o.FailedSince
+			sl.Attempts, sl.LastAttempt, sl.LastOpened, sl.FailedSince = o.Attempts, o.LastAttempt, o.LastOpened, o.FailedSince
 			sl.State, sl.Class, sl.Error, sl.Hint = o.State, o.Class, o.Error, o.Hint
 		}
 		slots = append(slots, sl)
@@ -217,10 +219,14 @@ func rank(sl *slot) int {
 func (s *Server) starting(r *race, sl *slot) *turn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	sl.tryLocked(s.now())
+	return r.turn
+}
+
+func (sl *slot) tryLocked(now time.Time) {
 	sl.State = SlotTrying
 	sl.Attempts++
-	sl.LastAttempt, sl.NextAttempt = s.now(), time.Time{}
-	return r.turn
+	sl.LastAttempt, sl.NextAttempt = now, time.Time{}
 }
 
 // ended notes that an attempt opened the keep, or ended with its race.
@@ -235,9 +241,9 @@ func (s *Server) ended(sl *slot, err error) {
 	}
 }
 
-// failed notes a failed attempt. It is logged when its class is new, then at
-// most each minute.
-func (s *Server) failed(sl *slot, class string, err error, next time.Duration) {
+// failed notes a failed attempt. It is logged when its class is new, then as
+// often as every says.
+func (s *Server) failed(sl *slot, class string, err error, next, every time.Duration) {
 	s.mu.Lock()
 	now := s.now()
 	sl.State, sl.Class, sl.Error, sl.Hint = SlotFailed, class, err.Error(), hints[class]
@@ -246,7 +252,7 @@ func (s *Server) failed(sl *slot, class string, err error, next time.Duration) {
 		sl.FailedSince = sl.LastAttempt
 	}
 	news := sl.logged != class
-	if news || now.Sub(sl.loggedAt) >= logEvery {
+	if news || now.Sub(sl.loggedAt) >= every {
 		sl.logged, sl.loggedAt = class, now
 		s.log.Error("a slot did not open", "slot", sl.Name, "type", sl.Type, "class", class,
 			"error", err, "attempts", sl.Attempts, "next", sl.Hint)

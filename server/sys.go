@@ -3,10 +3,7 @@ package server
 import (
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
-
-	"github.com/sealkeep/sealkeep/access"
 )
 
 // sysRoutes is every path that is not below a mount. Of two patterns that fit,
@@ -18,7 +15,7 @@ var sysRoutes = []route{
 	{path: "sys/seal-backend-status", gate: open, on: [ops]handler{opRead: readBackends}},
 	{path: "sys/unseal", gate: open, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeUnseal}},
 	{path: "sys/metrics", gate: open, on: [ops]handler{opRead: readMetrics}},
-	{path: "sys/leader", gate: unsealed, on: [ops]handler{opRead: readLeader}},
+	{path: "sys/leader", gate: open, on: [ops]handler{opRead: readLeader}},
 	{path: "sys/seal", gate: authenticated, body: bodySmall, timeout: timeoutLong, on: [ops]handler{opWrite: writeSeal}},
 	{path: "sys/key-status", gate: authenticated, on: [ops]handler{opRead: readKeyStatus}},
 	{path: "sys/rotate", gate: authenticated, body: bodySmall, timeout: timeoutLong, on: [ops]handler{opWrite: writeRotate}},
@@ -30,8 +27,12 @@ var sysRoutes = []route{
 	{path: "sys/mounts/*", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readMount, opWrite: enableMount, opDelete: disableMount}},
 	{path: "sys/internal/ui/mounts", gate: unsealed, on: [ops]handler{opRead: uiMounts}},
 	{path: "sys/internal/ui/mounts/*", gate: unsealed, on: [ops]handler{opRead: uiMount}},
+	{path: "sys/auth", gate: authenticated, on: [ops]handler{opRead: listAuth}},
+	{path: "sys/capabilities", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeCapabilities}},
 	{path: "sys/capabilities-self", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeCapabilitiesSelf}},
+	{path: "auth/token/lookup", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readSelf, opWrite: writeLookup}},
 	{path: "auth/token/lookup-self", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readSelf, opWrite: readSelf}},
+	{path: "auth/token/renew-self", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeRenewSelf}},
 }
 
 func readInit(s *Server, r *request) (answer, error) {
@@ -279,50 +280,4 @@ func readMetrics(s *Server, r *request) (answer, error) {
 		return answer{}, err
 	}
 	return answer{text: text, kind: "text/plain; version=0.0.4; charset=utf-8"}, nil
-}
-
-func writeCapabilitiesSelf(s *Server, r *request) (answer, error) {
-	var in struct {
-		Path  string   `json:"path"`
-		Paths []string `json:"paths"`
-	}
-	if err := r.decode(&in); err != nil {
-		return answer{}, err
-	}
-	if in.Path != "" {
-		in.Paths = append(in.Paths, in.Path)
-	}
-	if len(in.Paths) == 0 {
-		return answer{}, invalid("paths must be supplied")
-	}
-	data := make(map[string]any)
-	for _, p := range in.Paths {
-		data[p] = access.Capabilities(r.token, strings.Trim(p, "/"))
-	}
-	if len(in.Paths) == 1 {
-		data["capabilities"] = data[in.Paths[0]]
-	}
-	return answer{data: data, inject: true}, nil
-}
-
-func readSelf(s *Server, r *request) (answer, error) {
-	t := r.token
-	return answer{data: map[string]any{
-		"accessor":         t.Accessor,
-		"creation_time":    t.Created.Unix(),
-		"creation_ttl":     int64(t.TTL / time.Second),
-		"display_name":     t.DisplayName,
-		"entity_id":        "",
-		"expire_time":      nil,
-		"explicit_max_ttl": 0,
-		"id":               r.secret,
-		"meta":             nil,
-		"num_uses":         0,
-		"orphan":           t.Orphan,
-		"path":             t.Path,
-		"policies":         t.Policies,
-		"renewable":        false,
-		"ttl":              0,
-		"type":             t.Type,
-	}}, nil
 }

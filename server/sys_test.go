@@ -2,12 +2,17 @@ package server
 
 import (
 	"bufio"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/vault/api"
 )
@@ -78,7 +83,7 @@ func TestSealedKeep(t *testing.T) {
 	none.root = "hvs.something"
 	for name, k := range map[string]*fixture{"sealed": sealed, "none": none} {
 		for _, c := range []struct{ method, path string }{
-			{"GET", "secret/data/a"}, {"PUT", "secret/data/a"}, {"GET", "sys/mounts"}, {"GET", "sys/leader"}, {"PUT", "sys/seal"},
+			{"GET", "secret/data/a"}, {"PUT", "secret/data/a"}, {"GET", "sys/mounts"}, {"GET", "sys/auth"}, {"PUT", "sys/seal"},
 			{"GET", "sys/key-status"}, {"POST", "sys/rotate"}, {"GET", "auth/token/lookup-self"}, {"GET", "sys/internal/ui/mounts/secret"},
 			{"GET", "nowhere"}, {"FOO", "nowhere"},
 		} {
@@ -94,6 +99,9 @@ func TestSealedKeep(t *testing.T) {
 		}
 		for _, path := range []string{"sys/init", "sys/seal-status", "sys/seal-backend-status", "sys/metrics"} {
 			k.must(t, 200, "GET", path, "", "X-Vault-Token: ")
+		}
+		if r := k.must(t, 200, "GET", "sys/leader", "", "X-Vault-Token: "); r.get("ha_enabled") != false {
+			t.Errorf("%s: leader: %s", name, r.text)
 		}
 	}
 	if r := none.call(t, "PUT", "sys/unseal", ""); r.status != 400 || !strings.Contains(r.errors(), "operator init") {
@@ -238,11 +246,97 @@ func TestTokens(t *testing.T) {
 			t.Errorf("%s: %d %s", h, r.status, r.text)
 		}
 	}
-	caps, err := f.client(t).Sys().CapabilitiesSelf("secret/data/a")
-	if err != nil || len(caps) != 1 || caps[0] != "root" {
-		t.Errorf("capabilities %v, %v", caps, err)
+	created, err := r.get("data", "creation_time").(json.Number).Int64()
+	if err != nil {
+		t.Error(err)
 	}
-	f.must(t, 400, "POST", "sys/capabilities-self", "{}")
+	if issued, err := time.Parse(time.RFC3339, fmt.Sprint(r.get("data", "issue_time"))); err != nil || issued.Unix() != created {
+		t.Errorf("issued %v, %v; created %d", issued, err, created)
+	}
+	fields := []string{"accessor", "creation_time", "creation_ttl", "display_name", "entity_id", "expire_time", "explicit_max_ttl", "id", "issue_time",
+		"meta", "num_uses", "orphan", "path", "policies", "renewable", "ttl", "type"}
+	if got := slices.Sorted(maps.Keys(r.get("data").(map[string]any))); !slices.Equal(got, fields) {
+		t.Errorf("fields %q, want %q", got, fields)
+	}
+}
+
+func TestTokenLookup(t *testing.T) {
+	f := fresh(t)
+	token := f.client(t).Auth().Token()
+	self, err := token.LookupSelf()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if named, err := token.Lookup(f.root); err != nil || !reflect.DeepEqual(named.Data, self.Data) || named.Data["id"] != f.root {
+		t.Errorf("%+v, %v; self %+v", named, err, self)
+	}
+	for _, c := range []struct{ method, body string }{{"GET", ""}, {"PUT", ""}, {"POST", "{}"}, {"POST", `{"token":""}`}} {
+		if r := f.must(t, 200, c.method, "auth/token/lookup", c.body); r.get("data", "id") != f.root || r.get("mount_type") != "token" {
+			t.Errorf("%s %s: %s", c.method, c.body, r.text)
+		}
+	}
+	for _, unknown := range []string{"nope", f.root + "x", " ", "ü", strings.Repeat("x", 1000)} {
+		body, err := json.Marshal(map[string]string{"token": unknown})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := f.must(t, 403, "POST", "auth/token/lookup", string(body)); r.errors() != "bad token" {
+			t.Errorf("%.20q: %s", unknown, r.text)
+		}
+	}
+	f.must(t, 400, "POST", "auth/token/lookup", `{"token":{}}`)
+	for _, body := range []string{"", "{}", `{"increment":3600}`} {
+		if r := f.must(t, 400, "PUT", "auth/token/renew-self", body); r.errors() != "lease is not renewable" {
+			t.Errorf("renewing with %q: %s", body, r.text)
+		}
+	}
+}
+
+func TestCapabilities(t *testing.T) {
+	f := fresh(t)
+	sys := f.client(t).Sys()
+	if caps, err := sys.CapabilitiesSelf("secret/data/a"); err != nil || !slices.Equal(caps, []string{"root"}) {
+		t.Errorf("of the own token: %v, %v", caps, err)
+	}
+	if caps, err := sys.Capabilities(f.root, "secret/data/a"); err != nil || !slices.Equal(caps, []string{"root"}) {
+		t.Errorf("of a named token: %v, %v", caps, err)
+	}
+	for body, want := range map[string][]string{
+		`"paths":"a/b, c"`:              {"a/b", "c"},
+		`"paths":["a/b","c"]`:           {"a/b", "c"},
+		`"paths":"a/b"`:                 {"a/b", "capabilities"},
+		`"path":"a,b"`:                  {"a", "b"},
+		`"path":["a"]`:                  {"a", "capabilities"},
+		`"paths":["b"],"path":"a"`:      {"b", "capabilities"},
+		`"paths":[],"path":"a"`:         {"a", "capabilities"},
+		`"paths":"","path":"a,a/b,c d"`: {"a", "a/b", "c d"},
+	} {
+		for path, body := range map[string]string{"sys/capabilities-self": "{" + body + "}", "sys/capabilities": `{"token":"` + f.root + `",` + body + "}"} {
+			r := f.must(t, 200, "POST", path, body)
+			data := r.get("data").(map[string]any)
+			if got := slices.Sorted(maps.Keys(data)); !slices.Equal(got, want) {
+				t.Errorf("%s %s: %q, want %q", path, body, got, want)
+			}
+			for name, caps := range data {
+				if fmt.Sprint(caps) != "[root]" || fmt.Sprint(r.get(name)) != "[root]" {
+					t.Errorf("%s %s: %s: %s", path, body, name, r.text)
+				}
+			}
+		}
+	}
+	for _, c := range []struct{ path, body, want string }{
+		{"-self", `{}`, "paths must be supplied"},
+		{"-self", `{"paths":""}`, "paths must be supplied"},
+		{"-self", `{"paths":null,"path":[]}`, "paths must be supplied"},
+		{"-self", `{"paths":"a,,b"}`, "missing path"},
+		{"-self", `{"paths":["a",""]}`, "missing path"},
+		{"", `{"token":"nope","paths":"a"}`, "invalid token"},
+		{"", `{"paths":"a"}`, "no token found"},
+	} {
+		if r := f.must(t, 400, "POST", "sys/capabilities"+c.path, c.body); r.errors() != c.want {
+			t.Errorf("%s %s: %s", c.path, c.body, r.text)
+		}
+	}
 }
 
 // A token that was seen is forgotten when the keep is sealed.

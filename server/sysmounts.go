@@ -246,18 +246,21 @@ func writeTune(s *Server, r *request) (answer, error) {
 	})
 }
 
-// uiMounts lists the mounts that the token may see; without one, those that
-// everybody may.
+// uiMounts lists the mounts that the token may see; without one, and with
+// little of each, those that everybody may.
 func uiMounts(s *Server, r *request) (answer, error) {
 	secret := make(map[string]any)
-	for _, m := range r.keep.mounts.Load().all() {
-		if access.Authorize(r.token, m.Path, access.Read) == nil || m.Config.ListingVisibility == "unauth" {
+	for _, m := range append(r.keep.mounts.Load().all(), r.keep.system()) {
+		switch {
+		case access.Authorize(r.token, m.Path, access.Read) == nil:
+			secret[m.Path] = mountView(m)
+		case m.Config.ListingVisibility == "unauth":
 			secret[m.Path] = map[string]any{"type": m.Type, "description": m.Description, "options": m.Options}
 		}
 	}
 	auth := make(map[string]any)
 	if r.token != nil {
-		auth["token/"] = map[string]any{"type": "token", "description": "token based credentials", "options": nil}
+		auth["token/"] = r.keep.authView()
 	}
 	return answer{data: map[string]any{"secret": secret, "auth": auth}}, nil
 }

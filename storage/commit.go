@@ -281,12 +281,16 @@ func begin(db *handle) (ts *trees, err error) {
 
 func (s *trees) checkMeta() (err error) {
 	defer catch(&err, "meta")
+	meta, err := s.of(bucketMeta)
+	if err != nil {
+		return err
+	}
 	for _, key := range [][]byte{keyHeader, keyKeyring, keyDigest} {
-		if _, err := s.get(bucketMeta, key); err != nil {
+		if err := meta.writable(key); err != nil {
 			return err
 		}
 	}
-	return nil
+	return s.freeList()
 }
 
 // commit writes the digest and commits. Whatever goes wrong from here on

@@ -37,6 +37,7 @@ const (
 	bucketHeader  = 16
 	flagBranch    = 1
 	flagLeaf      = 2
+	flagFreeList  = 16
 	flagBucket    = 1
 	maxTreeDepth  = 32 // a tree of so many levels would not fit on any disk
 	maxPageNumber = math.MaxInt64 >> 20
@@ -167,6 +168,7 @@ type tree struct {
 	data     []byte // all pages in use
 	pageSize int
 	root     page
+	flags    uint32 // of every element: buckets in the top tree, values elsewhere
 }
 
 // page is a checked page. Its elements are checked one by one, when used.
@@ -182,7 +184,7 @@ func (h *handle) tree(btx *bolt.Tx, bucket []byte) (tree, error) {
 	if err != nil {
 		return tree{}, err
 	}
-	top := tree{data: data, pageSize: h.pageSize}
+	top := tree{data: data, pageSize: h.pageSize, flags: flagBucket}
 	if top.root, err = top.page(uint64(btx.Cursor().Bucket().Root())); err != nil {
 		return tree{}, err
 	}
@@ -191,7 +193,7 @@ func (h *handle) tree(btx *bolt.Tx, bucket []byte) (tree, error) {
 	if c.err != nil {
 		return tree{}, c.err
 	}
-	if !bytes.Equal(k, bucket) || !c.bucket || len(v) < bucketHeader {
+	if !bytes.Equal(k, bucket) || len(v) < bucketHeader {
 		return tree{}, corrupt("pages", "no bucket %q", bucket)
 	}
 	t := tree{data: data, pageSize: h.pageSize}
@@ -204,18 +206,27 @@ func (h *handle) tree(btx *bolt.Tx, bucket []byte) (tree, error) {
 }
 
 func (t *tree) page(id uint64) (page, error) {
+	b, err := t.bytes(id)
+	if err != nil {
+		return page{}, err
+	}
+	return parsePage(b)
+}
+
+// bytes are those of a page and of what it overflows into.
+func (t *tree) bytes(id uint64) ([]byte, error) {
 	if id < 2 || id > maxPageNumber || (int(id)+1)*t.pageSize > len(t.data) {
-		return page{}, corrupt("pages", "page %d does not exist", id)
+		return nil, corrupt("pages", "page %d does not exist", id)
 	}
 	b := t.data[int(id)*t.pageSize:]
 	if got := binary.NativeEndian.Uint64(b); got != id {
-		return page{}, corrupt("pages", "page %d says that it is page %d", id, got)
+		return nil, corrupt("pages", "page %d says that it is page %d", id, got)
 	}
 	size := (int(binary.NativeEndian.Uint32(b[12:])) + 1) * t.pageSize
 	if size > len(b) {
-		return page{}, corrupt("pages", "page %d is longer than the file", id)
+		return nil, corrupt("pages", "page %d is longer than the file", id)
 	}
-	return parsePage(b[:size])
+	return b[:size], nil
 }
 
 func parsePage(b []byte) (page, error) {
@@ -262,11 +273,10 @@ func (p page) at(i int) (key, value []byte, flags uint32, child uint64, err erro
 // cursor walks a tree in the order of its keys. Its methods are those of
 // bbolt's, and so is what they return; err is set when a page is damaged.
 type cursor struct {
-	tree   *tree
-	way    []step // from the root to a leaf
-	last   []byte // key returned last
-	bucket bool   // the element is a bucket
-	err    error
+	tree *tree
+	way  []step // from the root to a leaf
+	last []byte // key returned last
+	err  error
 }
 
 type step struct {
@@ -347,8 +357,15 @@ func (c *cursor) element() (k, v []byte) {
 			c.way[len(c.way)-1].i++
 		case s.page.leaf:
 			k, v, flags, _, err := s.page.at(s.i)
-			c.err, c.bucket, c.last = err, flags&flagBucket != 0, k
-			return k, v // nil with an error
+			if err == nil && flags != c.tree.flags {
+				err = corrupt("pages", "an element with flags %#x", flags)
+			}
+			if err != nil {
+				c.err = err
+				return nil, nil
+			}
+			c.last = k
+			return k, v
 		default:
 			c.down()
 		}
@@ -403,8 +420,50 @@ func (c *cursor) findable(key []byte) error {
 func (t *tree) get(key []byte) ([]byte, error) {
 	c := cursor{tree: t}
 	k, v := c.Seek(key)
-	if c.err != nil || !bytes.Equal(k, key) || c.bucket {
+	if c.err != nil || !bytes.Equal(k, key) {
 		return nil, c.err
 	}
 	return slices.Clip(v), nil
+}
+
+// writable checks the pages that bbolt may touch when it writes a key: those on
+// the way to it, and their neighbours, with which it may join them.
+func (t *tree) writable(key []byte) error {
+	c := cursor{tree: t}
+	c.Seek(key)
+	for _, s := range c.way {
+		for i := s.i - 1; i <= s.i+1 && !s.page.leaf && c.err == nil; i++ {
+			if i < 0 || i >= s.page.n {
+				continue
+			}
+			_, _, _, child, err := s.page.at(i)
+			if err == nil {
+				_, err = t.page(child)
+			}
+			c.err = err
+		}
+	}
+	return c.err
+}
+
+// freeList checks the page with the list of free pages, whose old copy every
+// commit frees. The meta page of the committed state, which bbolt has verified,
+// names it: after the page's header, magic(4) | version(4) | page size(4) |
+// flags(4) | root(16) | free list(8).
+func (s *trees) freeList() error {
+	data, err := s.h.upTo(int(s.btx.Size()))
+	if err != nil {
+		return err
+	}
+	meta := (s.btx.ID() - 1) % 2 * s.h.pageSize
+	id := binary.NativeEndian.Uint64(data[meta+pageHeader+32:])
+	t := tree{data: data, pageSize: s.h.pageSize}
+	b, err := t.bytes(id)
+	if err != nil {
+		return err
+	}
+	if flags := binary.NativeEndian.Uint16(b[8:]); flags != flagFreeList {
+		return corrupt("pages", "page %d with flags %#x in the place of the free list", id, flags)
+	}
+	return nil
 }

@@ -220,6 +220,15 @@ func (t *Tx) set(in byte, key, rec []byte, where string) (err error) {
 			t.write.broken = err
 		}
 	}()
+	if t.trees != nil {
+		tr, err := t.trees.of(bucketOf[in])
+		if err == nil {
+			err = tr.writable(key)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	old, err := t.record(in, key)
 	if err != nil {
 		return err
