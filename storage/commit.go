@@ -414,6 +414,9 @@ func (s *Store) reload() error {
 			return err
 		}
 		k, err := openKeyring(rec, s.header.UUID, old.root)
+		if errors.Is(err, ErrRootKey) && s.nextRoot != nil {
+			k, err = openKeyring(rec, s.header.UUID, s.nextRoot)
+		}
 		if err != nil {
 			return err
 		}

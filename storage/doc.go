@@ -62,6 +62,13 @@
 // [Store.Check] compares it, and so finds missing, added and replayed records,
 // which authentication alone cannot. A replay of the whole file it cannot find.
 //
+// # Changing keys
+//
+// Every change of the keyring is alone in its commit: a term or a slot more,
+// a slot less, another root key with the slots that hold it. [Store.Rotate]
+// begins a term; [Store.Reencrypt] brings the records of older terms to the
+// newest one, in small updates among the others, and then forgets those terms.
+//
 // # When a commit fails
 //
 // After any error of bbolt's commit the kernel may have dropped what it could

@@ -40,8 +40,14 @@ var (
 	ErrExpired = errors.New("transaction ran too long")
 	// ErrPath: the path has an empty segment, or is too long or too deep.
 	ErrPath = errors.New("invalid path")
-	// ErrTooLarge: the value is larger than MaxValue.
+	// ErrTooLarge: the value is larger than MaxValue, or the slot too large.
 	ErrTooLarge = errors.New("value is too large")
+	// ErrNoSlot: the store has no slot of that name.
+	ErrNoSlot = errors.New("no such slot")
+	// ErrLastSlot: without it nothing would open the store.
+	ErrLastSlot = errors.New("it is the last slot")
+	// ErrGeneration: the slot holds another root key than the store expects.
+	ErrGeneration = errors.New("root key of another generation")
 )
 
 func corrupt(where, what string, args ...any) error {

@@ -106,10 +106,39 @@ func work(path string) error {
 		})
 	}
 	wg.Wait()
-	if err := s.Rotate(ctx); err != nil && !errors.Is(err, ErrUnknownOutcome) && !errors.Is(err, ErrUnavailable) {
-		return err
+	return errors.Join(append(errs, changeSlots(ctx, s), s.Close())...)
+}
+
+// changeSlots does everything that changes the keyring. The blob of each slot
+// is the root key itself.
+func changeSlots(ctx context.Context, s *Store) error {
+	slot := func(name string, root []byte, generation uint64) Slot {
+		return Slot{Name: name, Type: "test", Blob: root, RootGeneration: generation}
 	}
-	return errors.Join(append(errs, s.Close())...)
+	next := bytes.Repeat([]byte{7}, rootKeySize)
+	for _, change := range []func() error{
+		func() error { return s.PutSlot(ctx, slot("a", faultRoot, 1)) },
+		func() error { return s.PutSlot(ctx, slot("b", faultRoot, 1)) },
+		func() error { return s.PutSlot(ctx, slot("a", faultRoot, 1)) },
+		func() error { return s.Rotate(ctx) },
+		func() error { return s.RemoveSlot(ctx, "a") },
+		func() error { return s.Reencrypt(ctx, 1<<20, nil) },
+		func() error { return s.RotateRoot(ctx, next, []Slot{slot("b", next, 2), slot("c", next, 2)}) },
+		func() error { return s.Reencrypt(ctx, 1<<20, nil) },
+	} {
+		for unavailable := true; unavailable; {
+			err := change()
+			switch unavailable = errors.Is(err, ErrUnavailable); { // never ran: again
+			case unavailable:
+				runtime.Gosched()
+			case errors.Is(err, ErrUnknownOutcome), errors.Is(err, ErrNoSlot), errors.Is(err, ErrLastSlot), errors.Is(err, ErrGeneration):
+				// It, or what it needs, may or may not be there.
+			case err != nil:
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // faultValue is what stands at a key, some of it over several pages.
@@ -256,8 +285,25 @@ func verify(t *testing.T, path string, acked []string) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if err := s.Unseal(faultRoot); err != nil {
+	slots, err := s.Slots()
+	if err != nil {
 		t.Fatal(err)
+	}
+	for _, slot := range append(slots, Slot{Name: "none"}) {
+		root := slot.Blob
+		switch {
+		case slot.Name != "none":
+		case len(slots) == 0:
+			root = faultRoot
+		default:
+			continue
+		}
+		if err := s.Unseal(root); err != nil {
+			t.Fatalf("slot %s: %v", slot.Name, err)
+		}
+	}
+	if trusted, missing, err := s.TrustedSlots(); err != nil || len(trusted) != len(slots) || len(missing)+len(s.Quarantined()) > 0 {
+		t.Fatalf("slots: %v, trusted %v, missing %v, %v", slots, trusted, missing, err)
 	}
 	if r, err := s.Check(t.Context()); err != nil || !r.OK() {
 		t.Fatalf("check: %v %v", err, r.Damage)

@@ -11,6 +11,8 @@ type KeyStatus struct {
 	Term      uint32    // of the key that encrypts
 	Installed time.Time // when it was added
 	Writes    uint64    // records encrypted under it; there is no limit to reach
+	Terms     []uint32  // all that are kept, ascending; one, when Reencrypt is done
+	Records   uint64    // in the store, under any of them
 }
 
 // KeyStatus reads the state of the newest barrier key.
@@ -18,7 +20,10 @@ func (s *Store) KeyStatus(ctx context.Context) (ks KeyStatus, err error) {
 	err = s.View(ctx, func(t *Tx) error {
 		d, err := t.storedDigest()
 		newest := t.keys.newest()
-		ks = KeyStatus{Term: newest.Term, Installed: newest.Installed, Writes: d.writes}
+		ks = KeyStatus{Term: newest.Term, Installed: newest.Installed, Writes: d.writes, Records: d.records}
+		for _, each := range t.keys.Terms {
+			ks.Terms = append(ks.Terms, each.Term)
+		}
 		return err
 	})
 	return ks, err
@@ -34,10 +39,27 @@ func (t *Tx) storedDigest() (d digest, err error) {
 }
 
 // Rotate adds a barrier key, alone in its commit; it encrypts from the next
-// commit on. Older keys stay for what they have encrypted. One commit, at any
-// size.
+// commit on. Older keys stay for what they have encrypted, until Reencrypt is
+// done with it. One commit, at any size.
 func (s *Store) Rotate(ctx context.Context) error {
-	err := s.alone(ctx, func(ts *trees) (func(), error) {
+	err := s.changeKeyring(ctx, func(_ *trees, old *keyring) (*keyring, error) {
+		return old.change(s.addTerm)
+	}, func() {})
+	if err != nil {
+		return fmt.Errorf("rotating: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) addTerm(j *keyringJSON) {
+	newest := j.Terms[len(j.Terms)-1].Term
+	j.Terms = append(j.Terms, term{Term: newest + 1, Key: randomBytes(32), Installed: s.o.Now().UTC()})
+}
+
+// changeKeyring stores the keyring that next makes of the present one, alone in
+// its commit. done runs with s.mu held when it is durable and in use.
+func (s *Store) changeKeyring(ctx context.Context, next func(*trees, *keyring) (*keyring, error), done func()) error {
+	return s.alone(ctx, func(ts *trees) (func(), error) {
 		_, old, err := s.handle()
 		switch {
 		case err != nil:
@@ -45,9 +67,7 @@ func (s *Store) Rotate(ctx context.Context) error {
 		case old == nil:
 			return nil, ErrSealed
 		}
-		k, err := old.change(func(j *keyringJSON) {
-			j.Terms = append(j.Terms, term{Term: old.newest().Term + 1, Key: randomBytes(32), Installed: s.o.Now().UTC()})
-		})
+		k, err := next(ts, old)
 		if err != nil {
 			return nil, err
 		}
@@ -58,17 +78,21 @@ func (s *Store) Rotate(ctx context.Context) error {
 		if err := ts.btx.Bucket(bucketMeta).Put(keyKeyring, rec); err != nil {
 			return nil, err
 		}
-		s.digest.keyring, s.digest.writes = k.Generation, 0
+		s.digest.keyring = k.Generation
+		if k.newest().Term != old.newest().Term {
+			s.digest.writes = 0
+		}
+		s.nextRoot = k.root // should the outcome of the commit be unknown
 		return func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			if s.keys == old {
 				s.keys = k
+				if k.RootGeneration != old.RootGeneration {
+					clear(old.root)
+				}
+				done()
 			}
 		}, nil
 	})
-	if err != nil {
-		return fmt.Errorf("rotating: %w", err)
-	}
-	return nil
 }

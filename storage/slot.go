@@ -2,9 +2,11 @@ package storage
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -18,6 +20,9 @@ type Slot struct {
 	RootGeneration uint64    `json:"root_generation"` // of the root key inside, from 1
 	Blob           []byte    `json:"blob"`            // what the seal made; opaque here
 	Created        time.Time `json:"created"`
+
+	// Lock is the public part of how people open a recovery slot; opaque here.
+	Lock []byte `json:"lock,omitempty"`
 }
 
 const maxSlotSize = 128 << 10
@@ -67,6 +72,206 @@ func readSlots(t *tree) (slots []Slot, bad []string, err error) {
 		}
 	}
 	return slots, bad, c.err
+}
+
+// RootKey returns a copy of the root key and its generation, for wrapping it
+// again: the caller clears it. ErrSealed if there is none in memory.
+func (s *Store) RootKey() (root []byte, generation uint64, err error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.keys == nil {
+		return nil, 0, ErrSealed
+	}
+	return bytes.Clone(s.keys.root), s.keys.RootGeneration, nil
+}
+
+// TrustedSlots are the slots of the keyring's list whose record on disk is the
+// one that was written: nobody else has made or changed them. missing names
+// those of the list that are not there as they were written.
+func (s *Store) TrustedSlots() (slots []Slot, missing []string, err error) {
+	err = s.raw(func(ts *trees) error {
+		_, k, err := s.handle()
+		switch {
+		case err != nil:
+			return err
+		case k == nil:
+			return ErrSealed
+		}
+		for _, e := range k.Slots {
+			rec, err := ts.get(bucketSlots, []byte(e.Name))
+			if err != nil {
+				return err
+			}
+			slot, err := decodeSlot(e.Name, rec)
+			if h := sha256.Sum256(rec); err != nil || !bytes.Equal(h[:], e.SHA256) {
+				missing = append(missing, e.Name)
+				continue
+			}
+			slots = append(slots, slot)
+		}
+		return nil
+	})
+	return slots, missing, err
+}
+
+// PutSlot adds a slot, or replaces the one of that name, alone in its commit.
+// ErrGeneration: the slot holds another root key than the one in use.
+func (s *Store) PutSlot(ctx context.Context, slot Slot) error {
+	rec, err := slot.encode()
+	if err == nil {
+		err = checkSlot(slot, rec)
+	}
+	if err == nil {
+		err = s.changeKeyring(ctx, func(ts *trees, old *keyring) (*keyring, error) {
+			if slot.RootGeneration != old.RootGeneration {
+				return nil, fmt.Errorf("%w: %d, not %d", ErrGeneration, slot.RootGeneration, old.RootGeneration)
+			}
+			if err := ts.putSlot(slot.Name, rec); err != nil {
+				return nil, err
+			}
+			return old.change(func(j *keyringJSON) {
+				j.Slots = slices.DeleteFunc(j.Slots, func(e slotEntry) bool { return e.Name == slot.Name })
+				j.Slots = append(j.Slots, slot.entry(rec))
+			})
+		}, func() { s.pardonLocked(slot.Name) })
+	}
+	if err != nil {
+		return fmt.Errorf("writing slot %s: %w", quote(slot.Name), err)
+	}
+	return nil
+}
+
+// RemoveSlot removes a slot, alone in its commit; also a record that the
+// keyring does not know. ErrNoSlot: there is none of that name. ErrLastSlot:
+// nothing would open the store any more. Older copies of the file still have
+// the slot, and it opens them.
+func (s *Store) RemoveSlot(ctx context.Context, name string) error {
+	err := s.changeKeyring(ctx, func(ts *trees, old *keyring) (*keyring, error) {
+		rec, err := ts.get(bucketSlots, []byte(name))
+		if err != nil {
+			return nil, err
+		}
+		listed := slices.ContainsFunc(old.Slots, func(e slotEntry) bool { return e.Name == name })
+		switch {
+		case !listed && rec == nil:
+			return nil, ErrNoSlot
+		case listed && len(old.Slots) == 1:
+			return nil, ErrLastSlot
+		}
+		if err := ts.putSlot(name, nil); err != nil {
+			return nil, err
+		}
+		return old.change(func(j *keyringJSON) {
+			j.Slots = slices.DeleteFunc(j.Slots, func(e slotEntry) bool { return e.Name == name })
+		})
+	}, func() { s.pardonLocked(name) })
+	if err != nil {
+		return fmt.Errorf("removing slot %s: %w", quote(name), err)
+	}
+	return nil
+}
+
+// RotateRoot puts root in the place of the root key, and slots, which hold it,
+// in the place of all slots, in one commit; it begins a new term too, since who
+// had the old root key had the barrier's keys. The slots' generation is the next
+// one, else ErrGeneration. Older copies of the file still open as they did.
+func (s *Store) RotateRoot(ctx context.Context, root []byte, slots []Slot) error {
+	root = bytes.Clone(root)
+	err := s.rotateRoot(ctx, root, slots)
+	if err != nil {
+		return fmt.Errorf("rotating the root key: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) rotateRoot(ctx context.Context, root []byte, slots []Slot) error {
+	if len(slots) == 0 {
+		return ErrLastSlot
+	}
+	if len(root) != rootKeySize {
+		return fmt.Errorf("%w: %d bytes, not %d", ErrRootKey, len(root), rootKeySize)
+	}
+	recs, entries := make([][]byte, len(slots)), make([]slotEntry, len(slots))
+	for i, slot := range slots {
+		var err error
+		if recs[i], err = slot.encode(); err != nil {
+			return err
+		}
+		if err := checkSlot(slot, recs[i]); err != nil {
+			return err
+		}
+		entries[i] = slot.entry(recs[i])
+	}
+	return s.changeKeyring(ctx, func(ts *trees, old *keyring) (*keyring, error) {
+		for _, slot := range slots {
+			if slot.RootGeneration != old.RootGeneration+1 {
+				return nil, fmt.Errorf("%w: %d, not %d", ErrGeneration, slot.RootGeneration, old.RootGeneration+1)
+			}
+		}
+		t, err := ts.of(bucketSlots)
+		if err != nil {
+			return nil, err
+		}
+		var names []string
+		c := cursor{tree: t}
+		for k, _ := c.Seek(nil); k != nil; k, _ = c.Next() {
+			names = append(names, string(k))
+		}
+		if c.err != nil {
+			return nil, c.err
+		}
+		for _, name := range names {
+			if err := ts.putSlot(name, nil); err != nil {
+				return nil, err
+			}
+		}
+		for i, slot := range slots {
+			if err := ts.putSlot(slot.Name, recs[i]); err != nil {
+				return nil, err
+			}
+		}
+		k, err := old.change(func(j *keyringJSON) {
+			j.RootGeneration++
+			j.Slots = entries
+			s.addTerm(j)
+		})
+		if err != nil {
+			return nil, err
+		}
+		k.root = root
+		return k, nil
+	}, func() { s.quara = nil })
+}
+
+// pardonLocked takes a name from the list of the quarantined.
+func (s *Store) pardonLocked(name string) {
+	s.quara = slices.DeleteFunc(slices.Clone(s.quara), func(q string) bool { return q == name })
+}
+
+// putSlot writes a slot's record, or deletes it if rec is nil.
+func (s *trees) putSlot(name string, rec []byte) error {
+	t, err := s.of(bucketSlots)
+	if err != nil {
+		return err
+	}
+	if err := t.writable([]byte(name)); err != nil {
+		return err
+	}
+	b := s.btx.Bucket(bucketSlots)
+	if rec == nil {
+		return b.Delete([]byte(name))
+	}
+	return b.Put([]byte(name), rec)
+}
+
+func checkSlot(s Slot, rec []byte) error {
+	switch {
+	case s.Name == "" || len(s.Name) > MaxSegment:
+		return fmt.Errorf("%w: the name has %d bytes, not 1 to %d", ErrPath, len(s.Name), MaxSegment)
+	case len(rec) > maxSlotSize:
+		return fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(rec), maxSlotSize)
+	}
+	return nil
 }
 
 // quarantine compares the table on disk with the keyring's list, and names the

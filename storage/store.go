@@ -99,7 +99,9 @@ type Store struct {
 	keys  *keyring     // nil while sealed
 	quara []string
 
-	digest digest // of the last commit; the committer's own, once unsealed
+	// The committer's own, once unsealed.
+	digest   digest // of the last commit
+	nextRoot []byte // root key of the last change of the keyring: after a failed commit it may be the one
 
 	views   sync.Mutex
 	open    map[*Tx]time.Time // running Views and their start
