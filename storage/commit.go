@@ -10,7 +10,12 @@ import (
 	"time"
 )
 
+// A batch takes half of what waits, and 32 at least: while it is committed, the
+// clients of the one before can be answered and the others' requests be read. If
+// it took all, everybody would wait for the disk at once, and then the disk for
+// everybody.
 const (
+	minBatch      = 32
 	maxBatch      = 256
 	maxBatchBytes = 4 << 20
 	slowFunction  = 50 * time.Millisecond
@@ -175,6 +180,7 @@ func (s *Store) runBatch(db *handle, keys *keyring, u *update) (next *update) {
 	}
 	var ran []*update // all get the commit's outcome
 	d, good, size := s.digest, 0, 0
+	limit := min(max(minBatch, len(s.queue)/2), maxBatch)
 	for n := 1; u != nil && err == nil; n++ {
 		if u.state.CompareAndSwap(stateQueued, stateTaken) {
 			t := &Tx{keys: keys, btx: ts.btx, trees: ts, store: s, write: &writes{digest: d}}
@@ -192,7 +198,7 @@ func (s *Store) runBatch(db *handle, keys *keyring, u *update) (next *update) {
 			size += t.write.bytes
 		}
 		u = nil
-		if err == nil && n < maxBatch && size < maxBatchBytes {
+		if err == nil && n < limit && size < maxBatchBytes {
 			select {
 			case u = <-s.queue:
 				if u.alone != nil {

@@ -24,6 +24,15 @@ type Tx struct {
 	write    *writes // nil in a View
 	store    *Store  // nil inside Create
 	ended    bool
+	seen     seen
+}
+
+// seen is the record that an Update has looked up last, the way to which was
+// checked: what is written was mostly read before.
+type seen struct {
+	in  byte // 0: none
+	key []byte
+	rec []byte
 }
 
 // writes is the state of one function of an Update.
@@ -156,14 +165,25 @@ func (t *Tx) get(path string) (kind byte, plain []byte, err error) {
 
 // record returns the stored record of a key, nil if there is none. In an
 // Update it asks bbolt, which knows what was written, after it has checked the
-// way that bbolt will take.
+// way that bbolt will take, also to write it.
 func (t *Tx) record(in byte, key []byte) (rec []byte, err error) {
+	if t.write == nil {
+		return t.trees.get(bucketOf[in], key)
+	}
+	if t.seen.in == in && bytes.Equal(t.seen.key, key) {
+		return t.seen.rec, nil
+	}
 	if t.trees != nil {
-		if rec, err = t.trees.get(bucketOf[in], key); err != nil || t.write == nil {
-			return rec, err
+		tr, err := t.trees.of(bucketOf[in])
+		if err == nil {
+			err = tr.writable(key)
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
-	return t.btx.Bucket(bucketOf[in]).Get(key), nil
+	t.seen = seen{in, key, t.btx.Bucket(bucketOf[in]).Get(key)}
+	return t.seen.rec, nil
 }
 
 // Put stores value at path, MaxValue bytes at most.
@@ -220,15 +240,6 @@ func (t *Tx) set(in byte, key, rec []byte, where string) (err error) {
 			t.write.broken = err
 		}
 	}()
-	if t.trees != nil {
-		tr, err := t.trees.of(bucketOf[in])
-		if err == nil {
-			err = tr.writable(key)
-		}
-		if err != nil {
-			return err
-		}
-	}
 	old, err := t.record(in, key)
 	if err != nil {
 		return err
@@ -243,6 +254,7 @@ func (t *Tx) set(in byte, key, rec []byte, where string) (err error) {
 			return err
 		}
 	}
+	t.seen = seen{}
 	t.write.undo = append(t.write.undo, undo{bucket: bucketOf[in], key: key, old: old})
 	t.write.bytes += len(key) + len(rec)
 	if old != nil {
