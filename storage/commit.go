@@ -292,7 +292,7 @@ func (s *trees) checkMeta() (err error) {
 		return err
 	}
 	for _, key := range [][]byte{keyHeader, keyKeyring, keyDigest} {
-		if err := meta.writable(key); err != nil {
+		if _, err := meta.get(key); err != nil {
 			return err
 		}
 	}

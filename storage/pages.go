@@ -426,9 +426,9 @@ func (t *tree) get(key []byte) ([]byte, error) {
 	return slices.Clip(v), nil
 }
 
-// writable checks the pages that bbolt may touch when it writes a key: those on
+// deletable checks the pages that bbolt may touch when it deletes a key: those on
 // the way to it, and their neighbours, with which it may join them.
-func (t *tree) writable(key []byte) error {
+func (t *tree) deletable(key []byte) error {
 	c := cursor{tree: t}
 	c.Seek(key)
 	for _, s := range c.way {

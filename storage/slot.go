@@ -254,7 +254,7 @@ func (s *trees) putSlot(name string, rec []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := t.writable([]byte(name)); err != nil {
+	if err := t.deletable([]byte(name)); err != nil {
 		return err
 	}
 	b := s.btx.Bucket(bucketSlots)

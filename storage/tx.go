@@ -165,25 +165,30 @@ func (t *Tx) get(path string) (kind byte, plain []byte, err error) {
 
 // record returns the stored record of a key, nil if there is none. In an
 // Update it asks bbolt, which knows what was written, after it has checked the
-// way that bbolt will take, also to write it.
+// way that bbolt will take, also to put a record there.
 func (t *Tx) record(in byte, key []byte) (rec []byte, err error) {
-	if t.write == nil {
-		return t.trees.get(bucketOf[in], key)
-	}
-	if t.seen.in == in && bytes.Equal(t.seen.key, key) {
+	if t.write != nil && t.seen.in == in && bytes.Equal(t.seen.key, key) {
 		return t.seen.rec, nil
 	}
 	if t.trees != nil {
-		tr, err := t.trees.of(bucketOf[in])
-		if err == nil {
-			err = tr.writable(key)
-		}
-		if err != nil {
-			return nil, err
+		if rec, err = t.trees.get(bucketOf[in], key); err != nil || t.write == nil {
+			return rec, err
 		}
 	}
 	t.seen = seen{in, key, t.btx.Bucket(bucketOf[in]).Get(key)}
 	return t.seen.rec, nil
+}
+
+// deletable checks what bbolt may touch when it deletes the record of a key.
+func (t *Tx) deletable(bucket, key []byte) error {
+	if t.trees == nil {
+		return nil
+	}
+	tr, err := t.trees.of(bucket)
+	if err == nil {
+		err = tr.deletable(key)
+	}
+	return err
 }
 
 // Put stores value at path, MaxValue bytes at most.
@@ -246,8 +251,13 @@ func (t *Tx) set(in byte, key, rec []byte, where string) (err error) {
 	}
 	old = bytes.Clone(old)
 	b := t.btx.Bucket(bucketOf[in])
-	if old == nil && rec == nil {
-		return nil
+	if rec == nil {
+		if old == nil {
+			return nil
+		}
+		if err := t.deletable(bucketOf[in], key); err != nil {
+			return err
+		}
 	}
 	if in == inData && len(old) > 0 && old[0] == kindPointer {
 		if err := t.release(old, where); err != nil {
@@ -279,7 +289,9 @@ func (t *Tx) revert() (err error) {
 	for _, u := range slices.Backward(t.write.undo) {
 		b := t.btx.Bucket(u.bucket)
 		if u.old == nil {
-			err = b.Delete(u.key)
+			if err = t.deletable(u.bucket, u.key); err == nil {
+				err = b.Delete(u.key)
+			}
 		} else {
 			err = b.Put(u.key, u.old)
 		}
