@@ -16,7 +16,7 @@
 //
 // # Format 1
 //
-// The file is a bbolt database with five buckets:
+// The file is a bbolt database with four buckets:
 //
 //	meta     "store"   -> JSON {format, reader, uuid, created}          in clear
 //	         "keyring" -> record under the root key

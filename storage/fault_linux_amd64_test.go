@@ -31,6 +31,10 @@ func faultWork(path string) error {
 	if err := filter(); err != nil {
 		return err
 	}
+	if name, ok := strings.CutSuffix(filepath.Base(path), ".compact"); ok {
+		_, _, _ = Compact(context.Background(), filepath.Join(filepath.Dir(path), name[1:]), Options{}) // the tracer looks at what it leaves
+		return nil
+	}
 	return work(path)
 }
 

@@ -20,6 +20,8 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	case "work":
 		err = faultWork(os.Args[1])
+	case "compact":
+		err = compactWork(os.Args[1])
 	case "examine":
 		err = examineAll(os.Args[1], os.Args[2])
 	}

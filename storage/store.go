@@ -282,6 +282,9 @@ func (s *Store) openDB() (err error) {
 			_ = db.close()
 		}
 	}()
+	if !db.stands() { // compacted or restored while this one waited for the lock
+		return fmt.Errorf("%w: its file was replaced just now; try again", ErrLocked)
+	}
 	if err := db.mapFile(s.o.InitialMmapSize); err != nil {
 		return err
 	}
