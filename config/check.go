@@ -31,10 +31,49 @@ func oneOf(words ...string) func(string) string {
 var validName = regexp.MustCompile(`^[a-zA-Z0-9_-]+$`)
 
 func checkName(v string) string {
-	if validName.MatchString(v) {
+	switch {
+	case strings.HasPrefix(v, "recovery-"):
+		return fmt.Sprintf("%q begins with recovery-, as only the slots that people open do: write another name", v)
+	case validName.MatchString(v):
 		return ""
 	}
 	return fmt.Sprintf("%q is no name for a seal: use letters, digits, - and _ only", v)
+}
+
+// checkPath wants a path of Vault's API.
+func checkPath(v string) string {
+	if strings.ContainsAny(v, "?#%\\") || slices.ContainsFunc(strings.Split(strings.Trim(v, "/"), "/"), func(s string) bool { return s == "" || s == "." || s == ".." }) {
+		return fmt.Sprintf("%q is no path: write names with single slashes between them", v)
+	}
+	return ""
+}
+
+// checkKVPath wants the path of a KV version 2 secret as the API has it, which the command line of Vault does not show.
+func checkKVPath(v string) string {
+	if why := checkPath(v); why != "" {
+		return why
+	}
+	if mount, name, ok := strings.Cut(v, "/data/"); !ok || mount == "" || name == "" {
+		return fmt.Sprintf("%q is no path of a KV version 2 secret, which has data/ after the mount: write kv/data/NAME for what Vault's command line calls kv/NAME", v)
+	}
+	return ""
+}
+
+// checkRecipients wants age recipients, of which no more than the beginning is known here.
+func checkRecipients(v string) string {
+	seen := make(map[string]bool)
+	for i, r := range strings.Split(v, ",") {
+		switch {
+		case strings.HasPrefix(r, "AGE-SECRET-KEY-"):
+			return "there is a secret key of age in it: write the recipient that belongs to it (age-keygen -y prints it), and take the key off this machine"
+		case !strings.HasPrefix(r, "age1") || strings.ContainsAny(r, " \t"):
+			return fmt.Sprintf("number %d is no age recipient: write one that begins with age1 (age-keygen makes one)", i+1)
+		case seen[r]:
+			return fmt.Sprintf("%q is there twice: write it once", r)
+		}
+		seen[r] = true
+	}
+	return ""
 }
 
 func checkPriority(v string) string {

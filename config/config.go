@@ -9,12 +9,15 @@ import (
 type Config struct {
 	Storage   Storage
 	Listeners []Listener // one at least, in the order of the files
-	Seals     []Seal     // by priority, best (lowest number) first; names unique; one at least is enabled
+	Seals     []Seal     // by priority, best (lowest number) first; names unique; one at least is enabled unless there is a recovery block
+	Recovery  []string   // age recipients of the recovery slot; each begins with age1, no more is known of it; empty when not wanted
 
 	APIAddr   string // URL under which clients reach this keep; "" when not set
 	LogLevel  string // trace, debug, info, warn or error; default info
 	LogFormat string // text or json; default text
 	PIDFile   string // "" when not wanted
+
+	EnableGenerateRoot bool // a lost root token may be made anew from recovery shares; default false
 
 	Settings []Setting // everything that is in force and where it comes from: top level, storage, listeners, seals
 
@@ -50,7 +53,7 @@ type Listener struct {
 // A Seal is the configuration of one key service. Its parameters are those of the reference in the package
 // documentation, resolved (secrets read from where they are kept) and checked.
 type Seal struct {
-	Type     string // awskms, transit or static
+	Type     string // awskms, transit, vaultkv or static
 	Name     string // the slot's name; default is the type
 	Priority int    // 1 or more, lower is better
 	Disabled bool
@@ -70,6 +73,9 @@ func (s Seal) Get(key string) string { return s.Params[key].Value }
 // An Error lists every mistake of a configuration, by file and line.
 type Error struct {
 	Mistakes []string // "file:line: what is wrong, and what to write instead"; never a secret
+
+	// NoKey says that KMS_BACKEND=local asks for a static key and there is none. terraform-backend then makes one.
+	NoKey bool
 }
 
 func (e *Error) Error() string { return strings.Join(e.Mistakes, "\n") }

@@ -18,7 +18,7 @@
 //
 // # Seals
 //
-// One block per key service, seal "awskms", "transit" or "static", tried by priority. For one parameter, in this
+// One block per key service, seal "awskms", "transit", "vaultkv" or "static", tried by priority. For one parameter, in this
 // order:
 //
 //  1. the variables under "wins", made to steer a seal: they win over the file;
@@ -36,12 +36,21 @@
 // VAULT_AWSKMS_SEAL_KEY_ID_backup and so on speak to the seal named backup (- in a name is _ in a variable).
 //
 // The variables of terraform-backend are enough as they are: KMS_BACKEND=local is a static seal with the key of KMS_KEY
-// or KMS_KEY_FILE, whose current_key_id is derived from it unless one is given; KMS_BACKEND=transit is transit. KMS_BACKEND=vault,
-// with KMS_VAULT_KEY_PATH, is refused.
+// or KMS_KEY_FILE, whose current_key_id is derived from it unless one is given; KMS_BACKEND=vault is vaultkv with the key
+// at KMS_VAULT_KEY_PATH; KMS_BACKEND=transit is transit. Of a variable and its twin that ends in _FILE the file wins.
+//
+// A transit or vaultkv seal logs in with its token. Without one it logs in with a Kubernetes service account, to the role
+// of kube_auth_role; in a block that says kube_auth_role, the general variables with a token do not count.
 //
 // AWS credentials are not copied from the environment: variables marked "SDK" are read by the AWS SDK when the block
-// has no credentials. As soon as a transit block has a tls_ key, no TLS variable counts. A transit address that is this
-// keep's own is refused.
+// has no credentials. As soon as a transit or vaultkv block has a tls_ key, no TLS variable counts. An address
+// that is this keep's own is refused.
+//
+// # Recovery
+//
+// People can open a keep too. recovery "age" { recipients = ["age1..."] } names those who may do so alone, each with an
+// age identity that is kept elsewhere. recovery "shares" {} only says that shares, made by init, are enough: with either
+// of them a keep needs no seal, and then waits for people at each start.
 //
 // # Reference
 //
@@ -53,6 +62,7 @@
 //	log_level                       trace, debug, info, warn or error [info]
 //	log_format                      text or json (Vault's standard is text) [text]
 //	pid_file                        file that gets the process ID
+//	enable_generate_root            let people with recovery shares make a new root token [false]
 //
 // storage "bbolt":
 //
@@ -77,6 +87,10 @@
 // telemetry, inside a listener:
 //
 //	unauthenticated_metrics_access  serve metrics without a token after unsealing too [false]
+//
+// recovery "age":
+//
+//	recipients                      age1... of each person who may open the keep alone [required]
 //
 // Every seal:
 //
@@ -114,7 +128,12 @@
 //	address                         URL of the server with the Transit engine, never this keep's own [required]
 //	                                  wins: VAULT_TRANSIT_SEAL_ADDR, TRANSIT_WRAPPER_ADDR
 //	                                  else: VAULT_ADDR, BAO_ADDR
-//	token                           orphan, periodic, with update on encrypt and decrypt; secret; follows [required]
+//	kube_auth_role                  role to log in to with a Kubernetes service account, without a token
+//	                                  else: VAULT_KUBE_AUTH_ROLE
+//	kube_auth_name                  where that login is mounted under auth/; kubernetes if unset
+//	                                  else: VAULT_KUBE_AUTH_NAME
+//	kube_token_file                 the service account's token; the pod's own if unset
+//	token                           orphan, periodic, with update on encrypt and decrypt; else kube_auth_role; secret; follows [required]
 //	                                  wins: VAULT_TRANSIT_SEAL_TOKEN, TRANSIT_WRAPPER_TOKEN
 //	                                  else: VAULT_TOKEN, BAO_TOKEN, VAULT_TOKEN_FILE, BAO_TOKEN_FILE
 //	key_name                        key in the engine [required]
@@ -139,9 +158,37 @@
 //	tls_skip_verify                 do not verify the server's certificate: for tests [false]
 //	                                  else: VAULT_SKIP_VERIFY, BAO_SKIP_VERIFY
 //
+// seal "vaultkv":
+//
+//	address                         URL of the server with the secret, never this keep's own [required]
+//	                                  else: VAULT_ADDR, BAO_ADDR
+//	key_path                        MOUNT/data/NAME of a KV version 2 secret, whose field "key" is base64 of 32 bytes [required]
+//	                                  wins: KMS_VAULT_KEY_PATH
+//	kube_auth_role                  role to log in to with a Kubernetes service account, without a token
+//	                                  else: VAULT_KUBE_AUTH_ROLE
+//	kube_auth_name                  where that login is mounted under auth/; kubernetes if unset
+//	                                  else: VAULT_KUBE_AUTH_NAME
+//	kube_token_file                 the service account's token; the pod's own if unset
+//	token                           orphan, periodic, with read on key_path; else kube_auth_role; secret; follows [required]
+//	                                  else: VAULT_TOKEN, BAO_TOKEN, VAULT_TOKEN_FILE, BAO_TOKEN_FILE
+//	namespace                       namespace of the secret
+//	                                  else: VAULT_NAMESPACE, BAO_NAMESPACE
+//	tls_ca_cert                     PEM file of the server's CA
+//	                                  else: VAULT_CACERT, BAO_CACERT
+//	tls_ca_path                     folder of PEM files of CAs
+//	                                  else: VAULT_CAPATH, BAO_CAPATH
+//	tls_client_cert                 PEM file, only together with tls_client_key
+//	                                  else: VAULT_CLIENT_CERT, BAO_CLIENT_CERT
+//	tls_client_key                  PEM file, only together with tls_client_cert; follows
+//	                                  else: VAULT_CLIENT_KEY, BAO_CLIENT_KEY
+//	tls_server_name                 name to expect in the server's certificate
+//	                                  else: VAULT_TLS_SERVER_NAME, BAO_TLS_SERVER_NAME
+//	tls_skip_verify                 do not verify the server's certificate: for tests [false]
+//	                                  else: VAULT_SKIP_VERIFY, BAO_SKIP_VERIFY
+//
 // seal "static":
 //
-//	current_key                     32 bytes: raw, hexadecimal (64) or base64 (44 or 43 characters); secret; follows [required]
+//	current_key                     32 bytes: raw, hexadecimal (64) or base64 (44 or 43 characters); sealkeep keygen makes one; secret; follows [required]
 //	                                  wins: BAO_STATIC_SEAL_CURRENT_KEY, KMS_KEY, KMS_KEY_FILE
 //	current_key_id                  its name, any text [required]
 //	                                  wins: BAO_STATIC_SEAL_CURRENT_KEY_ID

@@ -14,8 +14,9 @@ func TestExamples(t *testing.T) {
 	raw := bytes.Repeat([]byte{0xff, '\n'}, 16)
 	write(t, filepath.Join(dir, "sealkeep-key"), string(raw))
 	write(t, filepath.Join(dir, "transit-token"), "hvs.example\n")
+	write(t, filepath.Join(dir, "vault-token"), "hvs.example\n")
 	files, err := filepath.Glob("../examples/*.hcl")
-	if err != nil || len(files) < 3 {
+	if err != nil || len(files) < 4 {
 		t.Fatalf("found %v (%v)", files, err)
 	}
 	for _, file := range files {
@@ -38,9 +39,12 @@ func TestExamples(t *testing.T) {
 				if len(c.Seals) != 2 || len(c.Listeners) != 2 || c.Listeners[1].SocketMode != 0o660 {
 					t.Errorf("%+v", c)
 				}
-			case "transit":
+			case "transit", "vaultkv":
 				if s.Get("token") != "hvs.example" {
 					t.Error("the token is not that of the credential")
+				}
+				if s.Type == "vaultkv" && s.Get("key_path") != "kv/data/sealkeep" {
+					t.Errorf("the key is at %s", s.Get("key_path"))
 				}
 			case "static":
 				if key, err := DecodeKey(s.Get("current_key")); err != nil || !bytes.Equal(key, raw) {

@@ -27,12 +27,14 @@ type loader struct {
 	storage   []block
 	listeners []block
 	seals     []block
+	recovery  []block
 	settings  []Setting
 	via       []string // functions called by the expression being evaluated
 
 	broken    bool // something was not understood, so that what is missing may stand there
 	noStorage bool // there is a storage block, of another kind
 	noSeal    bool // there is a seal block, of another kind
+	noKey     bool // KMS_BACKEND=local, and no key
 	mistakes  []note
 	warnings  []note
 }
@@ -121,6 +123,8 @@ func (l *loader) finish() (*Config, error) {
 		LogLevel:  top["log_level"].text,
 		LogFormat: top["log_format"].text,
 		PIDFile:   top["pid_file"].text,
+
+		EnableGenerateRoot: top["enable_generate_root"].text == "true",
 	}
 	l.inForce("top level", top, scopeTop)
 	c.Storage = l.finishStorage()
@@ -132,10 +136,17 @@ func (l *loader) finish() (*Config, error) {
 		c.Seals = append(c.Seals, d.seal())
 		l.sealInForce(d)
 	}
+	for _, b := range l.recovery {
+		v := l.read(b, scope(fmt.Sprintf("recovery %q", b.label)))
+		l.inForce(string(scopeAge), v, scopeAge)
+		if r := v["recipients"].text; r != "" {
+			c.Recovery = strings.Split(r, ",")
+		}
+	}
 	c.Settings = l.settings
 	c.Warnings = l.lines(l.warnings)
 	if len(l.mistakes) > 0 {
-		return nil, &Error{Mistakes: l.lines(l.mistakes)}
+		return nil, &Error{Mistakes: l.lines(l.mistakes), NoKey: l.noKey}
 	}
 	return c, nil
 }

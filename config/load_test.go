@@ -239,19 +239,30 @@ func TestTerraformBackend(t *testing.T) {
 	}{
 		{[]string{"KMS_BACKEND=local", "KMS_KEY=" + keyA, "BAO_STATIC_SEAL_CURRENT_KEY_ID=7"}, "static 7 "},
 		{[]string{"KMS_BACKEND=local", "KMS_KEY=" + keyA, "VAULT_SEAL_TYPE=static"}, "static ceaf98e264ddb141 "},
-		{[]string{"KMS_BACKEND=transit", "KMS_TRANSIT_ENGINE=transit", "KMS_TRANSIT_KEY=k", "VAULT_ADDR=https://v", "VAULT_TOKEN=t"}, "transit  k"},
+		{[]string{"KMS_BACKEND=transit", "KMS_TRANSIT_ENGINE=transit", "KMS_TRANSIT_KEY=k", "VAULT_ADDR=https://v", "VAULT_TOKEN=t"}, "transit  k t"},
 		{[]string{"KMS_BACKEND=local"}, `seal "static" needs current_key`},
 		{[]string{"KMS_BACKEND=local", "BAO_STATIC_SEAL_CURRENT_KEY=" + keyA}, `seal "static" needs current_key_id`},
-		{[]string{"KMS_BACKEND=local", "KMS_KEY=" + keyB, "KMS_KEY_FILE=" + file}, "KMS_KEY and KMS_KEY_FILE mean the same and differ"},
+		{[]string{"KMS_BACKEND=local", "KMS_KEY_FILE=/nowhere/key"}, "KMS_KEY_FILE: reading the secret"},
 		{[]string{"KMS_BACKEND=local", "VAULT_SEAL_TYPE=transit"}, "VAULT_SEAL_TYPE and KMS_BACKEND mean the same and differ"},
-		{[]string{"KMS_BACKEND=vault", "KMS_VAULT_KEY_PATH=kv/data/x"}, "KMS_BACKEND=vault does not exist here (it is a key in a Vault KV secret)"},
-		{[]string{"KMS_BACKEND=gcp"}, "KMS_BACKEND=gcp does not exist here: write local (a key in KMS_KEY or KMS_KEY_FILE) or transit"},
+		{[]string{"KMS_BACKEND=local"}, "sealkeep keygen makes one"},
+		{[]string{"KMS_BACKEND=vault", "KMS_VAULT_KEY_PATH=kv/data/x", "VAULT_ADDR=https://v", "VAULT_TOKEN=t"}, "vaultkv   t kv/data/x"},
+		{[]string{"KMS_BACKEND=vault", "KMS_VAULT_KEY_PATH=kv/data/x", "VAULT_ADDR=https://v", "VAULT_TOKEN=t", "VAULT_KUBE_AUTH_ROLE=r"}, "vaultkv   t kv/data/x r"},
+		{[]string{"KMS_BACKEND=vault", "KMS_VAULT_KEY_PATH=kv/data/x", "VAULT_ADDR=https://v", "VAULT_KUBE_AUTH_ROLE=r", "VAULT_KUBE_AUTH_NAME=k8s"}, "vaultkv    kv/data/x r k8s"},
+		{[]string{"KMS_BACKEND=transit", "KMS_TRANSIT_ENGINE=transit", "KMS_TRANSIT_KEY=k", "VAULT_ADDR=https://v", "VAULT_KUBE_AUTH_ROLE=r"}, "transit  k   r"},
+		{[]string{"KMS_BACKEND=vault", "KMS_VAULT_KEY_PATH=kv/data/x", "VAULT_ADDR=https://v"}, `seal "vaultkv" needs token: set VAULT_TOKEN (orphan, periodic, with read on key_path; else kube_auth_role)`},
+		{[]string{"KMS_BACKEND=vault", "VAULT_ADDR=https://v", "VAULT_TOKEN=t"}, `seal "vaultkv" needs key_path: set KMS_VAULT_KEY_PATH`},
+		{[]string{"KMS_BACKEND=vault", "KMS_VAULT_KEY_PATH=kv/x", "VAULT_ADDR=https://v", "VAULT_TOKEN=t"}, "write kv/data/NAME for what Vault's command line calls kv/NAME"},
+		{[]string{"KMS_BACKEND=gcp"}, "KMS_BACKEND=gcp does not exist here: write local (a key in KMS_KEY or KMS_KEY_FILE), vault (one in KMS_VAULT_KEY_PATH) or transit"},
 		{[]string{"KMS_KEY=" + keyA}, "no seal (KMS_KEY set, but not VAULT_SEAL_TYPE)"},
 	} {
 		c, err := Load(nil, envOf(append(test.env, "STATE_DIRECTORY=/x")...))
 		if err == nil {
 			s := c.Seals[0]
-			err = errors.New(s.Type + " " + s.Get("current_key_id") + " " + s.Get("key_name"))
+			said := []string{s.Type}
+			for _, key := range []string{"current_key_id", "key_name", "token", "key_path", "kube_auth_role", "kube_auth_name"} {
+				said = append(said, s.Get(key))
+			}
+			err = errors.New(strings.Join(said, " "))
 			if len(c.Warnings) > 0 {
 				t.Errorf("%q: warnings %q", test.env, c.Warnings)
 			}
@@ -263,6 +274,78 @@ func TestTerraformBackend(t *testing.T) {
 	c, err = Load(nil, envOf("STATE_DIRECTORY=/x", "VAULT_SEAL_TYPE=awskms", "VAULT_AWSKMS_SEAL_KEY_ID=alias/x", "KMS_VAULT_KEY_PATH=kv/data/x"))
 	if err != nil || len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], "KMS_VAULT_KEY_PATH has no effect") {
 		t.Errorf("%v, %v", c, err)
+	}
+}
+
+// A file wins over its twin, and a key that is missing is told apart from other mistakes.
+func TestTerraformBackendKey(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "key")
+	write(t, file, keyA)
+	c, err := Load(nil, envOf("STATE_DIRECTORY=/x", "KMS_BACKEND=local", "KMS_KEY="+keyB, "KMS_KEY_FILE="+file))
+	if err != nil || c.Seals[0].Get("current_key") != keyA || len(c.Warnings) != 1 || !strings.HasSuffix(c.Warnings[0], "KMS_KEY has no effect: KMS_KEY_FILE is set to something else and wins") {
+		t.Errorf("%v, %v", c, err)
+	}
+	for _, test := range []struct {
+		env  []string
+		want bool
+	}{
+		{[]string{"KMS_BACKEND=local"}, true},
+		{[]string{"KMS_BACKEND=local", "KMS_KEY=short"}, false},
+		{[]string{"VAULT_SEAL_TYPE=static"}, false},
+		{[]string{"KMS_BACKEND=vault"}, false},
+		{nil, false},
+	} {
+		_, err := Load(nil, envOf(append(test.env, "STATE_DIRECTORY=/x")...))
+		if e, ok := errors.AsType[*Error](err); !ok || e.NoKey != test.want {
+			t.Errorf("%q: %v", test.env, err)
+		}
+	}
+}
+
+// In a block that asks for a login, somebody's token in the environment does not count; the block's own does.
+func TestKubeAuth(t *testing.T) {
+	for _, typ := range []string{"transit", "vaultkv"} {
+		values := maps.Clone(complete[typ])
+		values["kube_auth_role"] = "keep"
+		delete(values, "token")
+		file := sealFile(t, t.TempDir(), typ, values)
+		c, err := Load([]string{file}, envOf("STATE_DIRECTORY=/x", "VAULT_TOKEN=t", "VAULT_KUBE_AUTH_NAME=k8s"))
+		if err != nil || len(c.Warnings) > 0 || c.Seals[0].Get("token") != "" || c.Seals[0].Get("kube_auth_name") != "k8s" {
+			t.Errorf("%s: %v, %v", typ, c, err)
+		}
+		values["token"] = "own"
+		c, err = Load([]string{sealFile(t, t.TempDir(), typ, values)}, envOf("STATE_DIRECTORY=/x"))
+		if err != nil || c.Seals[0].Get("token") != "own" {
+			t.Errorf("%s: %v, %v", typ, c, err)
+		}
+	}
+}
+
+// With a recovery block no seal is needed; its recipients come in order.
+func TestRecovery(t *testing.T) {
+	for _, test := range []struct {
+		text      string
+		want      []string
+		seals     int
+		rootToken bool
+	}{
+		{`recovery "age" { recipients = ["age1one", "age1two"] }`, []string{"age1one", "age1two"}, 0, false},
+		{"recovery \"age\" {\n  recipients = \"age1one\"\n}\nenable_generate_root = true\n", []string{"age1one"}, 0, true},
+		{`recovery "age" { recipients = [env("ONE")] }`, []string{"age1env"}, 0, false},
+		{`recovery "shares" {}`, nil, 0, false},
+		{"recovery \"shares\" {}\nseal \"awskms\" { kms_key_id = \"alias/x\" }\nenable_generate_root = 1", nil, 1, true},
+		{"recovery \"shares\" {}\nseal \"awskms\" {\n  kms_key_id = \"alias/x\"\n  disabled = true\n}", nil, 1, false},
+	} {
+		file := filepath.Join(t.TempDir(), "keep.hcl")
+		write(t, file, test.text)
+		c, err := Load([]string{file}, envOf("STATE_DIRECTORY=/x", "ONE=age1env"))
+		if err != nil || len(c.Warnings) > 0 {
+			t.Errorf("%s: %v, %v", test.text, c, err)
+			continue
+		}
+		if !slices.Equal(c.Recovery, test.want) || len(c.Seals) != test.seals || c.EnableGenerateRoot != test.rootToken {
+			t.Errorf("%s: %q, %d seals, %t", test.text, c.Recovery, len(c.Seals), c.EnableGenerateRoot)
+		}
 	}
 }
 
@@ -453,12 +536,12 @@ func FuzzLoad(f *testing.F) {
 			}
 			return
 		}
-		if len(c.Seals) == 0 || len(c.Listeners) == 0 || c.Storage.Path == "" {
+		if len(c.Seals) == 0 && len(l.recovery) == 0 || len(c.Listeners) == 0 || c.Storage.Path == "" {
 			t.Errorf("%+v", c)
 		}
 		for _, s := range c.Seals {
 			for _, row := range rows(sealScope(s.Type)) {
-				if row.required && s.Get(row.key) == "" {
+				if row.required && s.Get(row.key) == "" && (row.key != "token" || s.Get("kube_auth_role") == "") {
 					t.Errorf("seal %s has no %s", s.Name, row.key)
 				}
 			}

@@ -79,7 +79,8 @@ func (l *loader) parse(name string, src []byte) {
 	}
 	label := []string{"type"}
 	top, blocks := l.body(f.Body, []scope{scopeTop}, hcl.BlockHeaderSchema{Type: "storage", LabelNames: label},
-		hcl.BlockHeaderSchema{Type: "listener", LabelNames: label}, hcl.BlockHeaderSchema{Type: "seal", LabelNames: label})
+		hcl.BlockHeaderSchema{Type: "listener", LabelNames: label}, hcl.BlockHeaderSchema{Type: "seal", LabelNames: label},
+		hcl.BlockHeaderSchema{Type: "recovery", LabelNames: label})
 	for key, v := range top {
 		if old, ok := l.top[key]; ok {
 			l.errorf(v.at, "%s is already set at %s: keep one", key, old.at)
@@ -102,6 +103,8 @@ func (l *loader) parse(name string, src []byte) {
 			l.listener(b, label, at)
 		case "seal":
 			l.sealBlock(b, label, at)
+		case "recovery":
+			l.recoveryBlock(b, label, at)
 		}
 	}
 }
@@ -118,6 +121,22 @@ func (l *loader) listener(b *hcl.Block, label string, at pos) {
 		maps.Copy(values, more)
 	}
 	l.listeners = append(l.listeners, block{label, at, values})
+}
+
+func (l *loader) recoveryBlock(b *hcl.Block, label string, at pos) {
+	own := scope(fmt.Sprintf("recovery %q", label))
+	if own != scopeAge && own != scopeShares {
+		l.errorf(at, "recovery %q does not exist here: write recovery \"age\" { recipients = [\"age1...\"] }, or recovery \"shares\" {}", label)
+		return
+	}
+	for _, r := range l.recovery {
+		if r.label == label {
+			l.errorf(at, "recovery %q is already set at %s: keep one", label, r.at)
+			return
+		}
+	}
+	values, _ := l.body(b.Body, []scope{own})
+	l.recovery = append(l.recovery, block{label, at, values})
 }
 
 func (l *loader) sealBlock(b *hcl.Block, label string, at pos) {
@@ -138,7 +157,7 @@ func unknownSeal(typ string) string {
 	case typ == "shamir":
 		return "does not exist here, for a keep opens itself: write a seal of type " + list(sealTypes(), "or")
 	case typ == "vault":
-		return "does not exist here (it is a key in a Vault KV secret): use that Vault's Transit engine (transit), or a key in a file (static)"
+		return "does not exist here: write vaultkv for a key in a KV secret, or transit"
 	case slices.Contains([]string{"gcpckms", "azurekeyvault", "alicloudkms", "ocikms", "pkcs11", "kmip", "securosyshsm", "hsm", "ovhcloud", "tcloudpublic"}, typ):
 		return "does not exist here: wrap with " + list(sealTypes(), "or") +
 			"; a Vault or OpenBao that can use this key service can serve it as Transit"
@@ -165,7 +184,8 @@ func (l *loader) body(b hcl.Body, in []scope, blocks ...hcl.BlockHeaderSchema) (
 	}
 	values := make(map[string]value)
 	for name, attr := range content.Attributes {
-		if v, ok := l.eval(attr); ok || v.bad {
+		s, _ := find(name, in...)
+		if v, ok := l.eval(attr, s.kind); ok || v.bad {
 			values[name] = v
 		}
 	}
@@ -243,11 +263,15 @@ func suggest(word string, known []string) string {
 	if best != "" {
 		return fmt.Sprintf("did you mean %q?", best)
 	}
+	if len(known) == 0 {
+		return "there is nothing to set here, remove it"
+	}
 	return "known here: " + strings.Join(known, ", ")
 }
 
-// eval computes an attribute as text: numbers and booleans are written out, null is as if it were not there.
-func (l *loader) eval(attr *hcl.Attribute) (value, bool) {
+// eval computes an attribute as text: numbers and booleans are written out, null is as if it were not there, and of a
+// list, where one may stand, the texts are joined by commas.
+func (l *loader) eval(attr *hcl.Attribute, k kind) (value, bool) {
 	l.via = nil
 	v := value{at: posOf(attr.NameRange), name: attr.Name}
 	expr, diags := native(attr.Expr)
@@ -271,12 +295,19 @@ func (l *loader) eval(attr *hcl.Attribute) (value, bool) {
 	if got.IsNull() || !got.IsKnown() {
 		return v, false
 	}
-	switch got.Type() {
-	case cty.String:
+	list, isList := joined(got)
+	switch {
+	case k == texts && isList:
+		v.text = list
+	case got.Type() == cty.String:
 		v.text = got.AsString()
-	case cty.Number:
+	case k == texts:
+		l.errorf(v.at, "%s: write texts in quotes, in brackets with commas between them", attr.Name)
+		v.bad = true
+		return v, false
+	case got.Type() == cty.Number:
 		v.text = got.AsBigFloat().Text('f', -1)
-	case cty.Bool:
+	case got.Type() == cty.Bool:
 		v.text = strconv.FormatBool(got.True())
 	default:
 		l.errorf(v.at, "%s: write one text in quotes, one number, true or false", attr.Name)
@@ -284,6 +315,21 @@ func (l *loader) eval(attr *hcl.Attribute) (value, bool) {
 		return v, false
 	}
 	return v, true
+}
+
+// joined returns the texts of a list, and whether it is one.
+func joined(v cty.Value) (string, bool) {
+	if !v.CanIterateElements() || v.Type().IsObjectType() || v.Type().IsMapType() {
+		return "", false
+	}
+	var out []string
+	for _, e := range v.AsValueSlice() {
+		if e.IsNull() || !e.IsKnown() || e.Type() != cty.String {
+			return "", false
+		}
+		out = append(out, e.AsString())
+	}
+	return strings.Join(out, ","), true
 }
 
 // off reports whether an expression is false in one of Vault's ways of writing it. Functions are not called.

@@ -19,6 +19,7 @@ const (
 var complete = map[string]map[string]string{
 	"awskms":  {"kms_key_id": "alias/x"},
 	"transit": {"address": "https://vault", "token": "t", "key_name": "k", "mount_path": "m"},
+	"vaultkv": {"address": "https://vault", "token": "t", "key_path": "kv/data/k"},
 	"static":  {"current_key": keyA, "current_key_id": "1"},
 }
 
@@ -64,6 +65,9 @@ var precedence = []struct {
 	{"transit", "namespace", "VAULT_NAMESPACE", "f", "e", "file"},
 	{"transit", "namespace", "BAO_NAMESPACE", "f", "e", "file"},
 	{"transit", "key_id_prefix", "", "f", "", "file"},
+	{"transit", "kube_auth_role", "VAULT_KUBE_AUTH_ROLE", "f", "e", "file"},
+	{"transit", "kube_auth_name", "VAULT_KUBE_AUTH_NAME", "f", "e", "file"},
+	{"transit", "kube_token_file", "", "/f", "", "file"},
 	{"transit", "tls_ca_cert", "VAULT_CACERT", "/f", "/e", "file"},
 	{"transit", "tls_ca_cert", "BAO_CACERT", "/f", "/e", "file"},
 	{"transit", "tls_ca_path", "VAULT_CAPATH", "/f", "/e", "file"},
@@ -76,6 +80,31 @@ var precedence = []struct {
 	{"transit", "tls_server_name", "BAO_TLS_SERVER_NAME", "f", "e", "file"},
 	{"transit", "tls_skip_verify", "VAULT_SKIP_VERIFY", "false", "true", "file"},
 	{"transit", "tls_skip_verify", "BAO_SKIP_VERIFY", "true", "false", "file"},
+
+	{"vaultkv", "address", "VAULT_ADDR", "https://f", "https://e", "file"},
+	{"vaultkv", "address", "BAO_ADDR", "https://f", "unix:///e", "file"},
+	{"vaultkv", "key_path", "KMS_VAULT_KEY_PATH", "kv/data/f", "kv/data/e", "variable"},
+	{"vaultkv", "kube_auth_role", "VAULT_KUBE_AUTH_ROLE", "f", "e", "file"},
+	{"vaultkv", "kube_auth_name", "VAULT_KUBE_AUTH_NAME", "f", "e", "file"},
+	{"vaultkv", "kube_token_file", "", "/f", "", "file"},
+	{"vaultkv", "token", "VAULT_TOKEN", "f", "e", "file"},
+	{"vaultkv", "token", "BAO_TOKEN", "f", "e", "file"},
+	{"vaultkv", "token", "VAULT_TOKEN_FILE", "f", "e", "file"},
+	{"vaultkv", "token", "BAO_TOKEN_FILE", "f", "e", "file"},
+	{"vaultkv", "namespace", "VAULT_NAMESPACE", "f", "e", "file"},
+	{"vaultkv", "namespace", "BAO_NAMESPACE", "f", "e", "file"},
+	{"vaultkv", "tls_ca_cert", "VAULT_CACERT", "/f", "/e", "file"},
+	{"vaultkv", "tls_ca_cert", "BAO_CACERT", "/f", "/e", "file"},
+	{"vaultkv", "tls_ca_path", "VAULT_CAPATH", "/f", "/e", "file"},
+	{"vaultkv", "tls_ca_path", "BAO_CAPATH", "/f", "/e", "file"},
+	{"vaultkv", "tls_client_cert", "VAULT_CLIENT_CERT", "/f", "/e", "file"},
+	{"vaultkv", "tls_client_cert", "BAO_CLIENT_CERT", "/f", "/e", "file"},
+	{"vaultkv", "tls_client_key", "VAULT_CLIENT_KEY", "/f", "/e", "file"},
+	{"vaultkv", "tls_client_key", "BAO_CLIENT_KEY", "/f", "/e", "file"},
+	{"vaultkv", "tls_server_name", "VAULT_TLS_SERVER_NAME", "f", "e", "file"},
+	{"vaultkv", "tls_server_name", "BAO_TLS_SERVER_NAME", "f", "e", "file"},
+	{"vaultkv", "tls_skip_verify", "VAULT_SKIP_VERIFY", "false", "true", "file"},
+	{"vaultkv", "tls_skip_verify", "BAO_SKIP_VERIFY", "true", "false", "file"},
 
 	{"static", "current_key", "BAO_STATIC_SEAL_CURRENT_KEY", keyA, keyB, "variable"},
 	{"static", "current_key", "KMS_KEY", keyA, keyB, "variable"},
@@ -236,8 +265,8 @@ seal "static" {
 	}
 }
 
-// Variables that mean the same must agree, with the name of a seal at their end as without; the region's differ with a
-// warning only. Every pair of every row of the table is tried, general variables and steering ones.
+// Variables that mean the same must agree, with the name of a seal at their end as without; the region's, and a file's
+// and its twin's, differ with a warning only. Every pair of every row of the table is tried, general variables and steering ones.
 func TestTwins(t *testing.T) {
 	pairs := 0
 	for _, typ := range sealTypes() {
@@ -285,6 +314,11 @@ func TestTwins(t *testing.T) {
 									t.Errorf("%s agree: %v, %v", what, c, err)
 								case !agree && s.firstWins:
 									if err != nil || len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], what+" differ") || c.Seals[0].Get(s.key) != one {
+										t.Errorf("%s differ: %v, %v", what, c, err)
+									}
+								case !agree && first+"_FILE" == second: // terraform-backend's rule
+									won := first + suffix + " has no effect: " + second + suffix + " is set to something else and wins"
+									if err != nil || len(c.Warnings) != 1 || !strings.HasSuffix(c.Warnings[0], won) || c.Seals[0].Get(s.key) != two {
 										t.Errorf("%s differ: %v, %v", what, c, err)
 									}
 								case !agree && (err == nil || err.Error() != "environment: "+what+" mean the same and differ: unset one of them"):

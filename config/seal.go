@@ -65,6 +65,7 @@ func (l *loader) finishSeals() []draft {
 		case ok:
 			drafts = append(drafts, draft{typ: v.text, from: v, own: l.read(block{}, scopeSeal), bare: true, block: block{at: v.at}})
 			enabled++
+		case len(l.recovery) > 0: // people open the keep
 		case len(drafts) > 0:
 			l.errorf(drafts[0].at, "every seal is disabled, and a keep needs one to wrap its root key with: remove disabled = true from one, or add another")
 		case !l.broken && !l.noSeal:
@@ -81,8 +82,8 @@ func (l *loader) finishSeals() []draft {
 			d.name = d.typ
 		}
 	}
-	if _, ok := l.lookup("KMS_VAULT_KEY_PATH"); ok {
-		l.warnf(pos{environment, 0}, "KMS_VAULT_KEY_PATH has no effect: a key in a Vault KV secret cannot be a seal, use that Vault's Transit engine (transit)")
+	if _, ok := l.lookup("KMS_VAULT_KEY_PATH"); ok && !slices.ContainsFunc(drafts, func(d draft) bool { return d.typ == "vaultkv" }) {
+		l.warnf(pos{environment, 0}, "KMS_VAULT_KEY_PATH has no effect: no seal is of type vaultkv (KMS_BACKEND=vault makes one)")
 	}
 	l.ambiguous(drafts, enabled)
 	l.uniqueNames(drafts)
@@ -217,8 +218,9 @@ func (l *loader) missingSeal() {
       region     = "eu-central-1"
     }
 
-or seal "transit" (address, token, mount_path, key_name), or seal "static" (current_key, current_key_id; sealkeep keygen makes a key),
-or set the same in the environment:
+or seal "transit" (address, token, mount_path, key_name), seal "vaultkv" (address, token, key_path) or seal "static"
+(current_key, current_key_id; sealkeep keygen makes a key); or recovery "shares" {} for a keep that only people open; or set the
+same in the environment:
 
     VAULT_SEAL_TYPE=awskms
     VAULT_AWSKMS_SEAL_KEY_ID=alias/sealkeep
@@ -237,6 +239,9 @@ func (l *loader) finishParams(d *draft, several bool) {
 			l.ignoreTLS(s, *d)
 			s.env = nil
 		}
+		if s.key == "token" && d.values["kube_auth_role"].text != "" {
+			s.env = nil // somebody's token must not count in place of the login that the block asks for
+		}
 		v, ok := l.param(s, *d)
 		switch {
 		case ok && v.text != "":
@@ -249,7 +254,9 @@ func (l *loader) finishParams(d *draft, several bool) {
 			// terraform-backend's variables have no name for the key.
 			key, _ := DecodeKey(d.params["current_key"].text) // was checked
 			d.params[s.key] = value{text: KeyID(key), at: d.at, name: s.key, def: true}
+		case s.key == "token" && d.params["kube_auth_role"].text != "": // it logs in
 		case s.required:
+			l.noKey = l.noKey || s.key == "current_key" && d.from.text == "static" && strings.HasPrefix(d.from.name, "KMS_BACKEND")
 			l.missing(s, *d, several)
 			wrong = true
 		}
@@ -314,8 +321,8 @@ func (l *loader) variables(s setting, d draft) (value, bool) {
 	v, ok := l.twins(s, set)
 	if s.key == sealType.key && v.text != "" {
 		if why := unknownSeal(v.text); why != "" {
-			if strings.HasPrefix(v.name, "KMS_BACKEND") && v.text != "vault" {
-				why = "does not exist here: write local (a key in KMS_KEY or KMS_KEY_FILE) or transit"
+			if strings.HasPrefix(v.name, "KMS_BACKEND") {
+				why = "does not exist here: write local (a key in KMS_KEY or KMS_KEY_FILE), vault (one in KMS_VAULT_KEY_PATH) or transit"
 			}
 			l.errorf(v.at, "%s=%s %s", v.name, v.text, why)
 			v.text = ""
@@ -336,23 +343,34 @@ func (l *loader) all(names []string, suffix string) []value {
 		if strings.HasSuffix(name, fileSuffix) {
 			v.text = "file://" + text
 		}
-		if name == "KMS_BACKEND" && text == "local" {
-			v.text = "static"
+		if word := map[string]string{"local": "static", "vault": "vaultkv"}[text]; name == "KMS_BACKEND" && word != "" {
+			v.text = word
 		}
 		out = append(out, v)
 	}
 	return out
 }
 
-// twins resolves variables that mean the same and wants them to agree.
+// twins resolves variables that mean the same and wants them to agree. A file wins over the variable without _FILE, as
+// with terraform-backend.
 func (l *loader) twins(s setting, set []value) (value, bool) {
-	var first value
-	for i, v := range set {
+	var all []value
+	for _, v := range set {
 		v, why := l.resolve(s, v)
 		if why != "" {
 			l.errorf(v.at, "%s: %s", v.name, why)
 			return value{}, true
 		}
+		all = append(slices.DeleteFunc(all, func(other value) bool {
+			loses := other.name != v.name && other.name == strings.Replace(v.name, fileSuffix, "", 1) && other.text != v.text
+			if loses {
+				l.warnf(v.at, "%s has no effect: %s is set to something else and wins", other.name, v.name)
+			}
+			return loses
+		}), v)
+	}
+	var first value
+	for i, v := range all {
 		switch {
 		case i == 0:
 			first = v
@@ -364,7 +382,7 @@ func (l *loader) twins(s setting, set []value) (value, bool) {
 			return value{}, true
 		}
 	}
-	return first, len(set) > 0
+	return first, len(all) > 0
 }
 
 func (l *loader) missing(s setting, d draft, several bool) {
@@ -402,7 +420,7 @@ func (l *loader) together(d draft) {
 		default:
 			l.errorf(region.at, "%s is %s, but the key's ARN (%s) is in %s: remove the region or correct it", region.name, region.text, p["kms_key_id"].origin(), in)
 		}
-	case "transit":
+	case "transit", "vaultkv":
 		l.pair(d, "tls_client_cert", "tls_client_key")
 	case "static":
 		l.pair(d, "previous_key", "previous_key_id")
@@ -433,11 +451,11 @@ func (l *loader) pair(d draft, a, b string) {
 	}
 }
 
-// refuseSelf refuses a transit seal that asks this very keep: it could never open.
+// refuseSelf refuses a transit or vaultkv seal that asks this very keep: it could never open.
 func (l *loader) refuseSelf(drafts []draft, listeners []Listener, api value) {
 	for _, d := range drafts {
 		v := d.params["address"]
-		if d.typ != "transit" || v.text == "" {
+		if v.text == "" {
 			continue
 		}
 		what := ""
@@ -451,7 +469,7 @@ func (l *loader) refuseSelf(drafts []draft, listeners []Listener, api value) {
 			what = "api_addr at " + api.at.String()
 		}
 		if what != "" {
-			l.errorf(v.at, "%s is %s, which is this keep's own %s: a keep cannot open itself with its own Transit engine, write the address of another server", v.name, v.text, what)
+			l.errorf(v.at, "%s is %s, which is this keep's own %s: a keep cannot open itself with its own engines, write the address of another server", v.name, v.text, what)
 		}
 	}
 }

@@ -15,6 +15,8 @@ const (
 	scopeUnix      scope = `listener "unix"`
 	scopeListener  scope = "listener" // both kinds
 	scopeTelemetry scope = "telemetry of a listener"
+	scopeAge       scope = `recovery "age"`
+	scopeShares    scope = `recovery "shares"`
 	scopeSeal      scope = "seal" // every kind
 )
 
@@ -26,6 +28,7 @@ const (
 	text kind = iota
 	boolean
 	number
+	texts // a list in brackets, or one text; as a value they are joined by commas
 )
 
 // A setting is one row of the table that drives parsing, precedence, the help in errors and the reference in the
@@ -58,7 +61,7 @@ type setting struct {
 
 // sealType is the type of a seal: a block's label, which these variables replace.
 var sealType = setting{in: scopeSeal, key: "type", steer: []string{"VAULT_SEAL_TYPE", "BAO_SEAL_TYPE", "KMS_BACKEND"},
-	doc: "awskms, transit or static"}
+	doc: "awskms, transit, vaultkv or static"}
 
 const (
 	oneNode = "sealkeep is a single node"
@@ -77,6 +80,7 @@ var table = []setting{
 	{in: scopeTop, key: "log_level", def: "info", alias: map[string]string{"notice": "info", "warning": "warn", "err": "error"}, check: oneOf("trace", "debug", "info", "warn", "error"), doc: "trace, debug, info, warn or error"},
 	{in: scopeTop, key: "log_format", def: "text", alias: map[string]string{"standard": "text"}, check: oneOf("text", "json"), doc: "text or json (Vault's standard is text)"},
 	{in: scopeTop, key: "pid_file", doc: "file that gets the process ID"},
+	{in: scopeTop, key: "enable_generate_root", kind: boolean, def: "false", doc: "let people with recovery shares make a new root token"},
 
 	{in: scopeTop, key: "ui", kind: boolean, ignored: "there is no web interface"},
 	{in: scopeTop, key: "disable_mlock", kind: boolean, ignored: "sealkeep does not lock its memory; the unit's MemorySwapMax=0 keeps it out of swap"},
@@ -176,6 +180,8 @@ var table = []setting{
 	{in: scopeTelemetry, key: "disallow_metrics", kind: boolean, refused: "metrics cannot be left out of a listener: remove it; after unsealing they need a token unless unauthenticated_metrics_access is true"},
 	{in: scopeTelemetry, key: "metrics_only", kind: boolean, refused: "a listener serves the whole API or does not exist: remove the listener"},
 
+	{in: scopeAge, key: "recipients", kind: texts, required: true, check: checkRecipients, doc: "age1... of each person who may open the keep alone"},
+
 	{in: scopeSeal, key: "name", check: checkName, doc: "name of the slot, letters, digits, - and _; default is the type"},
 	{in: scopeSeal, key: "priority", check: checkPriority, doc: "1 or more, the lowest is tried first; default is the order of appearance"},
 	{in: scopeSeal, key: "disabled", kind: boolean, def: "false", doc: "keep the slot, try it last, wrap nothing new with it"},
@@ -199,8 +205,11 @@ var table = []setting{
 
 	{in: `seal "transit"`, key: "address", required: true, check: checkAddress, steer: []string{"VAULT_TRANSIT_SEAL_ADDR", "TRANSIT_WRAPPER_ADDR"}, env: []string{"VAULT_ADDR", "BAO_ADDR"},
 		doc: "URL of the server with the Transit engine, never this keep's own"},
+	{in: `seal "transit"`, key: "kube_auth_role", env: []string{"VAULT_KUBE_AUTH_ROLE"}, doc: "role to log in to with a Kubernetes service account, without a token"},
+	{in: `seal "transit"`, key: "kube_auth_name", check: checkPath, env: []string{"VAULT_KUBE_AUTH_NAME"}, doc: "where that login is mounted under auth/; kubernetes if unset"},
+	{in: `seal "transit"`, key: "kube_token_file", doc: "the service account's token; the pod's own if unset"},
 	{in: `seal "transit"`, key: "token", required: true, secret: true, indirect: true, steer: []string{"VAULT_TRANSIT_SEAL_TOKEN", "TRANSIT_WRAPPER_TOKEN"},
-		env: []string{"VAULT_TOKEN", "BAO_TOKEN", "VAULT_TOKEN_FILE", "BAO_TOKEN_FILE"}, doc: "orphan, periodic, with update on encrypt and decrypt"},
+		env: []string{"VAULT_TOKEN", "BAO_TOKEN", "VAULT_TOKEN_FILE", "BAO_TOKEN_FILE"}, doc: "orphan, periodic, with update on encrypt and decrypt; else kube_auth_role"},
 	{in: `seal "transit"`, key: "key_name", required: true, steer: []string{"VAULT_TRANSIT_SEAL_KEY_NAME", "TRANSIT_WRAPPER_KEY_NAME", "KMS_TRANSIT_KEY"}, doc: "key in the engine"},
 	{in: `seal "transit"`, key: "mount_path", required: true, steer: []string{"VAULT_TRANSIT_SEAL_MOUNT_PATH", "TRANSIT_WRAPPER_MOUNT_PATH", "KMS_TRANSIT_ENGINE"}, doc: "where the engine is mounted, usually transit/"},
 	{in: `seal "transit"`, key: "namespace", env: []string{"VAULT_NAMESPACE", "BAO_NAMESPACE"}, doc: "namespace of the engine"},
@@ -213,15 +222,31 @@ var table = []setting{
 	{in: `seal "transit"`, key: "tls_server_name", env: []string{"VAULT_TLS_SERVER_NAME", "BAO_TLS_SERVER_NAME"}, doc: "name to expect in the server's certificate"},
 	{in: `seal "transit"`, key: "tls_skip_verify", kind: boolean, def: "false", env: []string{"VAULT_SKIP_VERIFY", "BAO_SKIP_VERIFY"}, doc: "do not verify the server's certificate: for tests"},
 
+	{in: `seal "vaultkv"`, key: "address", required: true, check: checkAddress, env: []string{"VAULT_ADDR", "BAO_ADDR"}, doc: "URL of the server with the secret, never this keep's own"},
+	{in: `seal "vaultkv"`, key: "key_path", required: true, check: checkKVPath, steer: []string{"KMS_VAULT_KEY_PATH"},
+		doc: "MOUNT/data/NAME of a KV version 2 secret, whose field \"key\" is base64 of 32 bytes"},
+	{in: `seal "vaultkv"`, key: "kube_auth_role", env: []string{"VAULT_KUBE_AUTH_ROLE"}, doc: "role to log in to with a Kubernetes service account, without a token"},
+	{in: `seal "vaultkv"`, key: "kube_auth_name", check: checkPath, env: []string{"VAULT_KUBE_AUTH_NAME"}, doc: "where that login is mounted under auth/; kubernetes if unset"},
+	{in: `seal "vaultkv"`, key: "kube_token_file", doc: "the service account's token; the pod's own if unset"},
+	{in: `seal "vaultkv"`, key: "token", required: true, secret: true, indirect: true, env: []string{"VAULT_TOKEN", "BAO_TOKEN", "VAULT_TOKEN_FILE", "BAO_TOKEN_FILE"},
+		doc: "orphan, periodic, with read on key_path; else kube_auth_role"},
+	{in: `seal "vaultkv"`, key: "namespace", env: []string{"VAULT_NAMESPACE", "BAO_NAMESPACE"}, doc: "namespace of the secret"},
+	{in: `seal "vaultkv"`, key: "tls_ca_cert", env: []string{"VAULT_CACERT", "BAO_CACERT"}, doc: "PEM file of the server's CA"},
+	{in: `seal "vaultkv"`, key: "tls_ca_path", env: []string{"VAULT_CAPATH", "BAO_CAPATH"}, doc: "folder of PEM files of CAs"},
+	{in: `seal "vaultkv"`, key: "tls_client_cert", env: []string{"VAULT_CLIENT_CERT", "BAO_CLIENT_CERT"}, doc: "PEM file, only together with tls_client_key"},
+	{in: `seal "vaultkv"`, key: "tls_client_key", indirect: true, env: []string{"VAULT_CLIENT_KEY", "BAO_CLIENT_KEY"}, doc: "PEM file, only together with tls_client_cert"},
+	{in: `seal "vaultkv"`, key: "tls_server_name", env: []string{"VAULT_TLS_SERVER_NAME", "BAO_TLS_SERVER_NAME"}, doc: "name to expect in the server's certificate"},
+	{in: `seal "vaultkv"`, key: "tls_skip_verify", kind: boolean, def: "false", env: []string{"VAULT_SKIP_VERIFY", "BAO_SKIP_VERIFY"}, doc: "do not verify the server's certificate: for tests"},
+
 	{in: `seal "static"`, key: "current_key", required: true, secret: true, indirect: true, raw: true, check: checkKey,
-		steer: []string{"BAO_STATIC_SEAL_CURRENT_KEY", "KMS_KEY", "KMS_KEY_FILE"}, doc: "32 bytes: raw, hexadecimal (64) or base64 (44 or 43 characters)"},
+		steer: []string{"BAO_STATIC_SEAL_CURRENT_KEY", "KMS_KEY", "KMS_KEY_FILE"}, doc: "32 bytes: raw, hexadecimal (64) or base64 (44 or 43 characters); sealkeep keygen makes one"},
 	{in: `seal "static"`, key: "current_key_id", required: true, steer: []string{"BAO_STATIC_SEAL_CURRENT_KEY_ID"}, doc: "its name, any text"},
 	{in: `seal "static"`, key: "previous_key", secret: true, indirect: true, raw: true, check: checkKey, steer: []string{"BAO_STATIC_SEAL_PREVIOUS_KEY"}, doc: "the key before it, still opens"},
 	{in: `seal "static"`, key: "previous_key_id", steer: []string{"BAO_STATIC_SEAL_PREVIOUS_KEY_ID"}, doc: "its name"},
 }
 
 // sealTypes are the kinds of seals, in the order of the table.
-func sealTypes() []string { return []string{"awskms", "transit", "static"} }
+func sealTypes() []string { return []string{"awskms", "transit", "vaultkv", "static"} }
 
 // find returns the row of a key in any of the scopes.
 func find(key string, in ...scope) (setting, bool) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,6 +16,8 @@ import (
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
+	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
+	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
 	"github.com/aws/aws-sdk-go-v2/credentials/ssocreds"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
@@ -34,6 +37,7 @@ type awsLogin struct {
 
 	mu       sync.Mutex
 	provider aws.CredentialsProvider // caches; nil until first needed and after credentials were refused
+	base     aws.CredentialsProvider // what a role is assumed with; else the provider
 	region   string
 }
 
@@ -95,6 +99,47 @@ func loginError(provider aws.CredentialsProvider, err error) error {
 	return fmt.Errorf("getting AWS credentials: %w", err)
 }
 
+// keys returns the access key that everything else is derived from, when one is written down somewhere. It asks nobody.
+func (l *awsLogin) keys(ctx context.Context) (aws.Credentials, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !aws.IsCredentialsProvider(l.base, credentials.StaticCredentialsProvider{}) {
+		return aws.Credentials{}, false
+	}
+	c, err := l.base.Retrieve(ctx)
+	return c, err == nil
+}
+
+// fixed says where temporary credentials are that nobody renews, "" when there are none. Those of a profile are read
+// again when AWS refuses them.
+func (l *awsLogin) fixed(ctx context.Context) string {
+	if c, ok := l.keys(ctx); ok && c.SessionToken != "" && (c.Source == credentials.StaticCredentialsName || c.Source == awsconfig.CredentialsSourceName) {
+		return sourceOf(c)
+	}
+	return ""
+}
+
+// sourceOf says where credentials came from, in an operator's words.
+func sourceOf(c aws.Credentials) string {
+	source, where, _ := strings.Cut(c.Source, ": ")
+	words := map[string]string{
+		credentials.StaticCredentialsName: "the seal block",
+		awsconfig.CredentialsSourceName:   "the environment (AWS_ACCESS_KEY_ID)",
+		"SharedConfigCredentials":         "the profile",
+		stscreds.WebIdentityProviderName:  "STS, for a web identity token",
+		stscreds.ProviderName:             "STS, for a role",
+		processcreds.ProviderName:         "a credential_process",
+		ssocreds.ProviderName:             "AWS SSO",
+		endpointcreds.ProviderName:        "the container's service (ECS, EKS Pod Identity)",
+		ec2rolecreds.ProviderName:         "the instance's role (IMDS)",
+	}
+	source = first(words[source], source)
+	if where != "" {
+		source += " in " + where
+	}
+	return source
+}
+
 // forget drops what is cached, after credentials were refused: a profile may have new ones by now.
 func (l *awsLogin) forget() {
 	l.mu.Lock()
@@ -112,7 +157,7 @@ func (l *awsLogin) load(ctx context.Context) error {
 		base = credentials.NewStaticCredentialsProvider(p("access_key"), p("secret_key"), p("session_token"))
 		token = ""
 		if l.known != "" && role == "" { // nothing else is needed
-			l.provider, l.region = base, l.known
+			l.provider, l.base, l.region = base, base, l.known
 			return nil
 		}
 	case token == "" && role != "" && p("shared_creds_filename") == "" && p("shared_creds_profile") == "":
@@ -155,7 +200,7 @@ func (l *awsLogin) load(ctx context.Context) error {
 		}
 	}
 
-	l.provider, l.region = cfg.Credentials, cfg.Region
+	l.provider, l.base, l.region = cfg.Credentials, cfg.Credentials, cfg.Region
 	session := first(p("role_session_name"), os.Getenv("AWS_ROLE_SESSION_NAME"), "sealkeep")
 	switch {
 	case token != "":

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	aws2 "github.com/aws/aws-sdk-go-v2/aws"
 	awsarn "github.com/aws/aws-sdk-go-v2/aws/arn"
 	"github.com/aws/aws-sdk-go/aws"
 	"github.com/aws/aws-sdk-go/aws/awserr"
@@ -31,8 +32,10 @@ type awsKMS struct {
 	endpoint string
 	login    *awsLogin
 
-	mu    sync.Mutex
-	creds []string // the secrets of the block and of the last attempt
+	mu     sync.Mutex
+	creds  []string  // the secrets of the block and of the last attempt
+	ending time.Time // when the key's material expires, by the last attempt; zero: never
+	fixed  string    // where temporary credentials are that nobody renews; "" when there are none
 }
 
 func newAWSKMS(c config.Seal) (service, error) {
@@ -67,12 +70,29 @@ func (k *awsKMS) secrets() []string {
 
 // connect logs in and looks at the key.
 func (k *awsKMS) connect(ctx context.Context) (client, error) {
-	creds, region, err := k.login.get(ctx)
+	c, _, _, err := k.logIn(ctx)
 	if err != nil {
 		return nil, err
 	}
+	if c.arn, err = c.describe(ctx, k.key); err != nil {
+		return nil, err
+	}
+	if !named(k.key, c.arn) {
+		return nil, mismatch("KMS says that %s is the key %s", k.key, c.arn)
+	}
+	return c, nil
+}
+
+// logIn makes a client that knows nothing of the key yet.
+func (k *awsKMS) logIn(ctx context.Context) (c *kmsClient, creds aws2.Credentials, region string, err error) {
+	creds, region, err = k.login.get(ctx)
+	if err != nil {
+		return nil, creds, "", err
+	}
+	fixed := k.login.fixed(ctx)
 	k.mu.Lock()
 	k.creds = append(slices.Clone(k.creds[:2]), creds.SecretAccessKey, creds.SessionToken)
+	k.fixed = fixed
 	k.mu.Unlock()
 	settings := map[string]string{
 		"key_not_required":  "true", // else SetConfig asks KMS, without a deadline
@@ -90,19 +110,36 @@ func (k *awsKMS) connect(ctx context.Context) (client, error) {
 	}
 	w := awskms.NewWrapper()
 	if _, err := w.SetConfig(ctx, wrapping.WithConfigMap(settings), wrapping.WithKeyId(k.key)); err != nil {
-		return nil, fmt.Errorf("making the KMS client: %w", err)
+		return nil, creds, "", fmt.Errorf("making the KMS client: %w", err)
 	}
-	c := &kmsClient{k: k, api: w.Client(), caller: "the caller (access key " + creds.AccessKeyID + ")"}
+	c = &kmsClient{k: k, api: w.Client(), caller: "the caller (access key " + creds.AccessKeyID + ")"}
 	if role := k.login.block.Get("role_arn"); role != "" {
 		c.caller = role
 	}
-	if c.arn, err = c.describe(ctx, k.key); err != nil {
-		return nil, err
+	return c, creds, region, nil
+}
+
+// materialEnds tells of the end of the key's imported material, when it is near; as last described.
+func (k *awsKMS) materialEnds() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.ending.IsZero() || time.Until(k.ending) > ahead {
+		return ""
 	}
-	if !named(k.key, c.arn) {
-		return nil, mismatch("KMS says that %s is the key %s", k.key, c.arn)
+	return fmt.Sprintf("the imported material of the key %s expires %s, and then this seal opens nothing more", k.key, inDays(k.ending))
+}
+
+func (k *awsKMS) warning() string {
+	var all []string
+	if w := k.materialEnds(); w != "" {
+		all = append(all, w+": import it again (aws kms import-key-material)")
 	}
-	return c, nil
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.fixed != "" {
+		all = append(all, "the AWS credentials in "+k.fixed+" are temporary, and nobody renews them: when they end this seal opens nothing more. Use a role, a profile or keys that last")
+	}
+	return strings.Join(all, ". Also, ")
 }
 
 func (k *awsKMS) where() string {
@@ -146,7 +183,21 @@ type kmsClient struct {
 	caller string
 }
 
+func (c *kmsClient) keyID(context.Context) (string, error) { return c.arn, nil }
+
 func (c *kmsClient) wrap(ctx context.Context, key []byte) ([]byte, string, error) {
+	wrapped, id, err := c.encrypt(ctx, key)
+	if err != nil {
+		return nil, "", err
+	}
+	if !sameKey(id, c.arn) {
+		return nil, "", mismatch("KMS encrypted with the key %s, not with %s: check the endpoint; if the alias was just moved, try again", id, c.arn)
+	}
+	return wrapped, id, nil
+}
+
+// encrypt lets the configured key encrypt, and tells which one KMS took.
+func (c *kmsClient) encrypt(ctx context.Context, key []byte) ([]byte, string, error) {
 	var out *kms.EncryptOutput
 	err := c.call("kms:Encrypt", c.k.key, func(o request.Option) (err error) {
 		out, err = c.api.EncryptWithContext(ctx, &kms.EncryptInput{KeyId: &c.k.key, Plaintext: key}, o)
@@ -155,11 +206,20 @@ func (c *kmsClient) wrap(ctx context.Context, key []byte) ([]byte, string, error
 	if err != nil {
 		return nil, "", err
 	}
-	id := aws.StringValue(out.KeyId)
-	if !sameKey(id, c.arn) {
-		return nil, "", mismatch("KMS encrypted with the key %s, not with %s: check the endpoint; if the alias was just moved, try again", id, c.arn)
+	return out.CiphertextBlob, aws.StringValue(out.KeyId), nil
+}
+
+// decrypt lets one key decrypt, and tells which one KMS took.
+func (c *kmsClient) decrypt(ctx context.Context, use string, wrapped []byte) ([]byte, string, error) {
+	var out *kms.DecryptOutput
+	err := c.call("kms:Decrypt", use, func(o request.Option) (err error) {
+		out, err = c.api.DecryptWithContext(ctx, &kms.DecryptInput{KeyId: &use, CiphertextBlob: wrapped}, o)
+		return err
+	})
+	if err != nil {
+		return nil, "", err
 	}
-	return out.CiphertextBlob, id, nil
+	return out.Plaintext, aws.StringValue(out.KeyId), nil
 }
 
 // unwrap decrypts with the configured key and no other. An alias may have been moved since: then it is the key that the
@@ -175,11 +235,7 @@ func (c *kmsClient) unwrap(ctx context.Context, wrapped []byte, keyID string) ([
 	default:
 		use, want = keyID, keyID
 	}
-	var out *kms.DecryptOutput
-	err := c.call("kms:Decrypt", use, func(o request.Option) (err error) {
-		out, err = c.api.DecryptWithContext(ctx, &kms.DecryptInput{KeyId: &use, CiphertextBlob: wrapped}, o)
-		return err
-	})
+	key, by, err := c.decrypt(ctx, use, wrapped)
 	if e, ok := errors.AsType[awserr.Error](err); ok && e.Code() == kms.ErrCodeInvalidStateException {
 		if _, err := c.describe(ctx, use); err != nil { // which says what state that is
 			return nil, err
@@ -188,10 +244,10 @@ func (c *kmsClient) unwrap(ctx context.Context, wrapped []byte, keyID string) ([
 	if err != nil {
 		return nil, err
 	}
-	if id := aws.StringValue(out.KeyId); !sameKey(id, want) {
-		return nil, mismatch("KMS decrypted with the key %s, not with %s: the blob is not this seal's", id, want)
+	if !sameKey(by, want) {
+		return nil, mismatch("KMS decrypted with the key %s, not with %s: the blob is not this seal's", by, want)
 	}
-	return out.Plaintext, nil
+	return key, nil
 }
 
 // describe returns the ARN of a key that can encrypt and decrypt now.
@@ -220,7 +276,7 @@ func (c *kmsClient) describe(ctx context.Context, key string) (string, error) {
 	case kms.KeyStatePendingDeletion, kms.KeyStatePendingReplicaDeletion:
 		day := "soon"
 		if m.DeletionDate != nil {
-			day = "on " + m.DeletionDate.UTC().Format(time.DateOnly)
+			day = inDays(*m.DeletionDate)
 		}
 		return fail(KeyPendingDeletion, "will be deleted %s, and what it wrapped is lost then: cancel that (aws kms cancel-key-deletion), then enable it", day)
 	case kms.KeyStateUnavailable:
@@ -234,6 +290,9 @@ func (c *kmsClient) describe(ctx context.Context, key string) (string, error) {
 	if s := aws.StringValue(m.KeySpec); s != "" && s != kms.KeySpecSymmetricDefault {
 		return fail(KeyNotFound, "is of kind %s: use a symmetric key (SYMMETRIC_DEFAULT)", s)
 	}
+	c.k.mu.Lock()
+	defer c.k.mu.Unlock()
+	c.k.ending = aws.TimeValue(m.ValidTo)
 	return arn, nil
 }
 

@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
@@ -20,6 +21,10 @@ func TestClasses(t *testing.T) {
 	kms := newKMS(t)
 	vault := newTransitServer(t)
 	vault.AddKey("other")
+	vault.Write("keep", "key", base64.StdEncoding.EncodeToString(kvKey))
+	vault.Write("other", "key", base64.StdEncoding.EncodeToString(kvNew))
+	kv := kvBlock(t, vault)
+	kvBlob, _ := roundTrip(t, kv)
 	aws := awsBlock(kms, keyA)
 	awsBlob, _ := roundTrip(t, aws)
 	transit := transitBlock(t, vault)
@@ -54,6 +59,21 @@ func TestClasses(t *testing.T) {
 	transitWith := func(params ...string) func() error {
 		return func() error {
 			_, err := transitBlock(t, vault, params...).Unwrap(soon(t), transitBlob, aad)
+			return err
+		}
+	}
+
+	kvFault := func(f sealtest.Fault) func() error {
+		return func() error {
+			f.Message += " " + vault.Token
+			vault.Fail(f)
+			_, err := kv.Unwrap(soon(t), kvBlob, aad)
+			return err
+		}
+	}
+	kvWith := func(params ...string) func() error {
+		return func() error {
+			_, err := kvBlock(t, vault, params...).Unwrap(soon(t), kvBlob, aad)
 			return err
 		}
 	}
@@ -148,6 +168,41 @@ func TestClasses(t *testing.T) {
 		{"transit: no such mount", transitWith("mount_path", "nowhere"), KeyNotFound, "nowhere"},
 		{"transit: another key's blob", transitWith("key_name", "other"), BlobMismatch, "other"},
 		{"transit: wrong plaintext", transitFault(sealtest.Fault{Op: "decrypt", WrongPlaintext: true}), BlobMismatch, "altered"},
+
+		{"vaultkv: stopped", func() error {
+			vault.Stop()
+			defer vault.Start()
+			_, err := kv.Unwrap(soon(t), kvBlob, aad)
+			return err
+		}, Unreachable, vault.URL},
+		{"vaultkv: no such host", kvWith("address", noName), DNS, "resolve"},
+		{"vaultkv: TLS to a plain server", kvWith("address", strings.Replace(vault.URL, "http:", "https:", 1)), TLS, "tls_ca_cert"},
+		{"vaultkv: no CA file", kvWith("tls_ca_cert", "/nowhere/ca.pem"), TLS, "tls_ca_cert"},
+		{"vaultkv: sealed", kvFault(sealtest.Fault{Status: 503, Message: "Vault is sealed"}), Unreachable, "sealed"},
+		{"vaultkv: wrong token", kvWith("token", "another"), AuthDenied, "lacks read"},
+		{"vaultkv: may not read", kvFault(sealtest.Fault{Op: "read", Status: 403, Message: "permission denied"}), AuthDenied, "kv/data/keep"},
+		{"vaultkv: expired or revoked token", func() error {
+			vault.SetTTL(-1, 0)
+			defer vault.SetTTL(0, 0)
+			_, err := kv.Unwrap(soon(t), kvBlob, aad)
+			return err
+		}, AuthDenied, "has expired or was revoked"},
+		{"vaultkv: no account", kvWith("token", "", "kube_auth_role", "keep", "kube_token_file", "/nowhere/token"), CredentialsMissing, "service account"},
+		{"vaultkv: throttled", kvFault(sealtest.Fault{Status: 429}), Throttled, "quota"},
+		{"vaultkv: no such secret", kvWith("key_path", "kv/data/nothing"), KeyNotFound, "kv/data/nothing"},
+		{"vaultkv: no such mount", kvWith("key_path", "nowhere/data/keep"), KeyNotFound, "nowhere/data/keep"},
+		{"vaultkv: deleted", func() error {
+			vault.Delete("keep", 1, time.Now().Add(-time.Minute))
+			defer vault.Delete("keep", 1, time.Time{})
+			_, err := kv.Unwrap(soon(t), kvBlob, aad)
+			return err
+		}, KeyDisabled, "vault kv undelete -versions=1"},
+		{"vaultkv: destroyed", func() error {
+			vault.Write("gone", "key", "x")
+			vault.Destroy("gone", 1)
+			return kvWith("key_path", "kv/data/gone")()
+		}, KeyNotFound, "was destroyed"},
+		{"vaultkv: another key's blob", kvWith("key_path", "kv/data/other"), BlobMismatch, "kv/data/other"},
 	} {
 		err := c.fail()
 		kms.Heal()
@@ -155,7 +210,7 @@ func TestClasses(t *testing.T) {
 		kms.SetState(keyA, "Enabled", time.Time{})
 		t.Run(c.name, func(t *testing.T) {
 			hasClass(t, err, c.want, c.word)
-			for _, s := range []string{secretKey, sessionToken, vault.Token, string(secret), "\n"} {
+			for _, s := range []string{secretKey, sessionToken, vault.Token, string(secret), "\n", base64.StdEncoding.EncodeToString(kvKey)} {
 				if strings.Contains(err.Error(), s) {
 					t.Errorf("the error shows %q: %v", s, err)
 				}
@@ -170,6 +225,7 @@ func TestClasses(t *testing.T) {
 	}
 	opens(t, aws, awsBlob) // nothing of all that stays
 	opens(t, transit, transitBlob)
+	opens(t, kv, kvBlob)
 }
 
 func TestErrorChain(t *testing.T) {

@@ -1,5 +1,5 @@
-// Package seal lets a key service (AWS KMS, a Transit engine, a static key) keep a secret, such as the root key of a
-// store: Wrap gives a blob that only the key service can open again, Unwrap opens it.
+// Package seal lets a key service (AWS KMS, a Transit engine, a key in a Vault KV secret, a static key) keep a secret,
+// such as the root key of a store: Wrap gives a blob that only the key service can open again, Unwrap opens it.
 //
 // The key service never sees the secret. It only sees a data key, made fresh for each blob:
 //
@@ -7,9 +7,16 @@
 //
 // A [Seal] is one key service as one seal block configures it. Making it costs nothing and asks nobody. Each Wrap and
 // Unwrap makes a client of its own, so that nothing of a failed attempt stays, and returns within its context, whatever
-// the client does. With awskms an Unwrap costs one DescribeKey and one Decrypt, a Wrap one Encrypt more; with transit
-// both cost a renewal of the token and one Encrypt (the library's own check) more. Errors are of type [*Error] and have
-// a class that says what kind of trouble it is.
+// the client does. Errors are of type [*Error] and have a class that says what kind of trouble it is. [Seal.Diagnose]
+// looks for the reason, step by step. In requests:
+//
+//	         Wrap                              Unwrap                     KeyID
+//	awskms   DescribeKey, Encrypt, Decrypt     DescribeKey, Decrypt       DescribeKey
+//	transit  renewal, 2 Encrypt, Decrypt       renewal, Encrypt, Decrypt  renewal, Encrypt, look-up of the token
+//	vaultkv  renewal, reading the key          as Wrap                    as Wrap, and look-up of the token
+//	static   none                              none                       none
+//
+// The renewal is the token's. An Unwrap by vaultkv reads up to ten versions more when the key was replaced since.
 //
 // # AWS credentials
 //
@@ -56,16 +63,32 @@
 //	AWS_USE_DUALSTACK_ENDPOINT  true: kms.REGION.api.aws, sts.REGION.api.aws, which have IPv6 addresses*
 //	not heeded                  AWS_STS_REGIONAL_ENDPOINTS: STS is the region's; AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_KMS for KMS
 //
-// # Transit tokens
+// # A key in a KV secret
 //
-// The token should be orphan, periodic, without a maximum TTL and allowed to renew itself (in Vault's and OpenBao's
-// default policy). The last attempt that succeeded renews it until Close; before the first attempt nobody does. A token that
-// is expired, revoked or at its maximum TTL is of class [AuthDenied] in the next attempt and takes nothing away from
-// who has the secret already. [Seal.Warning] tells of a renewal that has ended while the token may still work. A token
-// in a file is read by config, so a new one needs a new Seal, as a reload makes. Certificates and keys for TLS are read
-// for each attempt.
+// vaultkv reads the key for each attempt, at key_path (MOUNT/data/NAME) of a KV version 2 engine of Vault or OpenBao: the
+// field "key", base64 of 32 bytes, as sealkeep keygen makes it and as terraform-backend has it. The key is on this machine
+// while an attempt lasts, and is then as static's: with transit it would never leave the server. Its ID is derived from
+// it. A new version of the secret is a new key; what was wrapped by one of the ten versions before still opens, until
+// that is deleted or destroyed. Vault's own client is not used, and no variable of Vault's counts but by the rules of
+// config; HTTPS_PROXY and NO_PROXY do.
 //
-// An attempt that hangs keeps others of its Seal from starting until Vault's client gives up: after
+// # Logins
+//
+// Without a token, transit and vaultkv log in with a Kubernetes service account, at auth/kubernetes/login or the mount of
+// kube_auth_name, to the role of kube_auth_role. A login's token is used until a minute before its end, then another
+// one is asked for; when it is denied something, too, but not more often than once a minute.
+//
+// # Tokens
+//
+// A token of transit and vaultkv should be orphan, periodic, without a maximum TTL and allowed to renew itself (in Vault's
+// and OpenBao's default policy). With transit the last attempt that succeeded renews it until Close; before the first
+// attempt nobody does. With vaultkv each attempt renews it, and nobody does between attempts, for which its period has
+// to be long enough. A token that is expired, revoked or at its maximum TTL is of class [AuthDenied] in the next attempt
+// and takes nothing away from who has the secret already. [Seal.Warning] tells of a renewal that has ended while the
+// token may still work, and of the token's end; [Seal.TokenTTL] of what is left. A token in a file is read by config, so
+// a new one needs a new Seal, as a reload makes. Certificates and keys for TLS are read for each attempt.
+//
+// An attempt of transit that hangs keeps others of its Seal from starting until Vault's client gives up: after
 // VAULT_CLIENT_TIMEOUT (60 seconds if unset), VAULT_MAX_RETRIES times more (2 if unset).
 //
 // # Format
@@ -76,7 +99,8 @@
 //	    ciphertext  the secret, encrypted with the data key, and the tag(16)
 //	    iv          nonce(12)
 //	    key_info    mechanism = 1 (envelope)
-//	                key_id: the ARN of the KMS key; prefix and version of the transit key; the static key's ID
+//	                key_id: the ARN of the KMS key; prefix and version of the transit key; the ID of the key of static
+//	                or vaultkv
 //	                wrapped_key: the data key, wrapped by the key service
 //
 // The message is the one that go-kms-wrapping's awskms writes. Its mechanism 0 has no associated data and is refused,

@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"encoding/base64"
 	"flag"
 	"os"
 	"path/filepath"
@@ -14,11 +15,13 @@ var makeGolden = flag.Bool("make-golden", false, "write the golden blobs that do
 func TestGolden(t *testing.T) {
 	kms := newKMS(t)
 	vault := newTransitServer(t)
+	vault.Write("keep", "key", base64.StdEncoding.EncodeToString(kvKey))
 	opened := 0
 	for name, s := range map[string]*Seal{
 		"static": make1(t, block("static", "static", "current_key", "0f0e0d0c0b0a09080706050403020100f0e0d0c0b0a090807060504030201000", "current_key_id", "golden",
 			"previous_key", "ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100", "previous_key_id", "before")),
 		"transit": transitBlock(t, vault),
+		"vaultkv": kvBlock(t, vault),
 		"awskms":  awsBlock(kms, "alias/main"),
 	} {
 		file := filepath.Join("testdata", "golden", name+".blob")

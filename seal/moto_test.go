@@ -52,6 +52,17 @@ func TestMoto(t *testing.T) {
 		}
 	}
 
+	t.Run("naming and diagnosing", func(t *testing.T) {
+		clean(t)
+		s := load(t, hcl(slices.Concat(home, static, []string{`kms_key_id = "alias/keep"`})...))
+		if id := agree(t, s); id != m.KeyARN {
+			t.Errorf("key ID is %s", id)
+		}
+		if got := brief(steps(t, s)); got != "credentials region connection clock kms:DescribeKey kms:Encrypt kms:Decrypt" {
+			t.Errorf("got %s", got)
+		}
+	})
+
 	dir := t.TempDir()
 	write := func(name, text string) string {
 		path := filepath.Join(dir, name)

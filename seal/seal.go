@@ -37,6 +37,7 @@ var types = map[string]func(config.Seal) (service, error){
 	"awskms":  newAWSKMS,
 	"static":  newStatic,
 	"transit": newTransit,
+	"vaultkv": newVaultKV,
 }
 
 // A service makes clients of one key service.
@@ -47,6 +48,8 @@ type service interface {
 	explain(c Class) string
 	// secrets are strings that no error may show.
 	secrets() []string
+	// diagnose tries everything, step by step.
+	diagnose(ctx context.Context, d *diagnosis)
 	close()
 }
 
@@ -54,6 +57,8 @@ type service interface {
 type client interface {
 	wrap(ctx context.Context, key []byte) (wrapped []byte, keyID string, err error)
 	unwrap(ctx context.Context, wrapped []byte, keyID string) (key []byte, err error)
+	// keyID is the ID that wrap would return now.
+	keyID(ctx context.Context) (string, error)
 }
 
 // A Seal is one configured key service. Its methods may be called at the same time; attempts take turns.
@@ -85,7 +90,7 @@ func New(c config.Seal) (*Seal, error) {
 // Name is the seal's name, which is also its slot's.
 func (s *Seal) Name() string { return s.config.Name }
 
-// Type is awskms, static or transit.
+// Type is awskms, static, transit or vaultkv.
 func (s *Seal) Type() string { return s.config.Type }
 
 // Priority is 1 or more; lower is better.
@@ -95,14 +100,34 @@ func (s *Seal) Priority() int { return s.config.Priority }
 // do not heed it.
 func (s *Seal) Disabled() bool { return s.config.Disabled }
 
-// Warning tells of trouble to come that Wrap and Unwrap do not show yet, in one sentence for an operator: the token of a
-// transit seal is no longer renewed. It is "" when nothing is known, and that is so until the first attempt: only an
-// attempt that succeeds starts the renewal, which goes on until Close. Another attempt starts it again. It asks nobody.
+// Manual reports that environment variables alone made this seal: nobody has written it down, and so no slot is to be made
+// for it in a store that is there unless somebody asks for one.
+func (s *Seal) Manual() bool { return s.config.At == "environment" }
+
+// Warning tells of trouble to come that Wrap and Unwrap do not show yet, in words for an operator:
+//
+//   - awskms: the key's material expires within 30 days; the credentials are temporary and nobody renews them;
+//   - transit and vaultkv: the token ends within 30 days, and no renewal changes that;
+//   - transit: the token is no longer renewed;
+//   - vaultkv: the secret is deleted within 30 days, by a rule of its engine.
+//
+// It is "" when nothing is known, and that is so until the first attempt that succeeds, and of the token's end until
+// KeyID was called. It asks nobody.
 func (s *Seal) Warning() string {
 	if w, ok := s.service.(interface{ warning() string }); ok {
 		return w.warning()
 	}
 	return ""
+}
+
+// TokenTTL is for how long the token of a transit or vaultkv seal lives on unless it is renewed, by the last look-up,
+// which [Seal.KeyID] makes. It is false when that is not known, when the token never ends, and when the seal logs in for
+// a new one by itself. It asks nobody.
+func (s *Seal) TokenTTL() (time.Duration, bool) {
+	if t, ok := s.service.(interface{ tokenTTL() (time.Duration, bool) }); ok {
+		return t.tokenTTL()
+	}
+	return 0, false
 }
 
 // Wrap encrypts a secret of 1 byte to 48 KiB so that the key service and the same aad (associated data, not
@@ -152,6 +177,20 @@ func (s *Seal) Wrap(ctx context.Context, secret, aad []byte) (blob []byte, keyID
 		return nil, "", err
 	}
 	return r.blob, r.keyID, nil
+}
+
+// KeyID asks the key service which key Wrap would use now, and returns what Wrap would return as keyID: the ARN behind
+// an alias, the latest version of a transit key, the ID of the current static key. A slot with another key ID is to be
+// wrapped anew. Its errors are those of Wrap. With awskms it costs one DescribeKey, with transit a renewal of the token,
+// one Encrypt and one look-up of the token, with vaultkv what an Unwrap costs and the look-up.
+func (s *Seal) KeyID(ctx context.Context) (string, error) {
+	return attempt(ctx, s, "naming the key", func(ctx context.Context) (string, error) {
+		c, err := s.service.connect(ctx)
+		if err != nil {
+			return "", err
+		}
+		return c.keyID(ctx)
+	})
 }
 
 // Unwrap opens a blob of Wrap. A blob that is not whole, that another key made or that belongs to other associated data

@@ -9,6 +9,8 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"io"
+	"log"
 	"math/big"
 	"net"
 	"os"
@@ -184,6 +186,9 @@ func certificate(t testing.TB, c *x509.Certificate, a *authority) (*ecdsa.Privat
 	}
 	return key, cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
+
+// quiet is for servers whose clients leave in the middle.
+var quiet = log.New(io.Discard, "", 0)
 
 func contextFor(t testing.TB, d time.Duration) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(t.Context(), d)

@@ -79,6 +79,8 @@ func (s *static) wrapper(ctx context.Context, id string) (*aead.Wrapper, error) 
 	return w, err
 }
 
+func (s *static) keyID(context.Context) (string, error) { return s.current, nil }
+
 func (s *static) wrap(ctx context.Context, key []byte) ([]byte, string, error) {
 	w, err := s.wrapper(ctx, s.current)
 	if err != nil {

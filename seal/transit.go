@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
-	"net/url"
 	"os"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	wrapping "github.com/hashicorp/go-kms-wrapping/v2"
@@ -25,7 +26,8 @@ import (
 // the token and encrypts an "a", without a deadline and outside the context, up to the bounds of Vault's client
 // (VAULT_CLIENT_TIMEOUT, 60 seconds if unset, and VAULT_MAX_RETRIES); attempt lives with that.
 type transitEngine struct {
-	settings map[string]string
+	server   *vaultServer
+	settings map[string]string // the library's
 	where    string
 
 	mu     sync.Mutex
@@ -56,31 +58,25 @@ var transitSettings = []string{"address", "token", "mount_path", "key_name", "na
 	"tls_ca_cert", "tls_ca_path", "tls_client_cert", "tls_client_key", "tls_server_name", "tls_skip_verify"}
 
 func newTransit(c config.Seal) (service, error) {
-	s := &transitEngine{settings: map[string]string{"key_id_prefix": c.Name + ":"}}
+	server, err := newVaultServer(c)
+	if err != nil {
+		return nil, err
+	}
+	s := &transitEngine{server: server, settings: map[string]string{"key_id_prefix": c.Name + ":"}, where: "the transit engine at " + server.where}
 	for _, name := range transitSettings {
 		if v := c.Get(name); v != "" {
 			s.settings[name] = v
 		}
 	}
-	for _, name := range []string{"address", "token", "mount_path", "key_name"} {
+	for _, name := range []string{"mount_path", "key_name"} {
 		if s.settings[name] == "" {
 			return nil, fmt.Errorf("%s is missing", name)
 		}
 	}
-	u, err := url.Parse(s.settings["address"])
-	if err != nil || u.Scheme == "" || u.Host == "" && u.Scheme != "unix" || u.User != nil {
-		return nil, errors.New("address is no URL: it looks like https://vault.example.com:8200, without a user")
-	}
-	s.where = "the transit engine at " + u.Scheme + "://" + u.Host + u.Path
-	for _, name := range []string{"disable_renewal", "tls_skip_verify"} {
-		if v := s.settings[name]; v != "" {
-			if _, err := strconv.ParseBool(v); err != nil {
-				return nil, fmt.Errorf("%s is %q: use true or false", name, v)
-			}
+	if v := s.settings["disable_renewal"]; v != "" {
+		if _, err := strconv.ParseBool(v); err != nil {
+			return nil, fmt.Errorf("disable_renewal is %q: use true or false", v)
 		}
-	}
-	if (s.settings["tls_client_cert"] == "") != (s.settings["tls_client_key"] == "") {
-		return nil, errors.New("tls_client_cert and tls_client_key belong together: set both")
 	}
 	if err := s.environment(); err != nil {
 		return nil, err
@@ -116,12 +112,20 @@ func (s *transitEngine) environment() error {
 	return nil
 }
 
-func (s *transitEngine) secrets() []string { return []string{s.settings["token"]} }
+func (s *transitEngine) secrets() []string { return s.server.secrets() }
+
+func (s *transitEngine) tokenTTL() (time.Duration, bool) { return s.server.tokenTTL() }
 
 // connect makes a wrapper and lets it take the place of the last one.
 func (s *transitEngine) connect(ctx context.Context) (client, error) {
+	asker, err := s.server.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	settings := maps.Clone(s.settings)
+	settings["token"] = asker.token
 	w, log := newTransitWrapper()
-	if _, err := w.SetConfig(ctx, wrapping.WithConfigMap(s.settings), wrapping.WithDisallowEnvVars(true), transit.WithLogger(log)); err != nil {
+	if _, err := w.SetConfig(ctx, wrapping.WithConfigMap(settings), wrapping.WithDisallowEnvVars(true), transit.WithLogger(log)); err != nil {
 		return nil, s.answer("encrypting", err) // w has no client: Finalize would panic
 	}
 	s.mu.Lock()
@@ -135,7 +139,7 @@ func (s *transitEngine) connect(ctx context.Context) (client, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return &transitClient{s, w}, nil
+	return &transitClient{s, w, asker}, nil
 }
 
 func (s *transitEngine) close() {
@@ -147,13 +151,15 @@ func (s *transitEngine) close() {
 }
 
 func (s *transitEngine) warning() string {
+	if w := s.server.warning(); w != "" {
+		return w
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.live == nil || !s.live.over.Load() {
+	if s.live == nil || !s.live.over.Load() || s.server.neverEnds() {
 		return ""
 	}
-	return "the token for " + s.where + " is no longer renewed: when its TTL ends this seal opens nothing more. " +
-		"Give it a token that is orphan, periodic, without a maximum TTL and allowed to renew itself"
+	return "the token for " + s.where + " is no longer renewed: when its TTL ends this seal opens nothing more. " + wantToken
 }
 
 // finalize ends the renewal. The wrapper's method lacks the options of wrapping.InitFinalizer, so a type assertion would
@@ -168,12 +174,7 @@ func finalize(w *transitWrapper) {
 // the request; but what was asked tells what that can be. Before anything is decrypted, the same key has encrypted.
 func (s *transitEngine) answer(op string, err error) error {
 	e, ok := errors.AsType[*api.ResponseError](err)
-	switch {
-	case ok:
-	case !is[*url.Error](err) && s.settings["tls_ca_cert"]+s.settings["tls_ca_path"]+s.settings["tls_client_cert"] != "":
-		// Nothing was sent. The library gives the errors of these files no type of their own.
-		return &Error{Kind: TLS, Text: "the TLS settings cannot be used: check the files of tls_ca_cert, tls_ca_path, tls_client_cert and tls_client_key", Err: err}
-	default:
+	if !ok {
 		return fmt.Errorf("%s: %w", op, err)
 	}
 	kind := status(e.StatusCode)
@@ -185,6 +186,7 @@ func (s *transitEngine) answer(op string, err error) error {
 	}
 	text := s.explain(kind)
 	if kind == AuthDenied {
+		s.server.denied()
 		text = fmt.Sprintf("not allowed: %s with %s: the token has expired or was revoked, or its policy lacks update on %s/encrypt/%s and %[3]s/decrypt/%[4]s: make a new token, or correct the policy",
 			op, s.where, strings.Trim(s.settings["mount_path"], "/"), s.settings["key_name"])
 	}
@@ -210,8 +212,16 @@ func (s *transitEngine) explain(c Class) string {
 
 // transitClient is one wrapper that has been connected.
 type transitClient struct {
-	s *transitEngine
-	w *transitWrapper
+	s     *transitEngine
+	w     *transitWrapper
+	asker *vaultClient
+}
+
+// keyID is known since the library's own encryption, which connect waited for.
+func (c *transitClient) keyID(ctx context.Context) (string, error) {
+	unrenewed, _ := strconv.ParseBool(c.s.settings["disable_renewal"])
+	_, _ = c.asker.lookUp(ctx, !unrenewed) // no more than what Warning and TokenTTL know depends on it
+	return c.w.KeyId(ctx)
 }
 
 func (c *transitClient) wrap(ctx context.Context, key []byte) ([]byte, string, error) {

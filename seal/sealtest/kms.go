@@ -30,6 +30,7 @@ type KMS struct {
 type kmsKey struct {
 	state    string
 	deletion time.Time
+	validTo  time.Time
 	spec     string
 }
 
@@ -53,6 +54,13 @@ func (k *KMS) SetState(arn, state string, deletion time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.keys[arn].state, k.keys[arn].deletion = state, deletion
+}
+
+// SetValidTo lets the imported material of a key expire at that time.
+func (k *KMS) SetValidTo(arn string, at time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.keys[arn].validTo = at
 }
 
 // SetSpec changes the kind of a key, for instance to "RSA_2048".
@@ -131,6 +139,9 @@ func (k *KMS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			"Enabled": key.state == "Enabled", "KeyUsage": "ENCRYPT_DECRYPT", "KeySpec": key.spec}
 		if !key.deletion.IsZero() {
 			m["DeletionDate"] = float64(key.deletion.Unix())
+		}
+		if !key.validTo.IsZero() {
+			m["ValidTo"] = float64(key.validTo.Unix())
 		}
 		kmsAnswer(w, map[string]any{"KeyMetadata": m})
 		return

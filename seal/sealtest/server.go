@@ -3,8 +3,8 @@
 //
 //   - [KMS] speaks enough of the AWS KMS JSON protocol for encrypting, decrypting and describing keys, and fails in
 //     the ways it is told to.
-//   - [Transit] is a stand-in for the Transit engine of Vault and OpenBao, with renewal of its token. It is not
-//     either of them and checks nothing that a seal does not need.
+//   - [Transit] is a stand-in for the Transit and KV version 2 engines of Vault and OpenBao, with renewal of its token
+//     and logins of Kubernetes service accounts. It is not either of them and checks nothing that a seal does not need.
 //   - [Moto] starts moto_server, the AWS that other people wrote, as a process of its own.
 //
 // All listen on loopback, on a free port, and end with the test.

@@ -13,7 +13,7 @@ import (
 )
 
 // A Transit is a stand-in for the Transit engine of Vault and OpenBao, mounted at "transit". Operations are named
-// encrypt, decrypt, renew-self and lookup-self. It is also an http.Handler, for a test that wants it behind TLS.
+// encrypt, decrypt, renew-self, lookup-self, seal-status, and for what else it has read and login. It is also an http.Handler, for a test that wants it behind TLS.
 type Transit struct {
 	*Server
 	faults
@@ -21,17 +21,24 @@ type Transit struct {
 
 	mu      sync.Mutex
 	keys    map[string]int // name -> newest version
+	least   map[string]int // name -> oldest version that decrypts
 	seen    [][]byte
 	lease   int
 	fixed   bool          // the token cannot be renewed
 	ttl     time.Duration // 0: the token does not expire
 	expires time.Time     // with a ttl
 	most    time.Time     // no renewal goes beyond; zero: no limit
+
+	secrets  map[string][]kvVersion
+	accounts map[string]string // service account's token -> role
+	lookup   map[string]any
+	sealed   bool
 }
 
 // NewTransit starts a Transit without keys. Its token can be renewed for an hour at a time.
 func NewTransit(t testing.TB) *Transit {
-	s := &Transit{Token: "fake-transit-token", keys: map[string]int{}, lease: 3600}
+	s := &Transit{Token: "fake-transit-token", keys: map[string]int{}, least: map[string]int{}, lease: 3600,
+		secrets: map[string][]kvVersion{}, accounts: map[string]string{}}
 	s.Server = serve(t, s)
 	t.Cleanup(s.Heal)
 	return s
@@ -42,6 +49,13 @@ func (s *Transit) AddKey(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.keys[name]++
+}
+
+// SetMinVersion lets no older version of a key decrypt.
+func (s *Transit) SetMinVersion(name string, version int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.least[name] = version
 }
 
 // SetLease is how long a renewal lasts, in seconds.
@@ -61,6 +75,13 @@ func (s *Transit) SetTTL(ttl, most time.Duration) {
 		s.most = time.Now().Add(most)
 	}
 	s.renew()
+}
+
+// SetSealed lets seal-status say that the server is sealed, and everything else be refused.
+func (s *Transit) SetSealed(yes bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sealed = yes
 }
 
 // SetToken makes another token the only one, and lets it live for ever.
@@ -106,12 +127,19 @@ func (s *Transit) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case strings.HasPrefix(path, "auth/token/"):
 		op = strings.TrimPrefix(path, "auth/token/")
+	case path == "sys/seal-status":
+		op = "seal-status"
+	case path == "auth/kubernetes/login":
+		op = "login"
+	case strings.HasPrefix(path, "kv/data/"):
+		op, key = "read", strings.TrimPrefix(path, "kv/data/")
 	case strings.HasPrefix(path, "transit/"):
 		op, key, _ = strings.Cut(strings.TrimPrefix(path, "transit/"), "/")
 	}
 	var in struct {
 		Plaintext  []byte
 		Ciphertext string
+		JWT, Role  string
 	}
 	json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20)).Decode(&in) // an empty body is fine
 	f := s.next(r.Context(), w, op)
@@ -122,12 +150,23 @@ func (s *Transit) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		transitError(w, f.Status, f.Message)
 		return
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case op == "seal-status":
+		transitAnswer(w, map[string]any{"sealed": s.sealed, "initialized": true, "version": "1.0.0"})
+		return
+	case s.sealed:
+		transitError(w, http.StatusServiceUnavailable, "Vault is sealed")
+		return
+	case op == "login":
+		s.logIn(w, in.JWT, in.Role)
+		return
+	}
 	if r.Header.Get("X-Vault-Token") == "" {
 		transitError(w, http.StatusBadRequest, "missing client token")
 		return
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if r.Header.Get("X-Vault-Token") != s.Token || s.ttl != 0 && time.Now().After(s.expires) {
 		transitError(w, http.StatusForbidden, "permission denied")
 		return
@@ -140,7 +179,9 @@ func (s *Transit) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		transitAnswer(w, map[string]any{"auth": map[string]any{"client_token": s.Token, "renewable": true, "lease_duration": s.renew()}})
 	case "lookup-self":
-		transitAnswer(w, map[string]any{"data": map[string]any{"renewable": true, "ttl": s.lease, "orphan": true, "period": s.lease}})
+		s.lookUp(w)
+	case "read":
+		s.read(w, key, r.URL.Query().Get("version"))
 	case "encrypt":
 		version := s.keys[key]
 		if version == 0 {
@@ -160,7 +201,7 @@ func (s *Transit) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		number, text, ok2 := strings.Cut(rest, ":")
 		version, err := strconv.Atoi(number)
 		sealed, err2 := base64.StdEncoding.DecodeString(text)
-		if !ok || !ok2 || err != nil || err2 != nil || version > s.keys[key] {
+		if !ok || !ok2 || err != nil || err2 != nil || version > s.keys[key] || version < s.least[key] {
 			transitError(w, http.StatusBadRequest, "invalid ciphertext: no prefix")
 			return
 		}

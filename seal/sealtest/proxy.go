@@ -1,0 +1,21 @@
+package sealtest
+
+import (
+	"io"
+	"log"
+	"net/http/httputil"
+	"net/url"
+	"testing"
+)
+
+// NewProxy starts a server before another one, so that a service that others wrote can be stopped and started, too.
+func NewProxy(t testing.TB, target string) *Server {
+	t.Helper()
+	u, err := url.Parse(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := httputil.NewSingleHostReverseProxy(u)
+	p.ErrorLog = log.New(io.Discard, "", 0) // of clients that leave
+	return serve(t, p)
+}
