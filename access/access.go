@@ -40,6 +40,11 @@ var (
 // MaxToken is the longest token, in bytes.
 const MaxToken = 512
 
+// RandomToken is the length of a token that was not chosen, in bytes.
+const RandomToken = len("hvs.") + randomText
+
+const randomText = 26 // of base32: 130 bits
+
 const (
 	recordVersion = 1
 	keyPath       = "access/token-key"
@@ -96,7 +101,7 @@ func Capabilities(t *Token, path string) []string {
 // [MaxToken] printable ASCII bytes without space, else the error is [ErrToken].
 func CreateRoot(tx *storage.Tx, id string, now time.Time) (token string, err error) {
 	if id == "" {
-		id = "hvs." + rand.Text()
+		id = "hvs." + rand.Text()[:randomText]
 	}
 	if !valid(id) {
 		return "", fmt.Errorf("%w: it needs 1 to %d printable ASCII characters without space", ErrToken, MaxToken)

@@ -47,7 +47,7 @@ async function main() {
   await refused('a wrong token', 403, 'permission denied', () => connect({ token: 'hvs.no' }).mounts());
 
   // Status, health and leader.
-  check('seal status', pick(await vault.status(), 'type', 'initialized', 'sealed', 't', 'n', 'progress'), ['static', true, false, 0, 0, 0]);
+  check('seal status', pick(await vault.status(), 'type', 'initialized', 'sealed', 't', 'n', 'progress'), ['static', true, false, 3, 5, 0]);
   check('health', pick(await vault.health(), 'initialized', 'sealed', 'standby'), [true, false, false]);
   check('health with a code', (await vault.health({ activecode: 299 })).sealed, false);
   check('leader', (await vault.leader()).ha_enabled, false);
@@ -149,7 +149,12 @@ async function main() {
   check('sealed', (await vault.status()).sealed, true);
   check('health while sealed', pick(await vault.health(), 'initialized', 'sealed'), [true, true]);
   await refused('a sealed keep gives nothing again', 503, 'Vault is sealed', () => vault.read('secret/config'));
-  await refused('there are no key shares', 400, 'no key shares', () => vault.unseal({ key: 'c2hhcmU=' }));
+  await refused('no share', 400, 'not a recovery share', () => vault.unseal({ key: 'c2hhcmU=' }));
+  for (const [i, key] of first.recovery_keys.slice(0, 2).entries()) {
+    check('a share', pick(await vault.unseal({ key }), 'sealed', 'progress'), [true, i + 1]);
+  }
+  check('the last share', (await vault.unseal({ key: first.recovery_keys_base64[4] })).sealed, false);
+  await vault.seal();
   check('unseal', (await vault.unseal()).sealed, false);
   check('all is there', (await vault.read('team/config')).data.max_versions, 7);
 

@@ -22,6 +22,11 @@ type errorBody struct {
 func (s *Server) send(w http.ResponseWriter, r *request, a answer, err error) int {
 	var body []byte
 	status := a.status
+	if err == nil && a.stream != nil {
+		if status, err = a.stream(s, w, r); err == nil {
+			return status
+		}
+	}
 	if err == nil {
 		body, err = s.encode(r, a)
 	}
@@ -39,6 +44,9 @@ func (s *Server) send(w http.ResponseWriter, r *request, a answer, err error) in
 		}
 		if errors.Is(err, errSealed) && s.uninitialized() {
 			e.Errors = append(e.Errors, ErrNotInitialized.Error())
+		}
+		if status == http.StatusTooManyRequests {
+			w.Header().Set("Retry-After", "1")
 		}
 		body, _ = json.Marshal(e) // strings always encode
 		a.kind = ""

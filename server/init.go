@@ -16,13 +16,16 @@ import (
 // initTimeout is what one seal may take to wrap the root key and open it again.
 const initTimeout = 15 * time.Second
 
-// InitRequest says how to initialize a keep. The names are Vault's.
+// InitRequest says how to initialize a keep. The names are Vault's, but for
+// recovery_age_recipients. In a request over HTTP the recovery shares are 5 and
+// 3 where they are absent, unless the configuration has recipients.
 type InitRequest struct {
 	SecretShares      int      `json:"secret_shares"`
 	SecretThreshold   int      `json:"secret_threshold"`
 	PGPKeys           []string `json:"pgp_keys"`
-	RecoveryShares    int      `json:"recovery_shares"`
+	RecoveryShares    int      `json:"recovery_shares"` // 0: none
 	RecoveryThreshold int      `json:"recovery_threshold"`
+	RecoveryAge       []string `json:"recovery_age_recipients"` // one for each share, which is handed out encrypted to it
 	RecoveryPGPKeys   []string `json:"recovery_pgp_keys"`
 	RootTokenPGPKey   string   `json:"root_token_pgp_key"`
 
@@ -41,7 +44,7 @@ type InitResponse struct {
 }
 
 // Init makes the store: a fresh root key, wrapped by every enabled seal and
-// opened again, a root token and the mount secret/. Either all of it is there
+// opened again, wrapped for the people who may recover it, a root token and the mount secret/. Either all of it is there
 // afterwards, and the keep is unsealed, or nothing. One call at a time does it;
 // later ones get [ErrInitialized].
 func (s *Server) Init(ctx context.Context, in InitRequest) (*InitResponse, error) {
@@ -65,13 +68,18 @@ func (s *Server) Init(ctx context.Context, in InitRequest) (*InitResponse, error
 	defer set.users.Done()
 
 	seals := slices.DeleteFunc(slices.Clone(set.all), Seal.Disabled)
-	out, err := in.check(seals)
+	// A configuration without any seal block asks for it (config.Load says so).
+	manual := len(set.all) == 0 && (in.RecoveryShares > 0 || s.hasRecipients())
+	out, err := in.check(seals, manual)
 	if err != nil {
 		return nil, err
 	}
 	root, id := storage.NewRootKey(), storage.NewUUID()
 	defer clear(root)
 	slots, err := wrapAll(ctx, seals, root, id, s.now())
+	if err == nil {
+		slots, err = s.addRecovery(slots, in, out, root, id)
+	}
 	if err != nil {
 		s.log.Error("initializing failed, nothing was written", "error", err)
 		return nil, err
@@ -125,31 +133,67 @@ func (s *Server) openFirst(root []byte) error {
 	return nil
 }
 
-// check refuses what a keep cannot do, and begins the answer.
-func (in InitRequest) check(seals []Seal) (*InitResponse, error) {
-	if len(seals) == 0 {
+// check refuses what a keep cannot do, and begins the answer. manual means that
+// people shall open the keep, and no seal.
+func (in InitRequest) check(seals []Seal, manual bool) (*InitResponse, error) {
+	if len(seals) == 0 && !manual {
 		return nil, invalid("no enabled seal is configured: add a seal block, such as seal \"awskms\" {}, and restart or reload")
 	}
 	if len(in.PGPKeys) != 0 || len(in.RecoveryPGPKeys) != 0 || in.RootTokenPGPKey != "" {
 		return nil, invalid("pgp_keys, recovery_pgp_keys and root_token_pgp_key are not supported: nothing is encrypted with PGP; leave them out")
 	}
-	for _, p := range []struct {
-		name              string
-		shares, threshold int
-	}{{"secret", in.SecretShares, in.SecretThreshold}, {"recovery", in.RecoveryShares, in.RecoveryThreshold}} {
-		if p.shares < 0 || p.threshold < 0 || p.threshold > p.shares {
-			return nil, invalid("%s_threshold must not be larger than %s_shares", p.name, p.name)
+	if in.SecretShares < 0 || in.SecretThreshold < 0 || in.SecretThreshold > in.SecretShares {
+		return nil, invalid("secret_threshold must not be larger than secret_shares")
+	}
+	if in.RecoveryShares != 0 || len(in.RecoveryAge) != 0 {
+		if err := checkShares("recovery", in.RecoveryShares, in.RecoveryThreshold, in.RecoveryAge); err != nil {
+			return nil, err
 		}
 	}
 	out := &InitResponse{Keys: []string{}, KeysBase64: []string{}, RecoveryKeys: []string{}, RecoveryKeysBase64: []string{}}
 	// Vault refuses these with a seal that opens itself, but many clients send 5 and 3 without being asked to.
-	if in.SecretShares != 0 {
+	if in.SecretShares != 0 && !manual {
 		out.Warnings = append(out.Warnings, "secret_shares and secret_threshold were ignored: this keep opens itself, with seal type "+seals[0].Type()+", and has no unseal keys")
 	}
-	if in.RecoveryShares != 0 {
-		out.Warnings = append(out.Warnings, "recovery_shares and recovery_threshold were ignored: recovery slots do not exist yet, and only the configured seals open this keep")
+	if manual {
+		out.Warnings = append(out.Warnings, "no seal is configured: after each start this keep waits until people open it, with `sealkeep operator unseal`")
 	}
 	return out, nil
+}
+
+// addRecovery adds the slots that people open, and their shares to the answer.
+func (s *Server) addRecovery(slots []storage.Slot, in InitRequest, out *InitResponse, root []byte, id string) ([]storage.Slot, error) {
+	s.mu.Lock()
+	recipients := s.recipients
+	s.mu.Unlock()
+	if len(recipients) != 0 {
+		slot, err := newAgeSlot(recipients, root, id, 1, s.now())
+		if err != nil {
+			return nil, invalid("recovery \"age\" of the configuration: %v; nothing was written", err)
+		}
+		slots = append(slots, slot)
+	}
+	if in.RecoveryShares != 0 {
+		slot, shares, err := newSharesSlot(in.RecoveryShares, in.RecoveryThreshold, root, id, 1, s.now())
+		if err != nil {
+			return nil, err
+		}
+		if out.RecoveryKeys, out.RecoveryKeysBase64, err = shareTexts(shares, in.RecoveryAge); err != nil {
+			return nil, err
+		}
+		slots = append(slots, slot)
+	}
+	if len(recipients) == 0 && in.RecoveryShares == 0 {
+		out.Warnings = append(out.Warnings, "there is no recovery slot: when the keys in the key services are gone, so is all that this keep holds; "+
+			"`sealkeep operator rekey -init` makes recovery shares, a block recovery \"age\" in the configuration a slot for age identities")
+	}
+	return slots, nil
+}
+
+func (s *Server) hasRecipients() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.recipients) != 0
 }
 
 // wrapAll makes a slot with every seal, side by side. A slot counts when it has

@@ -32,7 +32,7 @@ func TestInit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(out.Keys) != 0 || len(out.RecoveryKeys) != 0 || out.RootToken == "" {
+	if len(out.Keys) != 0 || len(out.RecoveryKeys) != 5 || out.RootToken == "" {
 		t.Errorf("answer: %+v", out)
 	}
 	if done, err := c.Sys().InitStatus(); err != nil || !done {
@@ -44,7 +44,7 @@ func TestInit(t *testing.T) {
 		t.Fatal(err)
 	}
 	if status.Sealed || !status.Initialized || status.Type != "fake" || status.StorageType != "bbolt" || status.Version != "1.2.3" ||
-		!status.RecoverySeal || status.ClusterID == "" || status.ClusterName == "" || status.N != 0 || status.BuildDate == "" {
+		!status.RecoverySeal || status.ClusterID == "" || status.ClusterName == "" || status.N != 5 || status.T != 3 || status.BuildDate == "" {
 		t.Errorf("seal status: %+v", status)
 	}
 	self, err := c.Auth().Token().LookupSelf()
@@ -83,9 +83,9 @@ func TestInit(t *testing.T) {
 
 func TestInitAnswer(t *testing.T) {
 	f := start(t, filepath.Join(t.TempDir(), "keep.db"), newSeal("a", 1))
-	r := f.must(t, 200, "PUT", "sys/init", `{"secret_shares":5,"secret_threshold":3,"recovery_shares":1,"recovery_threshold":1}`)
+	r := f.must(t, 200, "PUT", "sys/init", `{"secret_shares":5,"secret_threshold":3,"recovery_shares":0}`)
 	if w, ok := r.get("warnings").([]any); !ok || len(w) != 2 || !strings.Contains(w[0].(string), "has no unseal keys") ||
-		!strings.Contains(w[1].(string), "recovery slots do not exist yet") {
+		!strings.Contains(w[1].(string), "there is no recovery slot") {
 		t.Errorf("warnings: %v", r.get("warnings"))
 	}
 	for _, name := range []string{"keys", "keys_base64", "recovery_keys", "recovery_keys_base64"} {
@@ -124,7 +124,7 @@ func TestInitRefuses(t *testing.T) {
 	}
 	mustBeEmpty(t, path)
 	f.SetSeals(nil)
-	if r := f.call(t, "PUT", "sys/init", ""); r.status != 400 || !strings.Contains(r.errors(), "no enabled seal") {
+	if r := f.call(t, "PUT", "sys/init", `{"recovery_shares":0}`); r.status != 400 || !strings.Contains(r.errors(), "no enabled seal") {
 		t.Errorf("without seals: %d %s", r.status, r.errors())
 	}
 	mustBeEmpty(t, path)

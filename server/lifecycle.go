@@ -97,7 +97,7 @@ func (s *Server) startLocked() {
 	s.race = r
 	if len(run) == 0 {
 		s.log.Error("sealed, and no slot of the store has a configured seal",
-			"next", "add the seal block that a slot of `sealkeep status` names, then reload")
+			"next", "add the seal block that a slot of `sealkeep status` names, then reload; or open a recovery slot with `sealkeep operator unseal -`")
 	}
 	for i, sl := range run {
 		delay := headStart
@@ -187,7 +187,9 @@ func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
 func (s *Server) attempt(ctx context.Context, sl *slot) (class string, err error) {
 	call, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
+	done := s.metrics.operation(sl.Name, "unwrap")
 	root, err := sl.seal.Unwrap(call, sl.entry.Blob, sl.context)
+	done()
 	if err != nil {
 		return classOf(err), err
 	}
@@ -212,6 +214,9 @@ func (s *Server) open(ctx context.Context, by *slot, root []byte) error {
 	s.mu.Unlock()
 	if err := ctx.Err(); err != nil { // another slot opened it, or the race was ended
 		return err
+	}
+	if s.keep.Load() != nil {
+		return nil
 	}
 	if err := store.Unseal(root); err != nil {
 		return err
@@ -243,23 +248,26 @@ func (s *Server) open(ctx context.Context, by *slot, root []byte) error {
 // outcome must find the keep. The store is unsealed, opening is held.
 func (s *Server) publishLocked(k *keep, by *slot) {
 	s.keep.Store(k)
+	s.held = false
 	s.stopLocked()
 	s.arrangeLocked()
 	for _, sl := range s.slots {
-		if by != nil && sl.Name == by.Name && sl.Type == by.Type {
+		if by != nil && sl.Name == by.Name && sl.Type == by.Type && (sl.stored || sl.State == SlotRecovery) {
 			sl.State, sl.Class, sl.Error, sl.Hint = SlotOpened, "", "", ""
 			sl.FailedSince, sl.logged = time.Time{}, ""
 			sl.LastOpened = s.now()
 		}
 	}
 	s.work.Go(func() { s.purge(k) })
-	s.work.Go(func() { s.probe(k) })
+	s.work.Go(func() { s.tend(k) })
+	s.work.Go(func() { s.rotation(k) })
 	s.work.Go(func() { s.scrub(k) })
 }
 
 // Seal seals the keep until the process is restarted or [Server.Unseal] is
 // called. Transactions under way end first, within the store's ViewTimeout.
 func (s *Server) Seal() {
+	s.unsealing.reset()
 	s.opening.Lock()
 	s.mu.Lock()
 	s.held = true

@@ -528,7 +528,7 @@ func TestProbe(t *testing.T) {
 			t.Error("the log does not say so")
 		}
 		b.tell(nil)
-		time.Sleep(probeRetry + attemptTimeout)
+		time.Sleep(retryMost + attemptTimeout)
 		synctest.Wait()
 		if sl := f.slot(t, "b"); sl.State != SlotReady || !sl.FailedSince.IsZero() || !strings.Contains(f.log.String(), "opens again") {
 			t.Errorf("after it was enabled: %+v", sl)

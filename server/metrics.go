@@ -18,6 +18,9 @@ import (
 type metrics struct {
 	registry *prometheus.Registry
 	attempts *prometheus.CounterVec
+	rewraps  *prometheus.CounterVec
+	services *prometheus.HistogramVec
+	shares   *prometheus.CounterVec
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 
@@ -32,6 +35,19 @@ func newMetrics(s *Server) *metrics {
 			Name: "sealkeep_unseal_attempts_total",
 			Help: "Attempts to open the keep with a slot, by outcome: ok, or the class of the failure.",
 		}, []string{"slot", "class"}),
+		shares: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sealkeep_recovery_shares_total",
+			Help: "Recovery shares and identities that were given, by result.",
+		}, []string{"result"}),
+		rewraps: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sealkeep_slot_rewraps_total",
+			Help: "Times that the root key was wrapped anew for a slot, because its key service had another key.",
+		}, []string{"slot"}),
+		services: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "sealkeep_slot_operation_seconds",
+			Help:    "Time that the key service of a slot took: unwrap, wrap (which opens again), key_id. Failures count, too.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+		}, []string{"slot", "operation"}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sealkeep_http_requests_total",
 			Help: "Requests answered, by route and status code.",
@@ -50,7 +66,7 @@ func newMetrics(s *Server) *metrics {
 			Help: "Connections closed because their listener had too many.",
 		}),
 	}
-	m.registry.MustRegister(m.attempts, m.requests, m.duration, m.connections, m.refused, stateCollector{s},
+	m.registry.MustRegister(m.attempts, m.rewraps, m.services, m.shares, m.requests, m.duration, m.connections, m.refused, stateCollector{s},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -58,6 +74,12 @@ func newMetrics(s *Server) *metrics {
 func (m *metrics) request(route string, status int, d time.Duration) {
 	m.requests.WithLabelValues(route, strconv.Itoa(status)).Inc()
 	m.duration.WithLabelValues(route).Observe(d.Seconds())
+}
+
+// operation times a call of a slot's key service until what it returns is called.
+func (m *metrics) operation(slot, operation string) (done func()) {
+	began := time.Now()
+	return func() { m.services.WithLabelValues(slot, operation).Observe(time.Since(began).Seconds()) }
 }
 
 // text is all metrics in Prometheus' text format.
@@ -81,10 +103,13 @@ type stateCollector struct{ s *Server }
 var (
 	descInitialized = prometheus.NewDesc("sealkeep_initialized", "1 when there is a store.", nil, nil)
 	descSealed      = prometheus.NewDesc("sealkeep_sealed", "1 while sealed.", nil, nil)
-	descSlot        = prometheus.NewDesc("sealkeep_slot_up",
+	descSlot        = prometheus.NewDesc("sealkeep_slot_healthy",
 		"0 when the slot's last attempt failed (class says why) or it cannot be tried (class is its state).", []string{"slot", "type", "class"}, nil)
 	descSlotLast   = prometheus.NewDesc("sealkeep_slot_last_attempt_timestamp_seconds", "When the slot was last tried.", []string{"slot", "type"}, nil)
 	descSlotOpened = prometheus.NewDesc("sealkeep_slot_last_opened_timestamp_seconds", "When the slot last opened.", []string{"slot", "type"}, nil)
+	descTokenTTL   = prometheus.NewDesc("sealkeep_slot_token_ttl_seconds", "How long the token of the slot's seal lives, as it was last looked up.", []string{"slot", "type"}, nil)
+	descTerms      = prometheus.NewDesc("sealkeep_barrier_terms", "Keys of the barrier; 1 when all is encrypted with the newest.", nil, nil)
+	descTerm       = prometheus.NewDesc("sealkeep_barrier_term_installed_timestamp_seconds", "When the newest key of the barrier was made.", nil, nil)
 	descScrubbed   = prometheus.NewDesc("sealkeep_storage_last_check_timestamp_seconds", "When the store was last checked in the background.", nil, nil)
 	descDamage     = prometheus.NewDesc("sealkeep_storage_damage", "What the last check in the background found.", nil, nil)
 	descCommits    = prometheus.NewDesc("sealkeep_storage_commits_total", "Commits of the store.", nil, nil)
@@ -97,7 +122,7 @@ var (
 )
 
 func (stateCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descInitialized, descSealed, descSlot, descSlotLast, descSlotOpened, descScrubbed, descDamage, descCommits, descUpdates,
+	for _, d := range []*prometheus.Desc{descInitialized, descSealed, descSlot, descSlotLast, descSlotOpened, descTokenTTL, descTerms, descTerm, descScrubbed, descDamage, descCommits, descUpdates,
 		descFailures, descViews, descOldestView, descFileBytes, descFreePages} {
 		ch <- d
 	}
@@ -119,7 +144,9 @@ func (c stateCollector) Collect(ch chan<- prometheus.Metric) {
 		}
 		up, class := sl.FailedSince.IsZero(), sl.Class
 		switch sl.State {
-		case SlotPending, SlotOrphaned, SlotQuarantined:
+		case SlotRecovery: // nobody can tell but its people
+			continue
+		case SlotPending, SlotOrphaned, SlotQuarantined, SlotMissing:
 			up, class = false, string(sl.State)
 		}
 		gauge(descSlot, oneIf(up), sl.Name, sl.Type, class)
@@ -136,7 +163,24 @@ func (c stateCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	c.s.mu.Lock()
 	store := c.s.store
+	ttls := make(map[*slot]time.Duration)
+	for _, sl := range c.s.slots {
+		if t, ok := sl.seal.(interface{ TokenTTL() (time.Duration, bool) }); ok {
+			if ttl, ok := t.TokenTTL(); ok {
+				ttls[sl] = ttl
+			}
+		}
+	}
 	c.s.mu.Unlock()
+	for sl, ttl := range ttls {
+		gauge(descTokenTTL, ttl.Seconds(), sl.Name, sl.Type)
+	}
+	if k := c.s.keep.Load(); k != nil {
+		if ks, err := k.store.KeyStatus(k.ctx); err == nil {
+			gauge(descTerms, float64(len(ks.Terms)))
+			gauge(descTerm, float64(ks.Installed.Unix()))
+		}
+	}
 	if store == nil {
 		return
 	}

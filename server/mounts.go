@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,16 +18,25 @@ import (
 
 // keep is what lives only while unsealed.
 type keep struct {
-	store       *storage.Store
-	fingerprint string
-	mounts      atomic.Pointer[mountTable]
-	tokens      sync.Map // SHA-256 of a token -> *access.Token
+	store  *storage.Store
+	mounts atomic.Pointer[mountTable]
+	tokens sync.Map // SHA-256 of a token -> *access.Token
 
-	changing sync.Mutex // held while the mount table changes
-	ctx      context.Context
-	end      context.CancelFunc
-	wake     chan struct{} // a value when there may be something to purge
-	probing  chan struct{} // a value when the seals are new
+	changing  sync.Mutex // held while the mount table changes
+	ctx       context.Context
+	end       context.CancelFunc
+	wake      chan struct{}      // a value when there may be something to purge
+	probing   chan struct{}      // a value when all slots are to be visited
+	stopRound context.CancelFunc // of the visits under way, or of the last; guarded by Server.mu
+	rotated   chan struct{}      // a value when there may be something to re-encrypt
+
+	slotting     sync.Mutex // held while a slot or the root key changes
+	reencryption reencryption
+
+	drills     atomic.Pointer[map[string]drill] // by slot; never changed, but replaced
+	drilling   gathering
+	rekey      rekey
+	generation rootGeneration
 }
 
 // mountTable is every mount: an immutable value.
@@ -38,6 +48,7 @@ type mountTable struct {
 type mount struct {
 	Path        string            `json:"path"` // ends in a slash
 	UUID        string            `json:"uuid"`
+	Folder      string            `json:"folder,omitempty"` // in the store; mount/UUID if empty, as it was at first
 	Accessor    string            `json:"accessor"`
 	Type        string            `json:"type"`
 	Description string            `json:"description"`
@@ -79,7 +90,7 @@ var reserved = []string{"sys", "auth", "audit", "cubbyhole", "identity"}
 func newMount(path string) *mount {
 	id := storage.NewUUID()
 	return &mount{
-		Path: path, UUID: id, Accessor: "kv_" + id[:8], Type: "kv",
+		Path: path, UUID: id, Folder: shortFolder(id), Accessor: "kv_" + id[:8], Type: "kv",
 		Options: map[string]string{"version": "2"}, gone: new(atomic.Bool),
 	}
 }
@@ -87,15 +98,25 @@ func newMount(path string) *mount {
 // engine is the mount's engine.
 func (m *mount) engine() kv.Engine { return kv.Engine{Prefix: m.prefix()} }
 
-func (m *mount) prefix() string { return "mount/" + m.UUID }
+func (m *mount) prefix() string { return cmp.Or(m.Folder, longFolder(m.UUID)) }
+
+// shortFolder is where a mount's records lie: 48 random bits of its UUID. Short
+// names make short keys, and those make the tree flat: with longFolder, where
+// the mounts of older stores lie, a write costs a quarter more.
+func shortFolder(id string) string { return id[len(id)-12:] }
+
+func longFolder(id string) string { return "mount/" + id }
 
 // newKeep reads what a keep has in memory; the store is unsealed.
 func (s *Server) newKeep(store *storage.Store) (*keep, error) {
-	k := &keep{store: store, fingerprint: store.Fingerprint(), wake: make(chan struct{}, 1), probing: make(chan struct{}, 1)}
+	k := &keep{store: store, wake: make(chan struct{}, 1), probing: make(chan struct{}, 1), rotated: make(chan struct{}, 1)}
 	k.ctx, k.end = context.WithCancel(s.ctx)
 	if err := k.loadMounts(k.ctx); err != nil {
 		k.end()
 		return nil, err
+	}
+	if err := k.loadDrills(k.ctx); err != nil {
+		s.log.Error("when the recovery slots were last tried is not known", "error", err)
 	}
 	return k, nil
 }

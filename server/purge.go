@@ -42,9 +42,12 @@ func (s *Server) purgeAll(k *keep) error {
 		return err
 	}
 	for _, id := range left {
-		n, err := deleteFolder(k, "mount/"+id)
-		if err != nil {
-			return err
+		n := 0
+		for _, folder := range []string{longFolder(id), shortFolder(id)} { // of one there is nothing
+			m, err := deleteFolder(k, folder)
+			if n += m; err != nil {
+				return err
+			}
 		}
 		if err := deleteBatch(k, []string{purgeFolder + "/" + id}); err != nil {
 			return err

@@ -87,6 +87,7 @@ type answer struct {
 	raw      any
 	text     []byte // sent as it is, with kind as Content-Type
 	kind     string
+	stream   func(*Server, http.ResponseWriter, *request) (status int, err error) // sends it all; an error: nothing was sent
 	warnings []string
 }
 

@@ -9,7 +9,18 @@
 // first and a sealed keep says why it is sealed. Everything that lives only
 // while unsealed (mount table, tokens seen, background work) hangs on one
 // value, the keep, which is published when a slot opened and dropped when the
-// keep is sealed. See lifecycle.go for the race.
+// keep is sealed. See lifecycle.go for the race, probe.go and reconcile.go for
+// what becomes of the slots thereafter.
+//
+// # Recovery
+//
+// People open a keep that no key service opens any more, with shares or an age
+// identity (package recovery), over the same API. A recovery slot is wrapped to
+// public recipients, so that nobody is needed to make it anew (recovery.go); what
+// people send is gathered and judged in one place (people.go), for unsealing,
+// for drills (drill.go), new shares (rekey.go) and a lost root token
+// (generateroot.go). After that reconciliation gives the seals of the
+// configuration their slots, and the keep is automatic again.
 //
 // # Requests
 //
@@ -25,8 +36,11 @@
 // # In the store
 //
 //	sys/mounts        JSON {"version":1,"mounts":[...]}: the mount table
+//	sys/rotate-config JSON {"version":1,"enabled":...}: when the barrier's key is rotated by itself
+//	sys/recovery      JSON {"version":1,"drills":{...}}: when people last opened a recovery slot
 //	sys/purge/<uuid>  JSON {"version":1}: the data of a removed mount, to be deleted
-//	mount/<uuid>/...  what the engine of a mount stores
+//	<folder>/...      what the engine of a mount stores: folder is the end of its
+//	                  UUID, in older stores mount/<uuid>
 package server
 
 import (
@@ -35,17 +49,25 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// A Seal wraps and unwraps the root key with one key service. Wrap and Unwrap
-// return when their context ends, and may be called by several goroutines at
-// once. Their errors carry a class: interface{ Class() string }, found by
+// A Seal wraps and unwraps the root key with one key service. Wrap, Unwrap and
+// KeyID return when their context ends, and may be called by several goroutines
+// at once. Their errors carry a class: interface{ Class() string }, found by
 // errors.As. Close is called once, when no call is under way.
+//
+// A seal may also have these methods, which ask nobody: Warning() string tells of
+// trouble to come; Manual() bool, that no slot is to be made for it unless
+// somebody asks for one; TokenTTL() (time.Duration, bool), how long its token
+// lives, if it has one.
 type Seal interface {
 	Name() string // unique among the seals of a keep
 	Type() string
@@ -53,6 +75,7 @@ type Seal interface {
 	Disabled() bool // opens what it has wrapped, when nothing else does; wraps nothing new
 	Wrap(ctx context.Context, secret, aad []byte) (blob []byte, keyID string, err error)
 	Unwrap(ctx context.Context, blob, aad []byte) (secret []byte, err error)
+	KeyID(ctx context.Context) (string, error) // what Wrap would return now
 	Close() error
 }
 
@@ -62,6 +85,14 @@ type Config struct {
 	Storage storage.Options // how the file is opened
 	Seals   []Seal          // at least one enabled seal to initialize; closed by the server
 	Logger  *slog.Logger    // optional: default none
+
+	// Recovery are age recipients to whom the root key is wrapped, too: the
+	// identity of any one of them opens the keep without any key service.
+	// Optional. Without it, Init makes recovery shares unless told not to.
+	Recovery []string
+	// EnableGenerateRoot lets people who can open a recovery slot make a root
+	// token, through sys/generate-root.
+	EnableGenerateRoot bool
 
 	Version   string // optional: shown by sys/health and sys/seal-status
 	BuildDate string // optional: shown by sys/seal-status, RFC 3339
@@ -89,7 +120,11 @@ type Server struct {
 	keep     atomic.Pointer[keep]     // nil unless unsealed
 	scrubbed atomic.Pointer[scrubbed] // the last one; nil before the first
 
+	unsealing gathering     // of shares to unseal with
+	refusals  *rate.Limiter // of recovery shares that are refused
+
 	large        chan struct{} // holds a value for each large body in memory
+	backingUp    sync.Mutex    // held while a backup is made and sent
 	initializing chan struct{} // holds one value while Init runs
 	opening      sync.Mutex    // held while the store is being unsealed or sealed
 	notifying    sync.Mutex    // held around Config.Changed
@@ -101,6 +136,10 @@ type Server struct {
 	held   bool // sealed by request: no automatic unseal
 	closed bool
 	race   *race // the latest one; nil before the first
+
+	recipients   []string           // see Config.Recovery
+	generateRoot bool               // see Config.EnableGenerateRoot
+	shares       struct{ n, t int } // of the recovery shares, as the file says
 }
 
 // A sealSet is the seals of one configuration with a count of their users.
@@ -122,6 +161,9 @@ func New(c Config) (*Server, error) {
 		large:        make(chan struct{}, largeBodies),
 		initializing: make(chan struct{}, 1),
 		seals:        newSealSet(c.Seals),
+		refusals:     rate.NewLimiter(1, refusedBurst),
+		recipients:   slices.Clone(c.Recovery),
+		generateRoot: c.EnableGenerateRoot,
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -140,6 +182,8 @@ func New(c Config) (*Server, error) {
 	case err != nil:
 		closeSeals(s.log, s.seals)
 		return nil, fmt.Errorf("opening the store: %w", err)
+	default:
+		s.sweepBackups()
 	}
 	s.mu.Lock()
 	s.store = store
@@ -152,7 +196,8 @@ func New(c Config) (*Server, error) {
 
 // SetSeals replaces the seals, as a reload of the configuration does. A sealed
 // keep tries them at once, unless it was sealed by request; an unsealed one
-// serves on. The old seals are closed when their last call has ended.
+// serves on, and its slots are brought to what the seals say (reconcile.go). The
+// old seals are closed when their last call has ended.
 func (s *Server) SetSeals(seals []Seal) {
 	next := newSealSet(seals)
 	s.mu.Lock()
@@ -168,10 +213,10 @@ func (s *Server) SetSeals(seals []Seal) {
 	s.startLocked()
 	s.work.Go(func() { closeSeals(s.log, old) })
 	if k := s.keep.Load(); k != nil {
-		select { // the new seals have to be known to work, and to begin what they do in the background
-		case k.probing <- struct{}{}:
-		default:
+		if k.stopRound != nil { // a seal that hangs is not waited for
+			k.stopRound()
 		}
+		k.wakeVisits() // the new seals have to be known to work, and to begin what they do in the background
 	}
 	s.mu.Unlock()
 	s.changed()

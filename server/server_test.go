@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
@@ -26,6 +27,7 @@ import (
 // fakeSeal is a key service in memory that does as it is told.
 type fakeSeal struct {
 	name     string
+	typ      string // "" is fake
 	priority int
 	disabled bool
 	aead     cipher.AEAD
@@ -33,7 +35,11 @@ type fakeSeal struct {
 	mu     sync.Mutex
 	do     func(ctx context.Context) error // before every call; nil: nothing
 	lie    bool                            // Unwrap gives another key
-	calls  int                             // of Unwrap
+	key    string                          // that it wraps with
+	dead   string                          // a key that opens nothing any more
+	bad    bool                            // Wrap makes what does not open
+	manual bool
+	calls  int // of Unwrap
 	wraps  int
 	inside int // calls of Unwrap under way
 	most   int // the most that were
@@ -57,16 +63,18 @@ func newSeal(name string, priority int) *fakeSeal {
 	if err != nil {
 		panic(err)
 	}
-	return &fakeSeal{name: name, priority: priority, aead: aead}
+	return &fakeSeal{name: name, priority: priority, aead: aead, key: name + "-key"}
 }
 
 // again is the same key service with a new configuration.
 func (f *fakeSeal) again() *fakeSeal {
-	return &fakeSeal{name: f.name, priority: f.priority, aead: f.aead}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return &fakeSeal{name: f.name, priority: f.priority, aead: f.aead, key: f.key}
 }
 
 func (f *fakeSeal) Name() string   { return f.name }
-func (f *fakeSeal) Type() string   { return "fake" }
+func (f *fakeSeal) Type() string   { return cmp.Or(f.typ, "fake") }
 func (f *fakeSeal) Priority() int  { return f.priority }
 func (f *fakeSeal) Disabled() bool { return f.disabled }
 
@@ -98,19 +106,55 @@ func (f *fakeSeal) before(ctx context.Context) error {
 func (f *fakeSeal) Wrap(ctx context.Context, secret, aad []byte) ([]byte, string, error) {
 	f.mu.Lock()
 	f.wraps++
+	key, bad := f.key, f.bad
 	f.mu.Unlock()
 	if err := f.before(ctx); err != nil {
 		return nil, "", err
 	}
-	return f.aead.Seal(nil, nil, secret, aad), f.name + "-key", nil
+	if bad {
+		aad = nil
+	}
+	return append([]byte(key+"\x00"), f.aead.Seal(nil, nil, secret, aad)...), key, nil
 }
+
+func (f *fakeSeal) KeyID(ctx context.Context) (string, error) {
+	if err := f.before(ctx); err != nil {
+		return "", err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.key, nil
+}
+
+// turn changes the key that it wraps with. The old one still opens.
+func (f *fakeSeal) turn(key string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.key = key
+}
+
+// wrapped is how often Wrap was called.
+func (f *fakeSeal) wrapped() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.wraps
+}
+
+// end makes a key open nothing any more.
+func (f *fakeSeal) end(key string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.dead = key
+}
+
+func (f *fakeSeal) Manual() bool { return f.manual }
 
 func (f *fakeSeal) Unwrap(ctx context.Context, blob, aad []byte) ([]byte, error) {
 	f.mu.Lock()
 	f.calls++
 	f.inside++
 	f.most = max(f.most, f.inside)
-	lie := f.lie
+	lie, dead := f.lie, f.dead
 	f.mu.Unlock()
 	defer func() {
 		f.mu.Lock()
@@ -123,7 +167,11 @@ func (f *fakeSeal) Unwrap(ctx context.Context, blob, aad []byte) ([]byte, error)
 	if lie {
 		return storage.NewRootKey(), nil
 	}
-	secret, err := f.aead.Open(nil, nil, blob, aad)
+	key, sealed, _ := bytes.Cut(blob, []byte{0})
+	if string(key) == dead && dead != "" {
+		return nil, classed("key_disabled")
+	}
+	secret, err := f.aead.Open(nil, nil, sealed, aad)
 	if err != nil {
 		return nil, classed("blob_mismatch")
 	}

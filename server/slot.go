@@ -20,9 +20,11 @@ const (
 	SlotFailed      SlotState = "failed"      // the last attempt failed; see NextAttempt
 	SlotOpened      SlotState = "opened"      // this one opened the keep
 	SlotReady       SlotState = "ready"       // not needed: the keep is open
-	SlotPending     SlotState = "pending"     // a configured seal that has no slot in the store yet
+	SlotStandby     SlotState = "standby"     // ready, of a disabled seal: it is tried last and not wrapped anew
+	SlotPending     SlotState = "pending"     // a configured seal that has no slot in the store yet; Error may say why
 	SlotOrphaned    SlotState = "orphaned"    // a slot without a configured seal; never tried
 	SlotQuarantined SlotState = "quarantined" // in the file, but not of this store's making
+	SlotMissing     SlotState = "missing"     // of this store's making, but no longer in the file
 )
 
 // SlotStatus is what is known of one slot, or of a seal without one.
@@ -30,6 +32,8 @@ type SlotStatus struct {
 	Name        string    `json:"name"`
 	Type        string    `json:"type"`
 	KeyID       string    `json:"key_id,omitempty"` // as the store has it: a hint
+	Created     time.Time `json:"created,omitzero"` // when the root key was wrapped; a hint, too
+	Generation  uint64    `json:"root_generation,omitempty"`
 	Priority    int       `json:"priority,omitempty"`
 	Disabled    bool      `json:"disabled,omitempty"`
 	State       SlotState `json:"state"`
@@ -42,6 +46,7 @@ type SlotStatus struct {
 	LastOpened  time.Time `json:"last_opened,omitzero"`  // when it last opened, by this process
 	FailedSince time.Time `json:"failed_since,omitzero"` // since when every attempt has failed
 	Warning     string    `json:"warning,omitempty"`     // what may keep it from opening soon
+	Verified    time.Time `json:"verified,omitzero"`     // of a recovery slot: when people last showed that they can open it
 }
 
 // Status is the state of a keep at one moment.
@@ -62,11 +67,22 @@ type slot struct {
 	entry   storage.Slot // what the store has, when stored
 	context []byte       // associated data of entry.Blob
 	stored  bool
-	busy    chan struct{} // holds one value while a race's goroutine has the slot
+	gets    getting       // for a seal without a slot
+	busy    chan struct{} // holds one value while a race's goroutine, or a visit, has the slot
 
 	logged   string // class last logged
 	loggedAt time.Time
+	visited  time.Time // when a visit last found nothing left to do
 }
+
+// A getting says how a seal without a slot gets one.
+type getting int
+
+const (
+	byItself  getting = iota // by reconciliation
+	whenAsked                // Error says why not by itself
+	never                    // Error says why
+)
 
 const (
 	classMismatch = "blob_mismatch"
@@ -115,7 +131,7 @@ func (s *Server) Status() Status {
 		st.Initialized, st.StoreID = true, s.store.UUID()
 	}
 	if k := s.keep.Load(); k != nil {
-		st.Sealed, st.Fingerprint = false, k.fingerprint
+		st.Sealed, st.Fingerprint = false, k.store.Fingerprint()
 	}
 	st.Slots = make([]SlotStatus, len(s.slots))
 	for i, sl := range s.slots {
@@ -127,28 +143,24 @@ func (s *Server) Status() Status {
 // arrangeLocked matches the store's slots with the configured seals by name and
 // type. What is known of a slot's attempts stays.
 func (s *Server) arrangeLocked() {
-	var entries []storage.Slot
-	var uuid string
-	if s.store != nil {
-		uuid = s.store.UUID()
-		var err error
-		if entries, err = s.store.Slots(); err != nil {
-			s.log.Error("reading the slots failed", "store", uuid, "error", err, "next", hints[classStore])
-		}
-	}
+	entries, strays := s.entriesLocked()
+	s.shares.n, s.shares.t = 0, 0
 	open := s.keep.Load() != nil
 	type key struct{ name, typ string }
 	old := make(map[key]*slot)
 	for _, sl := range s.slots {
-		old[key{sl.Name, sl.Type}] = sl
+		if k := (key{sl.Name, sl.Type}); old[k] == nil { // a stray comes last
+			old[k] = sl
+		}
 	}
 	var slots []*slot
 	add := func(name, typ string) *slot {
 		sl := &slot{SlotStatus: SlotStatus{Name: name, Type: typ}, busy: make(chan struct{}, 1)}
 		if o := old[key{name, typ}]; o != nil {
-			sl.busy, sl.logged, sl.loggedAt = o.busy, o.logged, o.loggedAt
-			sl.Attempts, sl.LastAttempt, sl.LastOpened, sl.FailedSince = o.Attempts, o.LastAttempt, o.LastOpened, o.FailedSince
+			sl.busy, sl.logged, sl.loggedAt, sl.visited = o.busy, o.logged, o.loggedAt, o.visited
+			sl.Attempts, sl.LastAttempt, sl.NextAttempt, sl.LastOpened, sl.FailedSince = o.Attempts, o.LastAttempt, o.NextAttempt, o.LastOpened, o.FailedSince
 			sl.State, sl.Class, sl.Error, sl.Hint = o.State, o.Class, o.Error, o.Hint
+			sl.Warning = o.Warning
 		}
 		slots = append(slots, sl)
 		return sl
@@ -159,25 +171,21 @@ func (s *Server) arrangeLocked() {
 		sl.seal, sl.Priority, sl.Disabled = seal, seal.Priority(), seal.Disabled()
 		i := slices.IndexFunc(entries, func(e storage.Slot) bool { return e.Name == sl.Name && e.Type == sl.Type })
 		if i < 0 {
-			sl.State, sl.Class, sl.Error, sl.Hint = SlotPending, "", "", ""
-			if s.store != nil {
-				sl.Error = "this seal has no slot in the store yet"
-			}
+			s.pendingLocked(sl, entries)
 			continue
 		}
 		used[i] = true
-		sl.entry, sl.stored, sl.KeyID, sl.context = entries[i], true, entries[i].KeyID, entries[i].Context(uuid)
-		switch sl.State {
-		case SlotFailed: // the reason stands until the next attempt
-		case SlotOpened:
-			if !open {
-				sl.State = SlotWaiting
-			}
-		default:
+		sl.setEntry(entries[i])
+		sl.stored, sl.context = true, sl.entry.Context(s.store.UUID())
+		switch {
+		case sl.State == SlotFailed: // the reason stands until the next attempt
+		case sl.State == SlotOpened && open:
+		case !open:
 			sl.State = SlotWaiting
-			if open {
-				sl.State = SlotReady
-			}
+		case sl.Disabled:
+			sl.State = SlotStandby
+		default:
+			sl.State = SlotReady
 		}
 	}
 	for i, e := range entries {
@@ -185,19 +193,23 @@ func (s *Server) arrangeLocked() {
 			continue
 		}
 		sl := add(e.Name, e.Type)
-		sl.KeyID, sl.State, sl.Class = e.KeyID, SlotOrphaned, ""
-		sl.Error = fmt.Sprintf("no seal of type %q and name %q is configured", e.Type, e.Name)
-		sl.Hint = "add that seal block, or leave the slot unused"
-	}
-	if open {
-		for _, name := range s.store.Quarantined() {
-			for _, sl := range slots {
-				if sl.Name == name && sl.State != SlotOpened {
-					sl.State, sl.Class, sl.Hint = SlotQuarantined, "", ""
-					sl.Error = "in the file, but not made by this store"
-				}
-			}
+		sl.setEntry(e)
+		if isRecovery(e) {
+			s.arrangeRecoveryLocked(sl, e)
+			continue
 		}
+		sl.State, sl.Class = SlotOrphaned, ""
+		sl.Error = fmt.Sprintf("no seal of type %q and name %q is configured", e.Type, e.Name)
+		sl.Hint = "add that seal block, or remove the slot: sealkeep operator slot remove " + e.Name
+	}
+	for _, stray := range strays {
+		sl := add(stray.Name, stray.Type)
+		sl.setEntry(stray.Slot)
+		sl.State, sl.Class, sl.Error = stray.state, "", "in the file, but not as this store made it: nothing is opened with it"
+		if stray.state == SlotMissing {
+			sl.Error = "the store has made it, but it is no longer in the file"
+		}
+		sl.Hint = "find out who wrote to the file; then: sealkeep operator slot remove " + stray.Name
 	}
 	slices.SortStableFunc(slots, func(a, b *slot) int { // enabled ones first
 		return cmp.Compare(rank(a), rank(b))
@@ -205,8 +217,92 @@ func (s *Server) arrangeLocked() {
 	s.slots = slots
 }
 
+func (sl *slot) setEntry(e storage.Slot) {
+	sl.entry, sl.KeyID, sl.Created, sl.Generation = e, e.KeyID, e.Created, e.RootGeneration
+}
+
+// A stray is a slot that the file and the keyring do not agree about.
+type stray struct {
+	storage.Slot // as far as it is known
+	state        SlotState
+}
+
+// entriesLocked reads the slots: of an open store those that its keyring vouches
+// for, and apart from them the strays; of a sealed one whatever is in the file.
+func (s *Server) entriesLocked() (entries []storage.Slot, strays []stray) {
+	if s.store == nil {
+		return nil, nil
+	}
+	inFile, err := s.store.Slots()
+	if err == nil && s.keep.Load() == nil {
+		return inFile, nil
+	}
+	var missing []string
+	if err == nil {
+		entries, missing, err = s.store.TrustedSlots()
+	}
+	if err != nil {
+		s.log.Error("reading the slots failed", "store", s.store.UUID(), "error", err, "next", hints[classStore])
+		for _, sl := range s.slots { // as they were
+			if sl.State != SlotQuarantined && sl.State != SlotMissing && sl.entry.Name != "" {
+				entries = append(entries, sl.entry)
+			}
+		}
+		return entries, nil
+	}
+	known := func(name string) bool {
+		return slices.ContainsFunc(entries, func(e storage.Slot) bool { return e.Name == name }) ||
+			slices.ContainsFunc(strays, func(x stray) bool { return x.Name == name })
+	}
+	for _, e := range inFile {
+		if !known(e.Name) {
+			strays = append(strays, stray{e, SlotQuarantined})
+		}
+	}
+	for _, name := range s.store.Quarantined() { // some do not decode
+		if !known(name) {
+			strays = append(strays, stray{storage.Slot{Name: name}, SlotQuarantined})
+		}
+	}
+	for _, name := range missing {
+		if !known(name) {
+			strays = append(strays, stray{storage.Slot{Name: name}, SlotMissing})
+		}
+	}
+	return entries, strays
+}
+
+// pendingLocked says of a seal without a slot whether it will get one.
+func (s *Server) pendingLocked(sl *slot, entries []storage.Slot) {
+	other := slices.IndexFunc(entries, func(e storage.Slot) bool { return e.Name == sl.Name })
+	why, next := "", ""
+	sl.gets = never
+	switch {
+	case s.store == nil:
+	case other >= 0:
+		why = fmt.Sprintf("the store has a slot of that name for a seal of type %q", entries[other].Type)
+		next = "give the seal block another name, or remove the slot: sealkeep operator slot remove " + sl.Name
+	case sl.Disabled:
+		why, next = "a disabled seal gets no slot", "remove disabled = true and reload, if it is to have one"
+	case manual(sl.seal):
+		sl.gets = whenAsked
+		why = "this seal comes from environment variables alone, which add no slot to a store that is there"
+		next = "sealkeep operator slot add " + sl.Name
+	default:
+		sl.gets = byItself
+	}
+	if why != "" || sl.State != SlotPending || sl.Class == "" { // else the reason stands until the next attempt
+		sl.Class, sl.Error, sl.Hint, sl.FailedSince = "", why, next, time.Time{}
+	}
+	if sl.State = SlotPending; s.store != nil && sl.Error == "" {
+		sl.Error = "this seal has no slot in the store yet"
+	}
+}
+
 func rank(sl *slot) int {
 	switch {
+	case sl.seal == nil && sl.State != SlotRecovery:
+		return 3
 	case sl.seal == nil:
 		return 2
 	case sl.Disabled:
@@ -219,14 +315,10 @@ func rank(sl *slot) int {
 func (s *Server) starting(r *race, sl *slot) *turn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sl.tryLocked(s.now())
-	return r.turn
-}
-
-func (sl *slot) tryLocked(now time.Time) {
 	sl.State = SlotTrying
 	sl.Attempts++
-	sl.LastAttempt, sl.NextAttempt = now, time.Time{}
+	sl.LastAttempt, sl.NextAttempt = s.now(), time.Time{}
+	return r.turn
 }
 
 // ended notes that an attempt opened the keep, or ended with its race.
@@ -246,7 +338,12 @@ func (s *Server) ended(sl *slot, err error) {
 func (s *Server) failed(sl *slot, class string, err error, next, every time.Duration) {
 	s.mu.Lock()
 	now := s.now()
-	sl.State, sl.Class, sl.Error, sl.Hint = SlotFailed, class, err.Error(), hints[class]
+	what := "a slot did not open"
+	if sl.Class, sl.Error, sl.Hint = class, err.Error(), hints[class]; sl.stored {
+		sl.State = SlotFailed
+	} else {
+		what = "a seal could not be given a slot"
+	}
 	sl.NextAttempt = now.Add(next)
 	if sl.FailedSince.IsZero() {
 		sl.FailedSince = sl.LastAttempt
@@ -254,10 +351,12 @@ func (s *Server) failed(sl *slot, class string, err error, next, every time.Dura
 	news := sl.logged != class
 	if news || now.Sub(sl.loggedAt) >= every {
 		sl.logged, sl.loggedAt = class, now
-		s.log.Error("a slot did not open", "slot", sl.Name, "type", sl.Type, "class", class,
+		s.log.Error(what, "slot", sl.Name, "type", sl.Type, "class", class,
 			"error", err, "attempts", sl.Attempts, "next", sl.Hint)
 	}
-	s.metrics.attempts.WithLabelValues(sl.Name, class).Inc()
+	if sl.stored {
+		s.metrics.attempts.WithLabelValues(sl.Name, class).Inc()
+	}
 	s.mu.Unlock()
 	if news {
 		s.changed()

@@ -4,6 +4,8 @@ import (
 	"net/url"
 	"strconv"
 	"time"
+
+	"github.com/sealkeep/sealkeep/storage"
 )
 
 // sysRoutes is every path that is not below a mount. Of two patterns that fit,
@@ -14,14 +16,30 @@ var sysRoutes = []route{
 	{path: "sys/seal-status", gate: open, on: [ops]handler{opRead: readSealStatus}},
 	{path: "sys/seal-backend-status", gate: open, on: [ops]handler{opRead: readBackends}},
 	{path: "sys/unseal", gate: open, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeUnseal}},
+	{path: "sys/recovery/verify", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readDrill, opWrite: writeDrill}},
+	{path: "sys/rotate/recovery/init", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readRekey, opWrite: writeRekeyInit, opDelete: deleteRekey}},
+	{path: "sys/rotate/recovery/update", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeRekeyUpdate}},
+	{path: "sys/rekey-recovery-key/init", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readRekey, opWrite: writeRekeyInit, opDelete: deleteRekey}},
+	{path: "sys/rekey-recovery-key/update", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeRekeyUpdate}},
+	{path: "sys/rekey/init", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opDelete: deleteRekey}}, // where Vault's client calls off the above
+	{path: "sys/generate-root/attempt", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readGenerateRoot, opWrite: beginGenerateRoot, opDelete: cancelGenerateRoot}},
+	{path: "sys/generate-root/update", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: updateGenerateRoot}},
+	{path: "sys/generate-root-token/attempt", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readGenerateRoot, opWrite: beginGenerateRoot, opDelete: cancelGenerateRoot}},
+	{path: "sys/generate-root-token/update", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: updateGenerateRoot}},
+	{path: "sys/decode-token", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeDecodeToken}},
 	{path: "sys/metrics", gate: open, on: [ops]handler{opRead: readMetrics}},
 	{path: "sys/leader", gate: open, on: [ops]handler{opRead: readLeader}},
 	{path: "sys/seal", gate: authenticated, body: bodySmall, timeout: timeoutLong, on: [ops]handler{opWrite: writeSeal}},
+	{path: "sys/storage/backup", gate: authenticated, on: [ops]handler{opRead: readBackup}},
 	{path: "sys/key-status", gate: authenticated, on: [ops]handler{opRead: readKeyStatus}},
 	{path: "sys/rotate", gate: authenticated, body: bodySmall, timeout: timeoutLong, on: [ops]handler{opWrite: writeRotate}},
 	{path: "sys/rotate/keyring", gate: authenticated, body: bodySmall, timeout: timeoutLong, on: [ops]handler{opWrite: writeRotate}},
-	{path: "sys/rotate/config", gate: authenticated, on: [ops]handler{opRead: readRotateConfig}},
-	{path: "sys/rotate/keyring/config", gate: authenticated, on: [ops]handler{opRead: readRotateConfig}},
+	{path: "sys/rotate/config", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readRotateConfig, opWrite: writeRotateConfig}},
+	{path: "sys/rotate/keyring/config", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readRotateConfig, opWrite: writeRotateConfig}},
+	{path: "sys/rotate/root", gate: authenticated, body: bodySmall, timeout: timeoutLong, on: [ops]handler{opWrite: writeRotateRoot}},
+	{path: "sys/slots", gate: authenticated, on: [ops]handler{opRead: listSlots, opList: listSlots}},
+	{path: "sys/slots/*/verify", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: verifySlot}},
+	{path: "sys/slots/*", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readSlot, opWrite: addSlot, opDelete: removeSlot}},
 	{path: "sys/mounts", gate: authenticated, on: [ops]handler{opRead: listMounts}},
 	{path: "sys/mounts/*/tune", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readTune, opWrite: writeTune}},
 	{path: "sys/mounts/*", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readMount, opWrite: enableMount, opDelete: disableMount}},
@@ -40,7 +58,10 @@ func readInit(s *Server, r *request) (answer, error) {
 }
 
 func writeInit(s *Server, r *request) (answer, error) {
-	var in InitRequest
+	in := InitRequest{RecoveryShares: defaultShares, RecoveryThreshold: defaultThreshold}
+	if s.hasRecipients() { // their identities recover
+		in.RecoveryShares = 0
+	}
 	if err := r.decode(&in); err != nil {
 		return answer{}, err
 	}
@@ -149,6 +170,12 @@ func (s *Server) sealStatus() sealStatus {
 	if !st.Sealed {
 		out.ClusterName, out.ClusterID = clusterName(st.StoreID), st.StoreID
 	}
+	s.mu.Lock()
+	out.N, out.T = s.shares.n, s.shares.t
+	s.mu.Unlock()
+	if p := s.unsealing.progress(); st.Sealed {
+		out.Progress, out.Nonce = p.have, p.nonce
+	}
 	if len(st.Slots) > 0 {
 		out.Type = st.Slots[0].Type
 	}
@@ -169,22 +196,26 @@ func readSealStatus(s *Server, r *request) (answer, error) {
 
 func writeUnseal(s *Server, r *request) (answer, error) {
 	var in struct {
-		Key     string `json:"key"`
-		Reset   bool   `json:"reset"`
-		Migrate bool   `json:"migrate"`
+		offer
+		Migrate bool `json:"migrate"`
 	}
 	if err := r.decode(&in); err != nil {
 		return answer{}, err
 	}
 	switch {
 	case in.Migrate:
-		return answer{}, invalid("there is no migration of seals: add the new seal block beside the old one and reload (SIGHUP)")
-	case in.Reset: // there is no progress to forget
+		return answer{}, invalid(migrateAnswer)
+	case in.Reset:
+		s.unsealing.reset()
 		return readSealStatus(s, r)
-	case in.Key != "":
-		return answer{}, invalid("this keep opens itself with its seals and has no key shares: send no key to try the seals at once")
 	}
-	if err := s.Unseal(r.ctx); err != nil {
+	var err error
+	if in.Key != "" || in.Identity != "" {
+		err = s.openByPeople(in.offer)
+	} else {
+		err = s.Unseal(r.ctx)
+	}
+	if err != nil {
 		return answer{}, err
 	}
 	return readSealStatus(s, r)
@@ -213,8 +244,11 @@ func readBackends(s *Server, r *request) (answer, error) {
 	}{Healthy: true, FullyWrapped: true, Backends: []backend{}}
 	var since time.Time
 	for _, sl := range s.Status().Slots {
-		b := backend{Name: sl.Name, Configured: sl.State != SlotOrphaned, Disabled: sl.Disabled}
-		b.Healthy = b.Configured && sl.FailedSince.IsZero() && sl.State != SlotQuarantined
+		if isRecovery(storage.Slot{Name: sl.Name, Type: sl.Type}) {
+			continue // no backend: people open it
+		}
+		b := backend{Name: sl.Name, Configured: sl.Priority > 0, Disabled: sl.Disabled}
+		b.Healthy = b.Configured && sl.FailedSince.IsZero()
 		if !sl.FailedSince.IsZero() {
 			b.UnhealthySince = sl.FailedSince.UTC().Format(time.RFC3339)
 			if since.IsZero() || sl.FailedSince.Before(since) {
@@ -241,32 +275,6 @@ func readLeader(s *Server, r *request) (answer, error) {
 		"performance_standby":                 false,
 		"performance_standby_last_remote_wal": 0,
 	}}, nil
-}
-
-func readKeyStatus(s *Server, r *request) (answer, error) {
-	st, err := r.keep.store.KeyStatus(r.ctx)
-	if err != nil {
-		return answer{}, err
-	}
-	return answer{inject: true, data: map[string]any{
-		"term":         st.Term,
-		"install_time": st.Installed.UTC().Format(time.RFC3339Nano),
-		"encryptions":  st.Writes,
-	}}, nil
-}
-
-func writeRotate(s *Server, r *request) (answer, error) {
-	if err := r.keep.store.Rotate(r.ctx); err != nil {
-		return answer{}, err
-	}
-	s.log.Info("rotated the keyring", "request", r.id)
-	return answer{}, nil
-}
-
-// readRotateConfig: the cipher has no number of uses after which a key must be
-// changed, so nothing rotates by itself.
-func readRotateConfig(s *Server, r *request) (answer, error) {
-	return answer{inject: true, data: map[string]any{"enabled": false, "interval": 0, "max_operations": 0}}, nil
 }
 
 func readMetrics(s *Server, r *request) (answer, error) {

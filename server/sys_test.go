@@ -125,7 +125,7 @@ func TestSealAndUnseal(t *testing.T) {
 		t.Errorf("seal-status: %s", r.text)
 	}
 	for body, want := range map[string]string{
-		`{"key":"abcd"}`:                "no key shares",
+		`{"key":"abcd"}`:                "no recovery slot",
 		`{"migrate":true}`:              "no migration",
 		`{"migrate":true,"key":"abcd"}`: "no migration",
 		`{"key":1}`:                     "failed to parse JSON input",
@@ -210,12 +210,6 @@ func TestKeyStatusAndRotate(t *testing.T) {
 	r := f.must(t, 200, "GET", "sys/key-status", "")
 	if r.get("term") != r.get("data", "term") || r.get("term") == nil {
 		t.Errorf("key-status: %s", r.text)
-	}
-	for _, path := range []string{"sys/rotate/config", "sys/rotate/keyring/config"} {
-		if r := f.must(t, 200, "GET", path, ""); r.get("data", "enabled") != false {
-			t.Errorf("%s: %s", path, r.text)
-		}
-		f.must(t, 405, "POST", path, `{"enabled":true}`) // not to be promised
 	}
 }
 
@@ -379,6 +373,25 @@ func scrape(t *testing.T, r reply) map[string]string {
 	return m
 }
 
+// lastingSeal is a seal with a token.
+type lastingSeal struct{ *fakeSeal }
+
+func (lastingSeal) TokenTTL() (time.Duration, bool) { return 90 * time.Second, true }
+
+func TestTokenTTLMetric(t *testing.T) {
+	f := fresh(t, lastingSeal{newSeal("a", 1)})
+	m := scrape(t, f.must(t, 200, "GET", "sys/metrics", ""))
+	if got := m[`sealkeep_slot_token_ttl_seconds{slot="a",type="fake"}`]; got != "90" {
+		t.Errorf("the token lives %q seconds", got)
+	}
+	if got, ok := m[`sealkeep_slot_token_ttl_seconds{slot="check",type="fake"}`]; ok {
+		t.Errorf("a seal without a token: %s", got)
+	}
+	if m[`sealkeep_barrier_term_installed_timestamp_seconds`] == "" {
+		t.Error("nothing about the barrier's key")
+	}
+}
+
 func TestMetrics(t *testing.T) {
 	a := newSeal("a", 1)
 	f := fresh(t, a)
@@ -404,7 +417,7 @@ func TestMetrics(t *testing.T) {
 	for name, want := range map[string]string{
 		"sealkeep_sealed":      "0",
 		"sealkeep_initialized": "1",
-		`sealkeep_slot_up{class="",slot="a",type="fake"}`:                           "1",
+		`sealkeep_slot_healthy{class="",slot="a",type="fake"}`:                      "1",
 		`sealkeep_http_requests_total{code="404",route="{mount}/data/{path}"}`:      "50",
 		`sealkeep_http_requests_total{code="404",route="none"}`:                     "50",
 		`sealkeep_http_requests_total{code="405",route="sys/mounts"}`:               "50",
@@ -437,8 +450,8 @@ func TestMetrics(t *testing.T) {
 	m = scrape(t, f.must(t, 200, "GET", "sys/metrics", ""))
 	for name, want := range map[string]string{
 		"sealkeep_sealed": "1",
-		`sealkeep_slot_up{class="auth_denied",slot="a",type="fake"}`:  "0",
-		`sealkeep_slot_up{class="orphaned",slot="check",type="fake"}`: "0",
+		`sealkeep_slot_healthy{class="auth_denied",slot="a",type="fake"}`:  "0",
+		`sealkeep_slot_healthy{class="orphaned",slot="check",type="fake"}`: "0",
 	} {
 		if m[name] != want {
 			t.Errorf("sealed: %s is %q, want %q", name, m[name], want)

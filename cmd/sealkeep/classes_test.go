@@ -40,6 +40,8 @@ func newServices(t *testing.T) services {
 	s.kms.AddKey(otherARN)
 	s.vault.AddKey("keep")
 	s.vault.AddKey("other")
+	s.vault.Write("keep", "key", strings.Repeat("5a", 32))
+	s.vault.Write("other", "key", strings.Repeat("7b", 32))
 	return s
 }
 
@@ -50,6 +52,21 @@ func (s services) aws(changes ...string) string {
 
 func (s services) transit(changes ...string) string {
 	return sealBlock("transit", []string{"address", s.vault.URL, "token", s.vault.Token, "key_name", "keep", "mount_path", "transit/"}, changes)
+}
+
+func (s services) vaultkv(changes ...string) string {
+	return sealBlock("vaultkv", []string{"address", s.vault.URL, "token", s.vault.Token, "key_path", "kv/data/keep"}, changes)
+}
+
+// right is the block of a seal of that type with nothing wrong in it.
+func (s services) right(kind string) string {
+	switch kind {
+	case "awskms":
+		return s.aws()
+	case "transit":
+		return s.transit()
+	}
+	return s.vaultkv()
 }
 
 func sealBlock(kind string, params, changes []string) string {
@@ -66,12 +83,24 @@ func sealBlock(kind string, params, changes []string) string {
 	return b + "}\n"
 }
 
-// TestClasses boots a keep whose key service fails, in every way that has a class. The keep listens and says why it is
-// sealed, in seal-status, in `sealkeep status`, in the log and in metrics; it shows no secret; and it opens when the
-// trouble is over: by itself, or with the right configuration after SIGHUP.
-func TestClasses(t *testing.T) {
-	s := newServices(t)
-	awsStore, transitStore := makeStore(t, s.aws()), makeStore(t, s.transit())
+// A failure is a way for a key service to fail that has a class.
+type failure struct {
+	name  string // the type of the seal comes first
+	class seal.Class
+	fail  func(services)        // the service fails
+	block func(services) string // or the configuration is wrong
+}
+
+// kind is the type of the seal.
+func (f failure) kind() string {
+	kind, _, _ := strings.Cut(f.name, " ")
+	if kind == "aws" {
+		return "awskms"
+	}
+	return kind
+}
+
+func failures() []failure {
 	noName := "http://" + strings.Repeat("x", 64) + ".example" // resolves nowhere, and no resolver is asked
 	aws := func(f sealtest.Fault) func(services) { return func(s services) { s.kms.Fail(f) } }
 	code := func(code string) func(services) {
@@ -81,12 +110,7 @@ func TestClasses(t *testing.T) {
 		return func(s services) { s.kms.SetState(keyARN, state, time.Now().Add(24*time.Hour)) }
 	}
 	transit := func(f sealtest.Fault) func(services) { return func(s services) { s.vault.Fail(f) } }
-	cases := []struct {
-		name  string
-		class seal.Class
-		fail  func(services)        // the service fails
-		block func(services) string // or the configuration is wrong
-	}{
+	return []failure{
 		{"aws stopped", seal.Unreachable, func(s services) { s.kms.Stop() }, nil},
 		{"aws stalled", seal.Unreachable, aws(sealtest.Fault{Stall: true}), nil},
 		{"aws broken", seal.Unreachable, aws(sealtest.Fault{Status: 500, Code: "KMSInternalException"}), nil},
@@ -112,7 +136,26 @@ func TestClasses(t *testing.T) {
 		{"transit no such key", seal.KeyNotFound, nil, func(s services) string { return s.transit("key_name", "nothing") }},
 		{"transit throttled", seal.Throttled, transit(sealtest.Fault{Status: 429, Message: "too many requests"}), nil},
 		{"transit another key", seal.BlobMismatch, nil, func(s services) string { return s.transit("key_name", "other") }},
+		{"vaultkv stopped", seal.Unreachable, func(s services) { s.vault.Stop() }, nil},
+		{"vaultkv no account", seal.CredentialsMissing, nil, func(s services) string {
+			return strings.Replace(s.vaultkv("token", ""), "}", "  kube_auth_role = \"keep\"\n  kube_token_file = \"/nowhere/token\"\n}", 1)
+		}},
+		{"vaultkv wrong token", seal.AuthDenied, nil, func(s services) string { return s.vaultkv("token", "another-token") }},
+		{"vaultkv no such secret", seal.KeyNotFound, nil, func(s services) string { return s.vaultkv("key_path", "kv/data/nothing") }},
+		{"vaultkv another key", seal.BlobMismatch, nil, func(s services) string { return s.vaultkv("key_path", "kv/data/other") }},
 	}
+}
+
+// TestClasses boots a keep whose key service fails, in every way that has a class. The keep listens and says why it is
+// sealed, in seal-status, in `sealkeep status`, in the log and in metrics; it shows no secret; and it opens when the
+// trouble is over: by itself, or with the right configuration after SIGHUP.
+func TestClasses(t *testing.T) {
+	s := newServices(t)
+	stores := map[string][]byte{}
+	for _, kind := range []string{"awskms", "transit", "vaultkv"} {
+		stores[kind] = makeStore(t, s.right(kind))
+	}
+	cases := failures()
 	shown := map[seal.Class]bool{}
 	for _, c := range cases {
 		shown[c.class] = true
@@ -127,10 +170,8 @@ func TestClasses(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			s := newServices(t)
-			kind, right, store := "awskms", s.aws(), awsStore
-			if strings.HasPrefix(c.name, "transit") {
-				kind, right, store = "transit", s.transit(), transitStore
-			}
+			kind := c.kind()
+			right := s.right(kind)
 			block := right
 			if c.block != nil {
 				block = c.block(s)
@@ -139,7 +180,7 @@ func TestClasses(t *testing.T) {
 				c.fail(s)
 			}
 			b := newBoot(t, block)
-			if err := os.WriteFile(b.file("keep.db"), store, 0o600); err != nil {
+			if err := os.WriteFile(b.file("keep.db"), stores[kind], 0o600); err != nil {
 				t.Fatal(err)
 			}
 			b.start()
@@ -168,7 +209,7 @@ func TestClasses(t *testing.T) {
 			_, metrics := b.get("sys/metrics")
 			for _, want := range []string{
 				"sealkeep_sealed 0\n",
-				fmt.Sprintf("sealkeep_slot_up{class=\"\",slot=\"main\",type=%q} 1\n", kind),
+				fmt.Sprintf("sealkeep_slot_healthy{class=\"\",slot=\"main\",type=%q} 1\n", kind),
 				"sealkeep_unseal_attempts_total{class=\"ok\",slot=\"main\"} 1\n",
 			} {
 				if !strings.Contains(metrics, want) {
@@ -184,12 +225,7 @@ func makeStore(t *testing.T, block string) []byte {
 	t.Helper()
 	b := newBoot(t, block)
 	b.start()
-	b.until("initialized", func() error {
-		if status, text := b.call("PUT", "sys/init"); status != 200 {
-			return errors.New(text)
-		}
-		return nil
-	})
+	b.init()
 	b.stop()
 	store, err := os.ReadFile(b.file("keep.db"))
 	if err != nil {
@@ -333,7 +369,7 @@ func (b *boot) showsClass(kind, class string) {
 		if err := json.Unmarshal([]byte(text), &st); err != nil {
 			return err
 		}
-		if len(st.Slots) != 1 || !st.Sealed {
+		if len(st.Slots) == 0 || !st.Sealed { // the first is that of the seal
 			b.t.Fatalf("%s", text)
 		}
 		sl := st.Slots[0]
@@ -348,7 +384,7 @@ func (b *boot) showsClass(kind, class string) {
 	})
 
 	_, metrics := b.get("sys/metrics")
-	for _, want := range []string{"sealkeep_sealed 1\n", fmt.Sprintf("sealkeep_slot_up{class=%q,slot=\"main\",type=%q} 0\n", class, kind)} {
+	for _, want := range []string{"sealkeep_sealed 1\n", fmt.Sprintf("sealkeep_slot_healthy{class=%q,slot=\"main\",type=%q} 0\n", class, kind)} {
 		if !strings.Contains(metrics, want) {
 			b.t.Errorf("the metrics lack %q", want)
 		}

@@ -224,9 +224,8 @@ func notFound(err error) bool {
 // maxAnswer bounds what the client reads: larger than any secret, smaller than what would hurt.
 const maxAnswer = 64 << 20
 
-// do sends one request and returns the answer's body. Errors have exit code 2, as all remote errors have.
-// path is without the leading "/v1/"; it is escaped here.
-func (a *api) do(c *cli, method, path string, query url.Values, body any) ([]byte, error) {
+// request makes a request. path is without the leading "/v1/"; it is escaped here.
+func (a *api) request(ctx context.Context, method, path string, query url.Values, body any) (*http.Request, error) {
 	target := *a.base
 	target.Path, target.RawQuery = strings.TrimRight(target.Path, "/")+"/v1/"+strings.TrimLeft(path, "/"), query.Encode()
 	var payload io.Reader
@@ -237,7 +236,7 @@ func (a *api) do(c *cli, method, path string, query url.Values, body any) ([]byt
 		}
 		payload = bytes.NewReader(b)
 	}
-	req, err := http.NewRequestWithContext(c, method, target.String(), payload)
+	req, err := http.NewRequestWithContext(ctx, method, target.String(), payload)
 	if err != nil {
 		return nil, fmt.Errorf("making API request: %w", err)
 	}
@@ -254,6 +253,15 @@ func (a *api) do(c *cli, method, path string, query url.Values, body any) ([]byt
 	case payload != nil:
 		req.Header.Set("Content-Type", "application/json")
 	}
+	return req, nil
+}
+
+// do sends one request and returns the answer's body. Errors have exit code 2, as all remote errors have.
+func (a *api) do(c *cli, method, path string, query url.Values, body any) ([]byte, error) {
+	req, err := a.request(c, method, path, query, body)
+	if err != nil {
+		return nil, err
+	}
 	resp, err := a.http.Do(req)
 	if err != nil {
 		return nil, coded{a.explain(err), 2}
@@ -264,12 +272,12 @@ func (a *api) do(c *cli, method, path string, query url.Values, body any) ([]byt
 		err = fmt.Errorf("the answer is larger than %d bytes", maxAnswer)
 	}
 	if err != nil {
-		return nil, coded{fmt.Errorf("reading the answer of %s: %w", target.String(), err), 2}
+		return nil, coded{fmt.Errorf("reading the answer of %s: %w", req.URL, err), 2}
 	}
 	if resp.StatusCode/100 == 2 {
 		return b, nil
 	}
-	return nil, coded{a.refusal(&apiError{method: method, url: target.String(), code: resp.StatusCode, body: b}), 2}
+	return nil, coded{a.refusal(&apiError{method: method, url: req.URL.String(), code: resp.StatusCode, body: b}), 2}
 }
 
 // refusal fills the error texts of an answer and finds the next step.

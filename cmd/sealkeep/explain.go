@@ -2,6 +2,7 @@ package main
 
 import (
 	"flag"
+	"io"
 
 	"github.com/sealkeep/sealkeep/config"
 )
@@ -44,13 +45,18 @@ func configExplain(f *flag.FlagSet) action {
 		for _, w := range conf.Warnings {
 			c.warnf("%s", w)
 		}
-		rows := [][]string{{"Scope", "Key", "Value", "Origin"}}
-		for _, s := range conf.Settings {
-			rows = append(rows, []string{s.Scope, s.Key, s.Value, s.Origin})
-		}
-		table(c.stdout, rows)
+		showSettings(c.stdout, conf)
 		return nil
 	}
+}
+
+// showSettings prints every setting in force as a table.
+func showSettings(w io.Writer, conf *config.Config) {
+	rows := [][]string{{"Scope", "Key", "Value", "Origin"}}
+	for _, s := range conf.Settings {
+		rows = append(rows, []string{s.Scope, s.Key, s.Value, s.Origin})
+	}
+	table(w, rows)
 }
 
 func configEnv(f *flag.FlagSet) action {

@@ -15,10 +15,12 @@ func TestImports(t *testing.T) {
 		"seal/sealtest": "",
 		"storage":       "",
 		"access":        "storage",
+		"recovery":      "",
 		"engine/kv":     "storage",
-		"server":        "storage access engine/kv",
-		"cmd/sealkeep":  "config seal storage server",
+		"server":        "storage access engine/kv recovery",
+		"cmd/sealkeep":  "config seal storage server recovery",
 		"e2e":           "",
+		"bench":         "config seal storage engine/kv",
 	}
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}}:{{join .Imports " "}}`, module+"...").Output()
 	if err != nil {

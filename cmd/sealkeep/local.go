@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/sealkeep/sealkeep/config"
+	"github.com/sealkeep/sealkeep/recovery"
 	"github.com/sealkeep/sealkeep/seal"
 )
 
@@ -50,11 +51,26 @@ func loadConfig(paths []string, lookup func(string) (string, bool)) (*config.Con
 		}
 		seals = append(seals, made)
 	}
+	if len(conf.Recovery) > 0 {
+		if err := recovery.CheckRecipients(conf.Recovery); err != nil {
+			wrong.Mistakes = append(wrong.Mistakes, recipientsAt(conf)+": "+err.Error())
+		}
+	}
 	if wrong.Mistakes != nil {
 		closeAll(seals)
 		return nil, nil, coded{&wrong, wrongConfig}
 	}
 	return conf, seals, nil
+}
+
+// recipientsAt says where the configuration names the age recipients.
+func recipientsAt(conf *config.Config) string {
+	for _, s := range conf.Settings {
+		if s.Key == "recipients" {
+			return s.Origin
+		}
+	}
+	return "recovery"
 }
 
 func closeAll(seals []*seal.Seal) {

@@ -2,23 +2,26 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"net/http"
+	"strings"
 )
 
 func operatorCommands() []command {
 	return []command{
-		{"operator init", "", 0, 0, client, "make the store of a new keep", "Makes the store, wraps its root key with every seal of the configuration, and prints the root token once.", operatorInit},
+		{"operator init", "", 0, 0, client, "make the store of a new keep", initHelp, operatorInit},
 		{"operator seal", "", 0, 0, client, "seal the keep", "Seals the keep: it forgets its keys and serves nothing until `operator unseal` or a restart.", operatorSeal},
-		{"operator unseal", "", 0, 1, client, "try the seals again", "Tries all seals at once and shows the outcome. A keep is opened by its key services, not by key shares.\nExit code: 0 unsealed, 2 sealed, 1 error.", operatorUnseal},
-		{"operator rotate", "", 0, 0, client, "begin a new key of the barrier", "Adds a new key to the barrier's keyring; what is written from now on is encrypted with it.", operatorRotate},
-		{"operator key-status", "", 0, 0, client, "show the barrier's newest key", "Shows the number, the time and the use of the barrier's newest key.", operatorKeyStatus},
+		{"operator rotate", "", 0, 0, client, "begin a new key of the barrier", "Adds a new key to the barrier's keyring; what is written from now on is encrypted with it. What older keys have encrypted\nis brought to it in the background, and they are forgotten: operator key-status shows how far that is.", operatorRotate},
+		{"operator key-status", "", 0, 0, client, "show the barrier's newest key", "Shows the number, the time and the use of the barrier's newest key, and how far the re-encryption with it is.", operatorKeyStatus},
 		{"operator storage check", "", 0, 0, local, "check a store file that is not in use", storageCheckHelp, storageCheck},
 		{"operator storage check-pages", "FILE", 1, 1, hidden, "", "Checks the pages of a bbolt file. `operator storage check` runs it as a process of its own.", checkPages},
 	}
 }
+
+const initHelp = `Makes the store, wraps its root key with every seal of the configuration, and prints the root token once. It also makes
+recovery shares, any few of which open the keep when every key service is gone, and prints them once: hand each to somebody
+else. With recovery "age" in the configuration there are none unless asked for: the identities of its recipients open the keep.`
 
 // initAnswer is the answer of sys/init.
 type initAnswer struct {
@@ -36,9 +39,10 @@ func operatorInit(f *flag.FlagSet) action {
 	numbers := map[string]*int{
 		"secret_shares":      f.Int("key-shares", 0, "`number` of key shares; 0, for the key service opens the keep"),
 		"secret_threshold":   f.Int("key-threshold", 0, "`number` of key shares that open; 0"),
-		"recovery_shares":    f.Int("recovery-shares", 0, "`number` of recovery shares, as in Vault"),
-		"recovery_threshold": f.Int("recovery-threshold", 0, "`number` of recovery shares that are needed, as in Vault"),
+		"recovery_shares":    f.Int("recovery-shares", 5, "`number` of recovery shares; 0 for none, as is the default where the configuration has recovery \"age\""),
+		"recovery_threshold": f.Int("recovery-threshold", 3, "`number` of recovery shares that open the keep"),
 	}
+	recipients := ageRecipients(f)
 	return func(c *cli, _ []string) error {
 		a, err := c.api()
 		if err != nil {
@@ -49,13 +53,14 @@ func operatorInit(f *flag.FlagSet) action {
 			return c.initStatus(a, asJSON)
 		}
 		body := object{}
-		for name, n := range numbers {
-			if *n < 0 {
-				return fmt.Errorf("%s is negative", name)
-			}
-			if *n > 0 {
+		f.Visit(func(given *flag.Flag) { // what is absent has a meaning of its own
+			name := strings.ReplaceAll(strings.Replace(given.Name, "key-", "secret-", 1), "-", "_")
+			if n := numbers[name]; n != nil {
 				body[name] = *n
 			}
+		})
+		if *recipients != nil {
+			body["recovery_age_recipients"] = *recipients
 		}
 		b, err := a.do(c, http.MethodPut, "sys/init", nil, body)
 		if err != nil {
@@ -81,11 +86,9 @@ func operatorInit(f *flag.FlagSet) action {
 				RootToken         string   `json:"root_token"`
 				Fingerprint       string   `json:"fingerprint"`
 			}{nonNil(s.KeysB64), nonNil(s.Keys), *numbers["secret_shares"], *numbers["secret_threshold"],
-				nonNil(s.RecoveryKeysB64), nonNil(s.RecoveryKeys), *numbers["recovery_shares"], *numbers["recovery_threshold"], s.RootToken, s.Fingerprint})
+				nonNil(s.RecoveryKeysB64), nonNil(s.RecoveryKeys), len(s.RecoveryKeys), min(*numbers["recovery_threshold"], len(s.RecoveryKeys)), s.RootToken, s.Fingerprint})
 		}
-		for i, k := range s.RecoveryKeysB64 {
-			fmt.Fprintf(c.stdout, "Recovery Key %d: %s\n", i+1, k)
-		}
+		c.printShares(s.RecoveryKeysB64, *numbers["recovery_threshold"])
 		fmt.Fprintf(c.stdout, "Initial Root Token: %s\nFingerprint: %s\n\n", s.RootToken, s.Fingerprint)
 		fmt.Fprint(c.stdout, "Success! The keep is initialized, and opens itself whenever one of its key services can be reached.\n"+
 			"Keep the root token safe: it is not shown again. Note the fingerprint of the root key: `sealkeep status` shows\n"+
@@ -137,23 +140,6 @@ func operatorSeal(*flag.FlagSet) action {
 	}
 }
 
-func operatorUnseal(*flag.FlagSet) action {
-	return func(c *cli, args []string) error {
-		if len(args) > 0 {
-			return hint(errors.New("this keep has no key shares: its key services open it"), "sealkeep operator unseal, without a key, tries them again")
-		}
-		a, err := c.api()
-		if err != nil {
-			return err
-		}
-		b, err := a.do(c, http.MethodPut, "sys/unseal", nil, object{})
-		if err != nil {
-			return coded{err, 1} // 2 means sealed
-		}
-		return c.printStatus(b)
-	}
-}
-
 func operatorRotate(*flag.FlagSet) action {
 	return func(c *cli, _ []string) error {
 		a, err := c.api()
@@ -196,10 +182,21 @@ func (c *cli) keyStatus(a *api) error {
 		Term        json.Number `json:"term"`
 		InstallTime string      `json:"install_time"`
 		Encryptions json.Number `json:"encryptions"`
+		Terms       []json.Number
+		Background  struct {
+			Running       bool
+			Passed, Total json.Number
+		} `json:"reencryption"`
 	}
 	if err := decode(answer.Data, &s); err != nil {
 		return err
 	}
 	fmt.Fprintf(c.stdout, "Key Term            %s\nInstall Time        %s\nEncryption Count    %s\n", s.Term, s.InstallTime, s.Encryptions)
+	if len(s.Terms) > 1 { // until all is encrypted with the newest
+		fmt.Fprintf(c.stdout, "Older Terms         %d\n", len(s.Terms)-1)
+	}
+	if s.Background.Running {
+		fmt.Fprintf(c.stdout, "Re-encryption       %s of %s records\n", s.Background.Passed, s.Background.Total)
+	}
 	return nil
 }

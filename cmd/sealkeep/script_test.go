@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 //	exits CODE CMD ARGS...     runs a command that must end with this code
 //	signal NAME                sends a signal (HUP, TERM) to every background command
 //	setfrom NAME FIELD         sets a variable to a field of the JSON object on stdout
-//	keyservice start|stop      the Transit fake at $TRANSIT_ADDR, with a key named keep
+//	keyservice start|stop|rotate   the Transit fake at $TRANSIT_ADDR, with a key named keep
 //	certificate NAME CN        makes NAME.pem and NAME.key, signed by the authority in ca.pem
 //	peer ADDRESS CN            waits until the TLS server has the certificate of that name
 //	drain ADDRESS              begins a write, sends TERM, and ends the write when no new connection is taken
@@ -189,8 +189,10 @@ func keyService(ts *testscript.TestScript, _ bool, args []string) {
 		f.transit.Start()
 	case "stop":
 		f.transit.Stop()
+	case "rotate":
+		f.transit.AddKey("keep")
 	default:
-		ts.Fatalf("keyservice start or stop")
+		ts.Fatalf("keyservice start, stop or rotate")
 	}
 }
 

@@ -92,7 +92,7 @@ func (d *daemon) run() (err error) {
 
 	conf, seals, err := d.load()
 	if err != nil {
-		return err
+		return offerKey(err, d.stderr, isTerminal)
 	}
 	if d.o.dev {
 		dir, err := os.MkdirTemp("", "sealkeep-dev-")
@@ -128,7 +128,7 @@ func (d *daemon) run() (err error) {
 	d.log.Info("starting", "version", version, "store", conf.Storage.Path)
 	d.keep, err = server.New(server.Config{
 		Path: conf.Storage.Path, Storage: storage.Options{InitialMmapSize: conf.Storage.InitialMmapSize, Logger: d.log},
-		Seals: asSeals(seals), Logger: d.log, Version: version, BuildDate: date, APIAddr: cmp.Or(conf.APIAddr, d.listeners[0].url()),
+		Seals: asSeals(seals), Recovery: conf.Recovery, EnableGenerateRoot: conf.EnableGenerateRoot, Logger: d.log, Version: version, BuildDate: date, APIAddr: cmp.Or(conf.APIAddr, d.listeners[0].url()),
 		Changed: func(server.Status) { d.poke() },
 	})
 	if err != nil {
@@ -296,6 +296,7 @@ func (d *daemon) reload() {
 		d.log.Warn("configuration: " + w)
 	}
 	d.level.Set(levels[d.logLevel(conf)])
+	d.keep.SetRecovery(conf.Recovery, conf.EnableGenerateRoot)
 	d.keep.SetSeals(asSeals(seals))
 	d.notify.refused.Store(nil)
 	d.log.Info("reloaded", "seals", len(seals), "certificates", len(certs))

@@ -29,6 +29,8 @@ type sealStatus struct {
 	Sealed       bool   `json:"sealed"`
 	N            int    `json:"n"`
 	T            int    `json:"t"`
+	Progress     int    `json:"progress"`
+	Nonce        string `json:"nonce"`
 	Version      string `json:"version"`
 	BuildDate    string `json:"build_date"`
 	StorageType  string `json:"storage_type"`
@@ -95,6 +97,10 @@ func (c *cli) statusTable(s sealStatus) {
 	if s.N > 0 {
 		add("Total Recovery Shares", "%d", s.N)
 		add("Threshold", "%d", s.T)
+	}
+	if s.Sealed && s.Progress > 0 {
+		add("Unseal Progress", "%d/%d", s.Progress, s.T)
+		add("Unseal Nonce", "%s", s.Nonce)
 	}
 	add("Version", "%s", s.Version)
 	add("Build Date", "%s", s.BuildDate)
@@ -185,16 +191,35 @@ func (c *cli) readToken(args []string) (string, error) {
 	if len(args) == 1 && args[0] != "-" {
 		return strings.TrimPrefix(args[0], "token="), nil
 	}
-	in, terminal := c.stdin.(*os.File)
-	terminal = terminal && term.IsTerminal(int(in.Fd()))
-	if !terminal && len(args) == 0 {
+	if _, terminal := c.terminal(); !terminal && len(args) == 0 {
 		return "", hint(errors.New("no token is given, and there is no terminal to ask on"), "sealkeep login - reads it from standard input")
 	}
+	token, err := c.readLine("Token")
+	if err != nil {
+		return "", fmt.Errorf("reading the token: %w", err)
+	}
+	if token == "" {
+		return "", errors.New("the token is empty")
+	}
+	return token, nil
+}
+
+// terminal tells whether standard input is a terminal, and which.
+func (c *cli) terminal() (fd int, ok bool) {
+	in, ok := c.stdin.(*os.File)
+	if !ok {
+		return 0, false
+	}
+	return int(in.Fd()), term.IsTerminal(int(in.Fd()))
+}
+
+// readLine reads a line of standard input; on a terminal it asks for it and does not show it.
+func (c *cli) readLine(what string) (string, error) {
 	var b []byte
 	var err error
-	if terminal {
-		fmt.Fprint(c.stderr, "Token (will be hidden): ")
-		b, err = term.ReadPassword(int(in.Fd()))
+	if fd, ok := c.terminal(); ok {
+		fmt.Fprint(c.stderr, what+" (will be hidden): ")
+		b, err = term.ReadPassword(fd)
 		fmt.Fprintln(c.stderr)
 	} else {
 		b, err = bufio.NewReader(io.LimitReader(c.stdin, maxToken)).ReadBytes('\n')
@@ -202,14 +227,7 @@ func (c *cli) readToken(args []string) (string, error) {
 			err = nil
 		}
 	}
-	if err != nil {
-		return "", fmt.Errorf("reading the token: %w", err)
-	}
-	token := strings.TrimSpace(string(b))
-	if token == "" {
-		return "", errors.New("the token is empty")
-	}
-	return token, nil
+	return strings.TrimSpace(string(b)), err
 }
 
 // writeFile replaces a file by one with that mode; after an error the old one is as it was.

@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/sealkeep/sealkeep/config"
+	"github.com/sealkeep/sealkeep/seal"
+	"github.com/sealkeep/sealkeep/server"
+)
+
+const (
+	keepTimeout = 5 * time.Second
+	certAhead   = 14 * 24 * time.Hour // for how long beforehand the end of a certificate is told
+)
+
+// runningKeep asks the keep that has the store how its slots are.
+func (x *examination) runningKeep(locked error) {
+	x.ok("store", "file", "%v", locked)
+	var trouble error
+	for _, l := range x.conf.Listeners {
+		st, err := x.askKeep(l)
+		if err != nil {
+			trouble = fmt.Errorf("%s: %w", l.Address, err)
+			continue
+		}
+		state := "open"
+		if st.Sealed {
+			state = "sealed"
+		}
+		x.ok("store", "keep", "the keep on %s is %s; it has the store for itself, so these are the states of the slots as it tells them", l.Address, state)
+		x.slotStates(st.Slots)
+		return
+	}
+	x.warn("store", "keep", "stop it for a moment, or run this where it listens", "another process has the store, and no listener of this configuration answers (%v), so that nothing is known of the slots", trouble)
+}
+
+// askKeep asks a listener of the configuration, from this machine. Nothing secret is sent and everybody may ask, so the
+// certificate, which is for other names, is not verified.
+func (x *examination) askKeep(l config.Listener) (st struct {
+	Sealed bool
+	Slots  []server.SlotStatus
+}, err error) {
+	t := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}
+	network, address, scheme := "unix", l.Address, "http"
+	if l.Type == "tcp" {
+		host, port, err := net.SplitHostPort(l.Address)
+		if err != nil {
+			return st, err
+		}
+		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+			host = "localhost"
+		}
+		network, address = "tcp", net.JoinHostPort(host, port)
+	}
+	if !l.TLSDisable {
+		scheme = "https"
+	}
+	t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
+	ctx, cancel := context.WithTimeout(x, keepTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://localhost/v1/sys/seal-status", nil)
+	if err != nil {
+		return st, err
+	}
+	resp, err := t.RoundTrip(req)
+	if err != nil {
+		return st, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("it answers %s", resp.Status)
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &st)
+	}
+	return st, err
+}
+
+// slotStates reports what the keep tells of its slots.
+func (x *examination) slotStates(slots []server.SlotStatus) {
+	people := 0
+	for _, sl := range slots {
+		scope := "slot " + sl.Name
+		text := string(sl.State)
+		if !sl.LastOpened.IsZero() {
+			text += ", last opened " + sl.LastOpened.UTC().Format(time.RFC3339)
+		}
+		if sl.KeyID != "" {
+			text += ", wrapped by " + sl.KeyID
+		}
+		if !sl.Verified.IsZero() {
+			text += ", verified by people " + sl.Verified.UTC().Format(time.RFC3339)
+		}
+		switch {
+		case sl.Class != "":
+			x.findings = append(x.findings, finding{scope, seal.Step{Name: "state", Class: sl.Class, Text: text + ": " + sl.Error, Next: sl.Hint}})
+		case sl.State == server.SlotQuarantined || sl.State == server.SlotMissing:
+			x.fail(scope, "state", "somebody changed the file: look who could, then sealkeep operator slot remove "+sl.Name+", or slot add", "%s", text)
+		case sl.State == server.SlotOrphaned:
+			x.warn(scope, "state", "sealkeep operator slot remove "+sl.Name+", or add its seal block again", "%s: no seal of the keep's configuration has this name and type", text)
+		case sl.State == server.SlotPending:
+			x.warn(scope, "state", "see sealkeep status; the keep tries again by itself (a seal of environment variables alone: sealkeep operator slot add "+sl.Name+")", "%s %s", text, sl.Error)
+		case sl.Warning != "":
+			x.warn(scope, "state", "mend it before the next start", "%s: %s", text, sl.Warning)
+		default:
+			x.ok(scope, "state", "%s", text)
+		}
+		if recoverySlot(sl.Name) {
+			people++
+		}
+	}
+	x.recovery(people)
+}
+
+// listeners looks at the certificates that the keep serves with.
+func (x *examination) listeners() {
+	for _, l := range x.conf.Listeners {
+		if l.TLSDisable {
+			continue
+		}
+		scope := fmt.Sprintf("listener %q on %s", l.Type, l.Address)
+		cert, err := loadCertificate(l)
+		var leaf *x509.Certificate
+		if err == nil {
+			leaf, err = x509.ParseCertificate(cert.Certificate[0])
+		}
+		switch {
+		case err != nil:
+			x.fail(scope, "certificate", "give it a certificate and the key that belongs to it, both in PEM, readable for the keep's user", "%v", err)
+		case time.Until(leaf.NotAfter) < 0:
+			x.fail(scope, "certificate", "renew it, then systemctl reload sealkeep", "%s has ended on %s", l.TLSCertFile, leaf.NotAfter.UTC().Format(time.DateOnly))
+		case time.Until(leaf.NotAfter) < certAhead:
+			x.warn(scope, "certificate", "renew it, then systemctl reload sealkeep", "%s ends on %s", l.TLSCertFile, leaf.NotAfter.UTC().Format(time.DateOnly))
+		default:
+			x.ok(scope, "certificate", "%s, until %s", l.TLSCertFile, leaf.NotAfter.UTC().Format(time.DateOnly))
+		}
+	}
+}
+
+// ownAddress finds a seal whose server is this keep under another name. Config knows the addresses as they are written;
+// here names are resolved.
+func (x *examination) ownAddress(scope, address string) {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme == "unix" {
+		return // config has compared the paths
+	}
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	ctx, cancel := context.WithTimeout(x, keepTimeout)
+	defer cancel()
+	ips, err := net.DefaultResolver.LookupIP(ctx, "ip", u.Hostname())
+	if err != nil {
+		return // the diagnosis tells
+	}
+	for _, l := range x.conf.Listeners {
+		host, own, err := net.SplitHostPort(l.Address)
+		if err != nil || own != port {
+			continue
+		}
+		for _, ip := range ips {
+			if listensOn(host, ip) {
+				x.fail(scope, "address", "write the address of another server: a keep cannot open itself with its own engines",
+					"%s is %s, where this keep's own listener is (%s)", address, ip, l.At)
+				return
+			}
+		}
+	}
+}
+
+// listensOn reports whether a listener with this host is reached under an address of this machine.
+func listensOn(host string, ip net.IP) bool {
+	own := net.ParseIP(host)
+	if host != "" && (own == nil || !own.IsUnspecified()) {
+		return own != nil && own.Equal(ip)
+	}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return false
+	}
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok && n.IP.Equal(ip) {
+			return true
+		}
+	}
+	return ip.IsLoopback()
+}

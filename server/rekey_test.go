@@ -1,0 +1,304 @@
+package server
+
+import (
+	"encoding/base64"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/sealkeep/sealkeep/access"
+)
+
+// A drill opens the slot as it stands in the file, and changes nothing but its date.
+func TestDrill(t *testing.T) {
+	path, root, shares := orphan(t, 3, 2)
+	id := newIdentity(t)
+	f := start(t, path)
+	f.root = root
+	f.must(t, 503, "PUT", "sys/recovery/verify", `{}`)
+	for _, share := range shares[:2] {
+		f.give(t, share)
+	}
+	f.SetRecovery([]string{id.Recipient().String()}, false)
+	if err := f.reconcileRecovery(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f.must(t, 403, "PUT", "sys/recovery/verify", `{}`, "X-Vault-Token: wrong")
+	if r := f.call(t, "PUT", "sys/recovery/verify", `{}`); r.status != 400 || !strings.Contains(r.errors(), "send a recovery share") {
+		t.Errorf("nothing: %s", r.text)
+	}
+	before := f.store.Stats().Updates
+	r := f.must(t, 200, "PUT", "sys/recovery/verify", `{"key":"`+shares[2]+`"}`)
+	if line(r.get("data", "progress"), r.get("data", "required"), r.get("data", "complete")) != "1 2 false" {
+		t.Errorf("first share: %s", r.text)
+	}
+	if r := f.call(t, "PUT", "sys/recovery/verify", `{"key":"`+shares[2]+`"}`); r.status != 400 || !strings.Contains(r.errors(), "given before") {
+		t.Errorf("repeated: %s", r.text)
+	}
+	f.must(t, 200, "PUT", "sys/recovery/verify", `{"reset":true}`)
+	f.must(t, 200, "PUT", "sys/recovery/verify", `{"key":"`+shares[2]+`"}`)
+	if r := f.must(t, 200, "PUT", "sys/recovery/verify", `{"key":"`+shares[0]+`"}`); r.get("data", "complete") != true {
+		t.Errorf("last share: %s", r.text)
+	}
+	if n := f.store.Stats().Updates - before; n != 1 {
+		t.Errorf("%d updates", n)
+	}
+	if f.slot(t, sharesSlot).Verified.IsZero() || !f.slot(t, ageSlot).Verified.IsZero() {
+		t.Errorf("slots: %+v", f.Status().Slots)
+	}
+	if r := f.must(t, 200, "PUT", "sys/recovery/verify", `{"identity":"`+id.String()+`"}`); r.get("data", "complete") != true || len(r.get("data", "slots").([]any)) != 2 {
+		t.Errorf("identity: %s", r.text)
+	}
+	if f.slot(t, ageSlot).Verified.IsZero() {
+		t.Errorf("slots: %+v", f.Status().Slots)
+	}
+	f.stop(t)
+	f = start(t, path) // it is remembered
+	f.root = root
+	f.call(t, "PUT", "sys/unseal", `{"identity":"`+id.String()+`"}`)
+	if f.slot(t, sharesSlot).Verified.IsZero() {
+		t.Error("the drill was forgotten")
+	}
+	// Other recipients have never been tried.
+	f.SetRecovery([]string{newIdentity(t).Recipient().String()}, false)
+	if err := f.reconcileRecovery(t.Context()); err != nil || !f.slot(t, ageSlot).Verified.IsZero() {
+		t.Errorf("slot: %+v %v", f.slot(t, ageSlot), err)
+	}
+}
+
+// The whole life of shares, with Vault's own client: init, unseal, rekey, unseal
+// with the new ones, a root token.
+func TestVaultClientRecovers(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keep.db")
+	f := start(t, path, newSeal("gone", 1))
+	c := f.client(t)
+	made, err := c.Sys().Init(&api.InitRequest{RecoveryShares: 3, RecoveryThreshold: 2})
+	if err != nil || len(made.RecoveryKeysB64) != 3 || len(made.RecoveryKeys) != 3 {
+		t.Fatalf("init: %+v %v", made, err)
+	}
+	f.stop(t)
+	old, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	f = start(t, path)
+	c = f.client(t)
+	c.SetToken(made.RootToken)
+	st, err := c.Sys().Unseal(made.RecoveryKeys[0])
+	if err != nil || !st.Sealed || st.T != 2 || st.N != 3 || st.Progress != 1 || st.Nonce == "" || !st.RecoverySeal {
+		t.Fatalf("unseal: %+v %v", st, err)
+	}
+	if st, err = c.Sys().ResetUnsealProcess(); err != nil || st.Progress != 0 {
+		t.Fatalf("reset: %+v %v", st, err)
+	}
+	for _, share := range made.RecoveryKeysB64[1:] {
+		if st, err = c.Sys().Unseal(share); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if st.Sealed {
+		t.Fatalf("unseal: %+v", st)
+	}
+
+	// New shares.
+	if rs, err := c.Sys().RekeyRecoveryKeyStatus(); err != nil || rs.Started || rs.Required != 2 {
+		t.Errorf("status: %+v %v", rs, err)
+	}
+	if _, err := c.Sys().RekeyRecoveryKeyUpdate(made.RecoveryKeysB64[0], ""); err == nil || !strings.Contains(err.Error(), "no new shares are being made") {
+		t.Errorf("update without init: %v", err)
+	}
+	for _, in := range []*api.RekeyInitRequest{{SecretShares: 2, SecretThreshold: 3}, {SecretShares: 2, SecretThreshold: 2, PGPKeys: []string{"x", "y"}},
+		{SecretShares: 2, SecretThreshold: 2, RequireVerification: true}} {
+		if _, err := c.Sys().RekeyRecoveryKeyInit(in); err == nil || !strings.Contains(err.Error(), "Code: 400") {
+			t.Errorf("%+v: %v", in, err)
+		}
+	}
+	rs, err := c.Sys().RekeyRecoveryKeyInit(&api.RekeyInitRequest{SecretShares: 4, SecretThreshold: 1})
+	if err != nil || !rs.Started || rs.N != 4 || rs.T != 1 || rs.Required != 2 || rs.Nonce == "" {
+		t.Fatalf("init: %+v %v", rs, err)
+	}
+	if _, err := c.Sys().RekeyRecoveryKeyInit(&api.RekeyInitRequest{SecretShares: 4, SecretThreshold: 1}); err == nil {
+		t.Error("two at once")
+	}
+	if _, err := c.Sys().RekeyRecoveryKeyUpdate(made.RecoveryKeysB64[0], "other"); err == nil || !strings.Contains(err.Error(), "incorrect nonce") {
+		t.Errorf("another nonce: %v", err)
+	}
+	if err := c.Sys().RekeyRecoveryKeyCancel(); err != nil {
+		t.Error(err)
+	}
+	if rs, err = c.Sys().RekeyRecoveryKeyInit(&api.RekeyInitRequest{SecretShares: 4, SecretThreshold: 1}); err != nil {
+		t.Fatal(err)
+	}
+	commits := f.store.Stats().Commits
+	up, err := c.Sys().RekeyRecoveryKeyUpdate(made.RecoveryKeysB64[0], rs.Nonce)
+	if err != nil || up.Complete {
+		t.Fatalf("first share: %+v %v", up, err)
+	}
+	if rs, err := c.Sys().RekeyRecoveryKeyStatus(); err != nil || rs.Progress != 1 {
+		t.Errorf("status: %+v %v", rs, err)
+	}
+	if up, err = c.Sys().RekeyRecoveryKeyUpdate(made.RecoveryKeysB64[2], rs.Nonce); err != nil || !up.Complete || len(up.KeysB64) != 4 || len(up.Keys) != 4 {
+		t.Fatalf("last share: %+v %v", up, err)
+	}
+	if n := f.store.Stats().Commits - commits; n != 1 {
+		t.Errorf("%d commits", n)
+	}
+	if st, err := c.Sys().SealStatus(); err != nil || st.N != 4 || st.T != 1 {
+		t.Errorf("status: %+v %v", st, err)
+	}
+
+	// A root token: off, then with the new shares.
+	if _, err := c.Sys().GenerateRootInit("", ""); err == nil || !strings.Contains(err.Error(), "enable_generate_root") {
+		t.Errorf("off: %v", err)
+	}
+	f.SetRecovery(nil, true)
+	lost := c.Token()
+	c.ClearToken()
+	if _, err := c.Sys().GenerateRootInit("short", ""); err == nil {
+		t.Error("a short otp was taken")
+	}
+	gr, err := c.Sys().GenerateRootInit("", "")
+	if err != nil || !gr.Started || gr.Required != 1 || len(gr.OTP) != gr.OTPLength {
+		t.Fatalf("init: %+v %v", gr, err)
+	}
+	if again, err := c.Sys().GenerateRootStatus(); err != nil || again.OTP != "" || again.Nonce != gr.Nonce {
+		t.Errorf("status: %+v %v", again, err)
+	}
+	if err := c.Sys().GenerateRootCancel(); err != nil {
+		t.Error(err)
+	}
+	if gr, err = c.Sys().GenerateRootInit("", ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Sys().GenerateRootUpdate(made.RecoveryKeysB64[0], gr.Nonce); err == nil || !strings.Contains(err.Error(), "replaced by a newer one") {
+		t.Errorf("an old share: %v", err)
+	}
+	end, err := c.Sys().GenerateRootUpdate(up.KeysB64[3], gr.Nonce)
+	if err != nil || !end.Complete || end.EncodedToken == "" || end.EncodedToken != end.EncodedRootToken {
+		t.Fatalf("update: %+v %v", end, err)
+	}
+	r := f.must(t, 200, "PUT", "sys/decode-token", `{"encoded_token":"`+end.EncodedToken+`","otp":"`+gr.OTP+`"}`)
+	token := r.get("data", "token").(string)
+	if token == lost || !strings.HasPrefix(token, "hvs.") {
+		t.Errorf("token %q", token)
+	}
+	c.SetToken(token)
+	if self, err := c.Auth().Token().LookupSelf(); err != nil {
+		t.Errorf("the new root token: %+v %v", self, err)
+	}
+	if n := strings.Count(f.log.String(), "a root token was made"); n != 1 || strings.Contains(f.log.String(), token) {
+		t.Errorf("%d lines in the log", n)
+	}
+	f.stop(t)
+
+	// Of this file only the new shares open; of the older copy only the old ones.
+	for file, test := range map[string]struct{ good, bad []string }{
+		path:          {up.KeysB64[:1], made.RecoveryKeysB64[:1]},
+		write(t, old): {made.RecoveryKeysB64[:2], up.KeysB64[:1]},
+	} {
+		f := start(t, file)
+		for _, share := range test.bad {
+			if r := f.give(t, share); r.status != 400 || !strings.Contains(r.errors(), "another store, or of a set that was replaced") {
+				t.Errorf("a share of the other set: %s", r.text)
+			}
+		}
+		for _, share := range test.good {
+			f.give(t, share)
+		}
+		if f.Status().Sealed {
+			t.Errorf("%s did not open", file)
+		}
+	}
+}
+
+func write(t testing.TB, content []byte) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "copy.db")
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// A keep without shares gets them from the bearer of the root token alone; an
+// identity may stand in for lost shares.
+func TestFirstShares(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keep.db")
+	seal, id := newSeal("a", 1), newIdentity(t)
+	f := start(t, path, seal)
+	f.SetRecovery([]string{id.Recipient().String()}, false)
+	f.root = f.must(t, 200, "PUT", "sys/init", `{}`).get("root_token").(string)
+	f.must(t, 403, "POST", "sys/rotate/recovery/init", `{}`, "X-Vault-Token: wrong")
+	r := f.must(t, 200, "POST", "sys/rotate/recovery/init", `{"secret_shares":2,"secret_threshold":2}`)
+	first := texts(r.get("data", "keys_base64"))
+	if r.get("data", "complete") != true || len(first) != 2 || !strings.Contains(fmt.Sprint(r.get("warnings")), "rotate-root") {
+		t.Fatalf("first shares: %s", r.text)
+	}
+	r = f.must(t, 200, "POST", "sys/rotate/recovery/init", `{}`)
+	if r.get("data", "started") != true || r.get("data", "complete") == true {
+		t.Fatalf("second time: %s", r.text)
+	}
+	r = f.must(t, 200, "POST", "sys/rotate/recovery/update", `{"identity":"`+id.String()+`","nonce":"`+r.get("data", "nonce").(string)+`"}`)
+	second := texts(r.get("data", "keys_base64"))
+	if len(second) != 5 {
+		t.Fatalf("with an identity: %s", r.text)
+	}
+	// Called off, nothing has changed.
+	f.must(t, 200, "POST", "sys/rotate/recovery/init", `{"secret_shares":1,"secret_threshold":1}`)
+	f.must(t, 204, "DELETE", "sys/rotate/recovery/init", ``)
+	if r := f.must(t, 200, "GET", "sys/rotate/recovery/init", ""); r.get("data", "started") != false {
+		t.Errorf("called off: %s", r.text)
+	}
+	f.stop(t)
+	f = start(t, path)
+	for i, share := range second[1:4] {
+		if r := f.give(t, share); r.get("sealed") != (i < 2) {
+			t.Errorf("share %d: %s", i, r.text)
+		}
+	}
+}
+
+// A root token can be made by whoever has an age identity of the keep.
+func TestGenerateRootWithIdentity(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keep.db")
+	id := newIdentity(t)
+	f := start(t, path, newSeal("a", 1))
+	f.SetRecovery([]string{id.Recipient().String()}, true)
+	f.must(t, 503, "PUT", "sys/generate-root/attempt", `{}`)
+	f.must(t, 200, "PUT", "sys/init", `{}`)
+	otp := strings.Repeat("x", access.RandomToken)
+	if r := f.call(t, "PUT", "sys/generate-root/update", `{"identity":"`+id.String()+`"}`); r.status != 400 || !strings.Contains(r.errors(), "no root generation in progress") {
+		t.Errorf("not begun: %s", r.text)
+	}
+	r := f.must(t, 200, "PUT", "sys/generate-root/attempt", `{"otp":"`+otp+`"}`)
+	if line(r.get("otp"), r.get("required"), r.get("started")) != "1 true" {
+		t.Errorf("begun: %s", r.text)
+	}
+	if r := f.call(t, "PUT", "sys/generate-root/attempt", `{}`); r.status != 400 || !strings.Contains(r.errors(), "already in progress") {
+		t.Errorf("again: %s", r.text)
+	}
+	r = f.must(t, 200, "PUT", "sys/generate-root/update", `{"identity":"`+id.String()+`","nonce":"`+r.get("nonce").(string)+`"}`)
+	b, err := base64.RawStdEncoding.DecodeString(r.get("encoded_token").(string))
+	if err != nil || r.get("complete") != true {
+		t.Fatalf("%v, %s", err, r.text)
+	}
+	f.root = string(xor(string(b), otp))
+	f.must(t, 200, "GET", "auth/token/lookup-self", "")
+	f.SetRecovery(nil, false)
+	f.must(t, 403, "GET", "sys/generate-root/attempt", "")
+
+	// Nobody can be asked.
+	none := fresh(t)
+	none.SetRecovery(nil, true)
+	if r := none.call(t, "PUT", "sys/generate-root/attempt", `{}`); r.status != 400 || !strings.Contains(r.errors(), "no recovery slot") {
+		t.Errorf("no recovery slot: %s", r.text)
+	}
+	for _, body := range []string{`{}`, `{"encoded_token":"!","otp":"a"}`, `{"encoded_token":"YWE","otp":"a"}`} {
+		none.must(t, 400, "PUT", "sys/decode-token", body)
+	}
+}

@@ -1,0 +1,236 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/sealkeep/sealkeep/storage"
+)
+
+// The newest key of the barrier encrypts. A rotation adds one; then what older
+// keys have encrypted is brought to it in the background, at a rate that leaves
+// the disk to the clients, and the older keys are forgotten. The store remembers
+// what is left to do: it goes on after a restart. Rotations come by request, or
+// by themselves when the newest key is as old, or has encrypted as much, as
+// sys/rotate/config says; at first that says never, for the cipher has no limit.
+//
+//	reencryptRate    records of older keys a second
+//	rotationCheck    how often the newest key's age is looked at
+//	rotationRetry    when something has failed
+//	minRotation      the shortest interval that can be set, as in Vault
+//	minOperations    the fewest operations, as in Vault
+const (
+	reencryptRate = 2000
+	rotationCheck = time.Hour
+	rotationRetry = time.Minute
+	minRotation   = seconds(24 * 60 * 60)
+	minOperations = 1_000_000
+
+	rotateConfigPath = "sys/rotate-config"
+)
+
+// rotateConfig says when the barrier's key is rotated by itself. Zeros never are
+// a reason.
+type rotateConfig struct {
+	Version       int     `json:"version"`
+	Enabled       bool    `json:"enabled"`
+	Interval      seconds `json:"interval"`       // since the newest key was made
+	MaxOperations int64   `json:"max_operations"` // records that it has encrypted
+}
+
+// A reencryption is how far the background has come. Progress counts records of
+// the store, whatever their key.
+type reencryption struct {
+	mu            sync.Mutex
+	running       bool
+	passed, total uint64
+}
+
+func (p *reencryption) set(running bool, passed, total uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.running, p.passed, p.total = running, passed, total
+}
+
+func (p *reencryption) view() map[string]any {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return map[string]any{"running": p.running, "passed": p.passed, "total": p.total}
+}
+
+// rotation rotates and re-encrypts when it is time, until the keep ends.
+func (s *Server) rotation(k *keep) {
+	for {
+		delay := rotationCheck
+		err := s.rotateIfDue(k)
+		if err == nil {
+			err = s.reencrypt(k)
+		}
+		if k.ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			delay = rotationRetry
+			s.log.Error("rotating the barrier's key failed, will try again", "error", err)
+		}
+		t := time.NewTimer(delay)
+		select {
+		case <-t.C:
+		case <-k.rotated:
+		case <-k.ctx.Done():
+		}
+		t.Stop()
+	}
+}
+
+// rotateIfDue rotates when the configuration of the rotation wants it.
+func (s *Server) rotateIfDue(k *keep) error {
+	c, err := k.rotateConfig(k.ctx)
+	if err != nil || !c.Enabled {
+		return err
+	}
+	ks, err := k.store.KeyStatus(k.ctx)
+	if err != nil {
+		return err
+	}
+	age := s.now().Sub(ks.Installed)
+	old := c.Interval > 0 && age >= time.Duration(c.Interval)*time.Second
+	if used := c.MaxOperations > 0 && ks.Writes >= uint64(c.MaxOperations); !old && !used {
+		return nil
+	}
+	if err := k.store.Rotate(k.ctx); err != nil {
+		return err
+	}
+	s.log.Info("rotated the keyring", "age", age.Round(time.Second), "writes", ks.Writes)
+	return nil
+}
+
+// reencrypt brings all records to the newest key, if there are older ones.
+func (s *Server) reencrypt(k *keep) error {
+	ks, err := k.store.KeyStatus(k.ctx)
+	if err != nil || len(ks.Terms) < 2 {
+		return err
+	}
+	began := time.Now()
+	k.reencryption.set(true, 0, ks.Records)
+	defer k.reencryption.set(false, 0, 0)
+	if err := k.store.Reencrypt(k.ctx, reencryptRate, func(passed uint64) { k.reencryption.set(true, passed, max(passed, ks.Records)) }); err != nil {
+		return err
+	}
+	s.log.Info("re-encrypted the store with the newest key", "term", ks.Term, "records", ks.Records, "took", time.Since(began).Round(time.Millisecond))
+	return nil
+}
+
+// wakeRotation has the background look again.
+func (k *keep) wakeRotation() {
+	select {
+	case k.rotated <- struct{}{}:
+	default:
+	}
+}
+
+func (k *keep) rotateConfig(ctx context.Context) (c rotateConfig, err error) {
+	err = k.store.View(ctx, func(tx *storage.Tx) (err error) {
+		c, err = readRotation(tx)
+		return err
+	})
+	return c, err
+}
+
+func readRotation(tx *storage.Tx) (rotateConfig, error) {
+	c := rotateConfig{Version: recordVersion, Enabled: true}
+	value, err := tx.Get(rotateConfigPath)
+	switch {
+	case err != nil:
+		return c, fmt.Errorf("reading when to rotate: %w", err)
+	case value == nil:
+		return c, nil
+	}
+	if err := json.Unmarshal(value, &c); err != nil {
+		return c, fmt.Errorf("decoding when to rotate: %w: %w", storage.ErrCorrupt, err)
+	}
+	if c.Version != recordVersion {
+		return c, fmt.Errorf("decoding when to rotate: %w: record version %d, this program reads %d", storage.ErrFormat, c.Version, recordVersion)
+	}
+	return c, nil
+}
+
+func readKeyStatus(s *Server, r *request) (answer, error) {
+	st, err := r.keep.store.KeyStatus(r.ctx)
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{inject: true, data: map[string]any{
+		"term":         st.Term,
+		"install_time": st.Installed.UTC().Format(time.RFC3339Nano),
+		"encryptions":  st.Writes,
+		"terms":        st.Terms,
+		"reencryption": r.keep.reencryption.view(),
+	}}, nil
+}
+
+func writeRotate(s *Server, r *request) (answer, error) {
+	if err := r.keep.store.Rotate(r.ctx); err != nil {
+		return answer{}, err
+	}
+	r.keep.wakeRotation()
+	s.log.Info("rotated the keyring", "request", r.id)
+	return answer{}, nil
+}
+
+func readRotateConfig(s *Server, r *request) (answer, error) {
+	c, err := r.keep.rotateConfig(r.ctx)
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{inject: true, data: map[string]any{"enabled": c.Enabled, "interval": c.Interval, "max_operations": c.MaxOperations}}, nil
+}
+
+// writeRotateConfig changes what the body has, and leaves the rest.
+func writeRotateConfig(s *Server, r *request) (answer, error) {
+	var in struct {
+		Enabled       *bool    `json:"enabled"`
+		Interval      *seconds `json:"interval"`
+		MaxOperations *int64   `json:"max_operations"`
+	}
+	if err := r.decode(&in); err != nil {
+		return answer{}, err
+	}
+	if in.Interval != nil && *in.Interval == unchanged {
+		in.Interval = nil
+	}
+	switch {
+	case in.Interval != nil && *in.Interval != 0 && *in.Interval < minRotation:
+		return answer{}, invalid("interval must be 24 hours or more, or 0 for no rotation by age")
+	case in.MaxOperations != nil && *in.MaxOperations != 0 && *in.MaxOperations < minOperations:
+		return answer{}, invalid("max_operations must be %d or more, or 0 for no rotation by use", minOperations)
+	}
+	err := r.keep.store.Update(r.ctx, func(tx *storage.Tx) error {
+		c, err := readRotation(tx)
+		if err != nil {
+			return err
+		}
+		if in.Enabled != nil {
+			c.Enabled = *in.Enabled
+		}
+		if in.Interval != nil {
+			c.Interval = *in.Interval
+		}
+		if in.MaxOperations != nil {
+			c.MaxOperations = *in.MaxOperations
+		}
+		value, err := json.Marshal(c)
+		if err != nil {
+			return fmt.Errorf("encoding when to rotate: %w", err)
+		}
+		return tx.Put(rotateConfigPath, value)
+	})
+	if err != nil {
+		return answer{}, err
+	}
+	r.keep.wakeRotation()
+	return answer{}, nil
+}

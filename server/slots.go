@@ -1,0 +1,214 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sealkeep/sealkeep/storage"
+)
+
+// The slots over the API. Reconciliation does by itself what adds and replaces;
+// what removes is asked for here, and done only when something else has just been
+// seen to open the keep.
+
+const migrateAnswer = "there is no migration of seals, and none is needed: add the new seal block beside the old one and reload (SIGHUP); " +
+	"when `sealkeep operator slot list` shows the new slot as ready, take the old block out of the configuration, reload, and `sealkeep operator slot remove` the old slot"
+
+func errNoSlotNamed(name string) error {
+	return &requestError{http.StatusNotFound, fmt.Sprintf("there is no slot named %q: sealkeep operator slot list shows them", name)}
+}
+
+// take returns the slots as they are arranged now; their seals are not closed
+// until release is called.
+func (s *Server) take() (slots []*slot, release func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	users := &s.seals.users
+	users.Add(1)
+	return s.slots, users.Done // arranging makes a new list
+}
+
+// named are the slots of a name, a seal's first. It is rare that there are two: a
+// seal and a slot of different types, or a slot and what somebody else has put in
+// its place.
+func named(slots []*slot, name string) []*slot {
+	return slices.DeleteFunc(slices.Clone(slots), func(sl *slot) bool { return sl.Name != name })
+}
+
+func listSlots(s *Server, r *request) (answer, error) {
+	slots := s.Status().Slots
+	names := make([]string, len(slots))
+	for i, sl := range slots {
+		names[i] = sl.Name
+	}
+	return answer{data: map[string]any{"keys": slices.Compact(slices.Sorted(slices.Values(names))), "slots": slots}}, nil
+}
+
+func readSlot(s *Server, r *request) (answer, error) {
+	for _, sl := range s.Status().Slots {
+		if sl.Name == r.rest {
+			return answer{data: sl}, nil
+		}
+	}
+	return answer{}, errNoSlotNamed(r.rest)
+}
+
+// addSlot gives a configured seal its slot now.
+func addSlot(s *Server, r *request) (answer, error) {
+	slots, release := s.take()
+	defer release()
+	named := named(slots, r.rest)
+	if len(named) == 0 {
+		return answer{}, &requestError{http.StatusNotFound, fmt.Sprintf("there is no seal named %q: add its block to the configuration and reload (SIGHUP)", r.rest)}
+	}
+	sl := named[0]
+	switch {
+	case sl.seal == nil:
+		return answer{}, invalid("slot %q has no seal in the configuration: add its block and reload (SIGHUP)", sl.Name)
+	case sl.stored:
+		return answer{}, invalid("seal %q has its slot already", sl.Name)
+	case sl.gets == never:
+		return answer{}, invalid("%s: %s", sl.Error, sl.Hint)
+	}
+	ctx, cancel := context.WithTimeout(r.ctx, wrapTimeout)
+	defer cancel()
+	err := s.give(ctx, r.keep, sl.seal)
+	switch {
+	case errors.Is(err, storage.ErrSealed), errors.Is(err, storage.ErrUnknownOutcome):
+		return answer{}, err
+	case err != nil:
+		class := classOf(err)
+		return answer{}, invalid("seal %q (%s) could not make a slot: %s: %v; next: %s", sl.Name, sl.Type, class, err, hints[class])
+	}
+	return readSlot(s, r)
+}
+
+// An opening is the outcome of opening a stored slot.
+type opening struct {
+	Name   string  `json:"name"`
+	Type   string  `json:"type"`
+	Opened bool    `json:"opened"`
+	Took   float64 `json:"seconds"`
+	Class  string  `json:"class,omitempty"`
+	Error  string  `json:"error,omitempty"`
+	Hint   string  `json:"hint,omitempty"`
+}
+
+// verifySlot opens a slot as it stands in the file, and changes nothing.
+func verifySlot(s *Server, r *request) (answer, error) {
+	slots, release := s.take()
+	defer release()
+	named := named(slots, r.rest)
+	if len(named) == 0 {
+		return answer{}, errNoSlotNamed(r.rest)
+	}
+	return answer{data: s.tryOpening(r.ctx, r.keep, named[0])}, nil
+}
+
+// tryOpening opens the slot of a seal as it stands in the file.
+func (s *Server) tryOpening(ctx context.Context, k *keep, sl *slot) opening {
+	out := opening{Name: sl.Name, Type: sl.Type}
+	if !sl.stored {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if out.Class, out.Error, out.Hint = sl.Class, sl.Error, sl.Hint; out.Error == "" && isRecovery(sl.entry) {
+			out.Error, out.Hint = "people open this slot", "sealkeep operator recovery verify"
+		}
+		return out
+	}
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	began := time.Now()
+	err := s.openStored(ctx, k, sl.seal)
+	if out.Took = time.Since(began).Seconds(); err != nil {
+		out.Class, out.Error = classOf(err), err.Error()
+		out.Hint = hints[out.Class]
+		return out
+	}
+	s.passed(sl.seal, "")
+	out.Opened = true
+	return out
+}
+
+// removeSlot removes a slot when another enabled one has been opened, here and
+// now, from what the file has. A record that is none of the store's own goes
+// without that.
+func removeSlot(s *Server, r *request) (answer, error) {
+	k := r.keep
+	k.slotting.Lock()
+	defer k.slotting.Unlock()
+	slots, release := s.take()
+	defer release()
+	named := named(slots, r.rest)
+	if len(named) == 0 {
+		return answer{}, errNoSlotNamed(r.rest)
+	}
+	for _, sl := range named {
+		switch {
+		case sl.seal == nil || sl.Disabled || sl.gets == never:
+		case sl.stored && !manual(sl.seal):
+			return answer{}, invalid("the configuration has seal %q, and the slot would come back: take its block out, or set disabled = true, reload (SIGHUP), and remove the slot then", sl.Name)
+		case !sl.stored && len(named) == 1:
+			return answer{}, invalid("seal %q has no slot in the store: to have none, take its block out of the configuration", sl.Name)
+		}
+	}
+	trusted, missing, err := k.store.TrustedSlots()
+	if err != nil {
+		return answer{}, err
+	}
+	listed := slices.Contains(missing, r.rest) || slices.ContainsFunc(trusted, func(e storage.Slot) bool { return e.Name == r.rest })
+	by := ""
+	if listed {
+		if by, err = s.anotherOpens(r.ctx, k, slots, r.rest); err != nil {
+			return answer{}, err
+		}
+	}
+	if err := k.store.RemoveSlot(r.ctx, r.rest); err != nil {
+		if errors.Is(err, storage.ErrNoSlot) {
+			err = errNoSlotNamed(r.rest)
+		}
+		return answer{}, err
+	}
+	s.rearrange()
+	k.wakeVisits() // a seal may have been waiting for the name
+	s.log.Warn("removed a slot", "slot", r.rest, "opened_instead", by, "request", r.id)
+	out := answer{data: map[string]any{"name": r.rest, "opened_instead": by}}
+	if listed {
+		out.warnings = []string{"older copies of the file still have this slot, and it opens them and what the root key of today opens: `sealkeep operator rotate-root` makes it worthless for later ones"}
+	}
+	return out, nil
+}
+
+func manual(seal Seal) bool {
+	m, ok := seal.(interface{ Manual() bool })
+	return ok && m.Manual()
+}
+
+// anotherOpens opens the slots of enabled seals, but for the one named, and
+// returns the name of the best one that opened.
+func (s *Server) anotherOpens(ctx context.Context, k *keep, slots []*slot, but string) (string, error) {
+	others := slices.DeleteFunc(slices.Clone(slots), func(sl *slot) bool { return sl.Name == but || !sl.stored || sl.Disabled })
+	outcomes := make([]opening, len(others))
+	var wait sync.WaitGroup
+	for i, sl := range others {
+		wait.Go(func() { outcomes[i] = s.tryOpening(ctx, k, sl) })
+	}
+	wait.Wait()
+	why := []string{"there is no other slot with an enabled seal: add a seal block and reload (SIGHUP)"}
+	if len(others) > 0 {
+		why = nil
+	}
+	for _, o := range outcomes {
+		if o.Opened {
+			return o.Name, nil
+		}
+		why = append(why, fmt.Sprintf("%s: %s: %s; next: %s", o.Name, o.Class, o.Error, o.Hint))
+	}
+	return "", invalid("slot %q stays, for no other slot opens the keep now: %s", but, strings.Join(why, "; "))
+}
