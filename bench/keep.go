@@ -86,7 +86,7 @@ func (k *keep) init(ctx context.Context) error {
 	var made struct {
 		RootToken string `json:"root_token"`
 	}
-	if err := k.call(ctx, "PUT", "sys/init", "{}", &made); err != nil {
+	if err := k.call(ctx, "PUT", "sys/init", `{"recovery_shares":0}`, &made); err != nil {
 		return err
 	}
 	k.token = made.RootToken
