@@ -81,10 +81,14 @@ type redacted struct {
 func (r *redacted) Error() string { return r.text }
 func (r *redacted) Unwrap() error { return r.err }
 
+// minSecret is how long a secret is at least. What is shorter protects nothing,
+// and taking it out of a text would leave nothing to read.
+const minSecret = 8
+
 func redact(err error, secrets []string) error {
 	text := err.Error()
 	for _, s := range secrets {
-		if s != "" {
+		if len(s) >= minSecret {
 			text = strings.ReplaceAll(text, s, "***")
 		}
 	}

@@ -78,7 +78,7 @@ func (s *Server) visit(ctx context.Context, k *keep, seal Seal, retry time.Durat
 				s.passed(seal, "")
 				return true
 			}
-		case sl.Disabled || classOf(err) != classMismatch:
+		case sl.Disabled || !s.otherKey(ctx, seal, sl, err):
 			return failed(err)
 		default:
 			unopened = err
@@ -96,6 +96,19 @@ func (s *Server) visit(ctx context.Context, k *keep, seal Seal, retry time.Durat
 		s.log.Warn("a slot did not open with its seal any more, and was replaced", "slot", seal.Name(), "type", seal.Type(), "error", unopened)
 	}
 	return true
+}
+
+// otherKey tells whether a slot does not open because the seal has another key by
+// now: the one that made it may be disabled or gone.
+func (s *Server) otherKey(ctx context.Context, seal Seal, sl *slot, err error) bool {
+	switch classOf(err) {
+	case classMismatch:
+		return true
+	case "key_not_found", "key_disabled", "key_pending_deletion", "auth_denied":
+		id, err := s.keyID(ctx, seal)
+		return err == nil && id != sl.KeyID
+	}
+	return false
 }
 
 // give has a seal wrap the root key, and puts that in the file as its slot. The

@@ -190,6 +190,28 @@ func TestReplacedKey(t *testing.T) {
 	})
 }
 
+// A key that was disabled or deleted before the alias moved on, or the block named
+// another: the keep is open, and follows.
+func TestMovedAfterTheKeyEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newSeal("a", 1)
+		f := one(t, a)
+		a.end("a-key")
+		time.Sleep(2 * probeInterval)
+		synctest.Wait()
+		if sl := f.slot(t, "a"); sl.State != SlotFailed || sl.Class != "key_disabled" || a.wrapped() != 1 {
+			t.Errorf("the key is disabled: %+v, wrapped %d times", sl, a.wrapped())
+		}
+		a.turn("moved")
+		time.Sleep(probeInterval)
+		synctest.Wait()
+		if sl := f.slot(t, "a"); sl.State == SlotFailed || sl.KeyID != "moved" {
+			t.Errorf("another key: %+v", sl)
+		}
+		f.opensAlone(t, a)
+	})
+}
+
 // The old slot stays until there is a new one that opens.
 func TestRewrapThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -3,6 +3,7 @@ package server
 import (
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/sealkeep/sealkeep/storage"
@@ -180,10 +181,10 @@ func (s *Server) sealStatus() sealStatus {
 		out.Type = st.Slots[0].Type
 	}
 	for _, sl := range st.Slots {
-		switch sl.State {
-		case SlotOpened:
+		switch {
+		case sl.State == SlotOpened && !strings.HasPrefix(sl.Name, recoveryPrefix):
 			out.Type = sl.Type
-		case SlotQuarantined:
+		case sl.State == SlotQuarantined:
 			out.Warnings = append(out.Warnings, "slot "+strconv.Quote(sl.Name)+" in the file was not made by this store")
 		}
 	}
