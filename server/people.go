@@ -217,7 +217,9 @@ func (s *Server) openByPeople(in offer) error {
 	if errors.Is(err, storage.ErrRootKey) {
 		return invalid("recovery slot %q opened, but what it holds is not the root key of this store: the file was changed; use a backup", by.Name)
 	}
-	if k := s.keep.Load(); err == nil && k != nil { // as good as a drill
+	if k := s.keep.Load(); err == nil && k != nil {
+		k.wakeVisits() // the seals may have been mended, and are wanted
+		// As good as a drill.
 		if slot, err := k.recoverySlot(by.Name); err == nil && slot != nil && slot.KeyID == by.KeyID {
 			if err := k.noteDrill(k.ctx, *slot, s.now()); err != nil {
 				s.log.Error("noting that a recovery slot opened failed", "slot", by.Name, "error", err)
