@@ -29,4 +29,9 @@ seal "awskms" {
   region     = "eu-west-1"
 }
 
+# When both are gone, people open the keep: with the recovery shares that init prints, or, instead, with age identities.
+# recovery "age" {
+#   recipients = ["age1..."]
+# }
+
 api_addr = "https://keep.example.com:8200"
