@@ -90,7 +90,7 @@ func TestVaultClientRecovers(t *testing.T) {
 	c = f.client(t)
 	c.SetToken(made.RootToken)
 	st, err := c.Sys().Unseal(made.RecoveryKeys[0])
-	if err != nil || !st.Sealed || st.T != 2 || st.N != 3 || st.Progress != 1 || st.Nonce == "" || !st.RecoverySeal {
+	if err != nil || !st.Sealed || st.T != 2 || st.N != 3 || st.Progress != 1 || st.Nonce == "" || !st.RecoverySeal || st.RecoverySealType != "shamir" {
 		t.Fatalf("unseal: %+v %v", st, err)
 	}
 	if st, err = c.Sys().ResetUnsealProcess(); err != nil || st.Progress != 0 {

@@ -153,7 +153,8 @@ type sealStatus struct {
 	Migration    bool   `json:"migration"`
 	ClusterName  string `json:"cluster_name,omitempty"`
 	ClusterID    string `json:"cluster_id,omitempty"`
-	RecoverySeal bool   `json:"recovery_seal"` // true: not opened with shares; Vault's CLI asks before init
+	RecoverySeal bool   `json:"recovery_seal"`                // true: not opened with shares; Vault's CLI asks before init
+	RecoveryType string `json:"recovery_seal_type,omitempty"` // "shamir" when there are recovery shares
 	StorageType  string `json:"storage_type"`
 
 	Held        bool         `json:"held"` // sealed by request: does not open by itself
@@ -174,6 +175,9 @@ func (s *Server) sealStatus() sealStatus {
 	s.mu.Lock()
 	out.N, out.T = s.shares.n, s.shares.t
 	s.mu.Unlock()
+	if out.N > 0 {
+		out.RecoveryType = "shamir"
+	}
 	if p := s.unsealing.progress(); st.Sealed {
 		out.Progress, out.Nonce = p.have, p.nonce
 	}
