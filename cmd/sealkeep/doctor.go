@@ -291,6 +291,9 @@ func (x *examination) sealOf(name, typ string) *seal.Seal {
 // disk looks at the space where the store is.
 func (x *examination) disk() {
 	dir := filepath.Dir(x.conf.Storage.Path)
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		dir = filepath.Dir(dir) // init makes the last folder itself
+	}
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
 		next := "make it (StateDirectory= in the unit does), or correct the path"
