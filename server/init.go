@@ -1,20 +1,15 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/storage"
 )
-
-// initTimeout is what one seal may take to wrap the root key and open it again.
-const initTimeout = 15 * time.Second
 
 // InitRequest says how to initialize a keep. The names are Vault's, but for
 // recovery_age_recipients. In a request over HTTP the recovery shares are 5 and
@@ -44,9 +39,9 @@ type InitResponse struct {
 }
 
 // Init makes the store: a fresh root key, wrapped by every enabled seal and
-// opened again, wrapped for the people who may recover it, a root token and the mount secret/. Either all of it is there
-// afterwards, and the keep is unsealed, or nothing. One call at a time does it;
-// later ones get [ErrInitialized].
+// opened again, wrapped for the people who may recover it, a root token and the
+// mount secret/. Either all of it is there afterwards, and the keep is unsealed,
+// or nothing. One call at a time does it; later ones get [ErrInitialized].
 func (s *Server) Init(ctx context.Context, in InitRequest) (*InitResponse, error) {
 	select {
 	case s.initializing <- struct{}{}:
@@ -76,7 +71,7 @@ func (s *Server) Init(ctx context.Context, in InitRequest) (*InitResponse, error
 	}
 	root, id := storage.NewRootKey(), storage.NewUUID()
 	defer clear(root)
-	slots, err := wrapAll(ctx, seals, root, id, s.now())
+	slots, err := s.wrapAll(ctx, seals, root, id)
 	if err == nil {
 		slots, err = s.addRecovery(slots, in, out, root, id)
 	}
@@ -199,14 +194,19 @@ func (s *Server) hasRecipients() bool {
 // wrapAll makes a slot with every seal, side by side. A slot counts when it has
 // been opened again: a key that encrypts but may not decrypt is found here, not
 // at the next boot.
-func wrapAll(ctx context.Context, seals []Seal, root []byte, id string, now time.Time) ([]storage.Slot, error) {
+func (s *Server) wrapAll(ctx context.Context, seals []Seal, root []byte, id string) ([]storage.Slot, error) {
 	slots, errs := make([]storage.Slot, len(seals)), make([]error, len(seals))
 	var wait sync.WaitGroup
 	for i, seal := range seals {
 		wait.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, initTimeout)
+			ctx, cancel := context.WithTimeout(ctx, wrapTimeout)
 			defer cancel()
-			slots[i], errs[i] = wrap(ctx, seal, root, id, now)
+			var err error
+			if slots[i], err = s.wrapRoot(ctx, seal, root, id, 1); err != nil {
+				class := classOf(err)
+				errs[i] = invalid("seal %q (%s) could not wrap the root key and open it again: %s: %v; nothing was written; next: %s",
+					seal.Name(), seal.Type(), class, err, hints[class])
+			}
 		})
 	}
 	wait.Wait()
@@ -214,26 +214,4 @@ func wrapAll(ctx context.Context, seals []Seal, root []byte, id string, now time
 		return nil, err
 	}
 	return slots, nil
-}
-
-func wrap(ctx context.Context, seal Seal, root []byte, id string, now time.Time) (storage.Slot, error) {
-	slot := storage.Slot{Name: seal.Name(), Type: seal.Type(), RootGeneration: 1, Created: now.UTC()}
-	fail := func(what string, err error) error {
-		class := classOf(err)
-		return invalid("seal %q (%s) could not %s the root key: %s: %v; nothing was written; next: %s",
-			slot.Name, slot.Type, what, class, err, hints[class])
-	}
-	var err error
-	if slot.Blob, slot.KeyID, err = seal.Wrap(ctx, root, slot.Context(id)); err != nil {
-		return slot, fail("wrap", err)
-	}
-	again, err := seal.Unwrap(ctx, slot.Blob, slot.Context(id))
-	if err != nil {
-		return slot, fail("open again", err)
-	}
-	defer clear(again)
-	if !bytes.Equal(again, root) {
-		return slot, invalid("seal %q (%s) gave back another key than it wrapped; nothing was written", slot.Name, slot.Type)
-	}
-	return slot, nil
 }

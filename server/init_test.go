@@ -169,7 +169,7 @@ func TestInitFailureWritesNothing(t *testing.T) {
 				if r.status != 400 || !strings.Contains(r.errors(), `seal "bad" (fake)`) || !strings.Contains(r.errors(), "nothing was written") {
 					t.Errorf("answer: %d %s", r.status, r.errors())
 				}
-				if d := time.Since(began); d > initTimeout {
+				if d := time.Since(began); d > wrapTimeout {
 					t.Errorf("it took %v", d)
 				}
 				mustBeEmpty(t, path)
