@@ -102,7 +102,7 @@ func (s *vaultKV) read(ctx context.Context, c *vaultClient, number int) (kvVersi
 		return kvVersion{}, fmt.Errorf("reading the key: %w", err)
 	}
 	fail := func(format string, args ...any) (kvVersion, error) {
-		return kvVersion{}, &Error{Kind: KeyNotFound, Text: fmt.Sprintf("the secret "+s.path+" at "+s.where+" "+format, args...)}
+		return kvVersion{}, &Error{Kind: KeyNotFound, Text: fmt.Sprintf("the secret %s at %s %s", s.path, s.where, fmt.Sprintf(format, args...))}
 	}
 	if m.Version == 0 {
 		return fail("is not of a KV version 2 engine: check key_path, which is as the API has it (kv/data/NAME), and the engine's version")
