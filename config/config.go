@@ -1,7 +1,9 @@
 package config
 
 import (
+	"crypto/tls"
 	"io/fs"
+	"net/netip"
 	"strings"
 )
 
@@ -41,6 +43,13 @@ type Listener struct {
 	TLSKeyFile    string // PEM, set unless TLSDisable
 	TLSMinVersion uint16 // tls.VersionTLS12 (the default) or tls.VersionTLS13
 
+	// TLSClientAuth says what is wanted of clients: tls.RequestClientCert (the default: asked for, not verified here),
+	// tls.NoClientCert (also without TLS) or tls.RequireAndVerifyClientCert.
+	TLSClientAuth   tls.ClientAuthType
+	TLSClientCAFile string // PEM; "" is the system's authorities, and without tls.RequireAndVerifyClientCert
+
+	Forwarded Forwarded // tcp only
+
 	SocketMode  fs.FileMode // unix only; default 0600
 	SocketUser  string      // unix only; name or number, "" leaves the owner
 	SocketGroup string      // unix only; name or number, "" leaves the group
@@ -48,6 +57,14 @@ type Listener struct {
 	UnauthenticatedMetricsAccess bool // serve metrics without a token after unsealing too
 
 	At string // "file:line", or "default"
+}
+
+// Forwarded says whose X-Forwarded-For tells the address of the client. The zero value believes nobody.
+type Forwarded struct {
+	Authorized          []netip.Prefix // the proxies that may send it; masked, IPv4 in its own form; without any the rest is zero
+	HopSkips            int            // addresses at its end that are passed over, 0 or more
+	RejectNotPresent    bool           // refuse requests without it, whoever sends them
+	RejectNotAuthorized bool           // refuse it from others; else it is ignored
 }
 
 // A Seal is the configuration of one key service. Its parameters are those of the reference in the package

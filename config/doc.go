@@ -16,6 +16,16 @@
 // path, file:///path is that path). One newline is taken off the end of what is read, except that a key of exactly 32
 // bytes is never touched.
 //
+// # Listeners
+//
+// A listener with a certificate speaks TLS 1.3, and 1.2 unless tls_min_version says otherwise. Its files are read again on
+// SIGHUP, and when they have changed and rest for a second; what then does not fit together leaves the old ones in force.
+// Clients are asked for a certificate but need none, unless tls_require_and_verify_client_cert is true. Without TLS a
+// listener that other machines reach must say tls_disable = true, and there is a warning at every start.
+//
+// Behind a proxy the client is who X-Forwarded-For names, if the proxy is one of x_forwarded_for_authorized_addrs. The last
+// address counts, or the one before as many as x_forwarded_for_hop_skips says: what clients make up stands before those.
+//
 // # Seals
 //
 // One block per key service, seal "awskms", "transit", "vaultkv" or "static", tried by priority. For one parameter, in this
@@ -76,6 +86,13 @@
 //	tls_key_file                    PEM private key
 //	tls_disable                     plain HTTP; must be said where the address is not a loopback one [false]
 //	tls_min_version                 tls12 or tls13 [tls12]
+//	tls_require_and_verify_client_cert serve nobody without a certificate of tls_client_ca_file [false]
+//	tls_client_ca_file              PEM certificates of the authorities of clients; the system's when unset
+//	tls_disable_client_certs        do not even ask for client certificates; who logs in with one needs to be asked [false]
+//	x_forwarded_for_authorized_addrs addresses and CIDR ranges of the proxies whose X-Forwarded-For is believed
+//	x_forwarded_for_hop_skips       how many addresses at the end of X-Forwarded-For are those of proxies [0]
+//	x_forwarded_for_reject_not_present refuse requests without X-Forwarded-For; else the client is whoever connects [true]
+//	x_forwarded_for_reject_not_authorized refuse X-Forwarded-For of others than these proxies; else it is not heeded [true]
 //
 // listener "unix":
 //
@@ -249,19 +266,15 @@
 //	allow_audit_log_prefixing       in the top level of a file: there is no audit log yet
 //	backend                         in the top level of a file, refused: it is storage's name of old: write storage "bbolt" { path = "/var/lib/sealkeep/sealkeep.db" }
 //	cluster_address                 in listener "tcp": sealkeep is a single node
-//	tls_client_ca_file              in listener "tcp", refused: sealkeep does not ask for client certificates: remove it, and put a proxy in front that does
-//	tls_require_and_verify_client_cert in listener "tcp", refused: sealkeep does not ask for client certificates: remove it, and put a proxy in front that does
-//	tls_disable_client_certs        in listener "tcp": client certificates are never asked for
 //	tls_cipher_suites               in listener "tcp": sealkeep offers the cipher suites that Go counts as secure
 //	tls_prefer_server_cipher_suites in listener "tcp": sealkeep offers the cipher suites that Go counts as secure
 //	tls_key_exchange_preferences    in listener "tcp": Go chooses the key exchange
 //	tls_max_version                 in listener "tcp": there is no upper bound to the TLS version
-//	tls_auto_reload                 in listener "tcp": certificates are read again on SIGHUP
-//	tls_auto_reload_interval        in listener "tcp": certificates are read again on SIGHUP
+//	tls_auto_reload                 in listener "tcp": certificates are always read again when their files change, within 2 seconds
+//	tls_auto_reload_interval        in listener "tcp": certificates are always read again when their files change, within 2 seconds
 //	tls_acme_*                      in listener "tcp", refused: sealkeep fetches no certificates: remove it, and write tls_cert_file and tls_key_file
 //	proxy_protocol_*                in listener "tcp", refused: sealkeep does not speak the PROXY protocol: remove it, and do not let the load balancer send it
-//	x_forwarded_for_client_cert_*   in listener, refused: sealkeep does not ask for client certificates: remove it, and put a proxy in front that does
-//	x_forwarded_for_*               in listener: the client is whoever connects, X-Forwarded-For is not believed
+//	x_forwarded_for_client_cert_*   in listener, refused: sealkeep takes client certificates from TLS connections only, never from a header: remove it, and let these clients connect without a proxy that ends TLS
 //	chroot_namespace                in listener, refused: there are no namespaces: remove it
 //	require_request_header          in listener, refused: sealkeep does not ask for the header X-Vault-Request: remove it
 //	redact_*                        in listener: seal-status and health tell everyone what Vault's tell by default
@@ -277,6 +290,7 @@
 //	http_*                          in listener: sealkeep has its own limits
 //	profiling                       in listener: there are no profiling endpoints
 //	tls_disable                     in listener "unix": a unix socket is never encrypted
+//	x_forwarded_for_*               in listener "unix": whoever connects to a socket has no address, X-Forwarded-For is not believed
 //	disallow_metrics                in telemetry of a listener, refused: metrics cannot be left out of a listener: remove it; after unsealing they need a token unless unauthenticated_metrics_access is true
 //	metrics_only                    in telemetry of a listener, refused: a listener serves the whole API or does not exist: remove the listener
 //	health_check_*                  in seal: sealkeep checks its seals on a plan of its own

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"crypto/tls"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,7 +29,12 @@ func TestExamples(t *testing.T) {
 			if len(c.Warnings) > 0 {
 				t.Error(c.Warnings)
 			}
-			if want := strings.TrimSuffix(filepath.Base(file), ".hcl"); c.Seals[0].Type != want {
+			want := strings.TrimSuffix(filepath.Base(file), ".hcl")
+			if want == "network" {
+				network(t, c)
+				return
+			}
+			if c.Seals[0].Type != want {
 				t.Errorf("seal %s, want %s", c.Seals[0].Type, want)
 			}
 			if c.Storage.Path != "/var/lib/sealkeep/sealkeep.db" {
@@ -52,6 +58,22 @@ func TestExamples(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func network(t *testing.T, c *Config) {
+	if len(c.Listeners) != 3 {
+		t.Fatalf("%+v", c)
+	}
+	all, own, proxied := c.Listeners[0], c.Listeners[1], c.Listeners[2]
+	if all.TLSDisable || all.TLSClientAuth != tls.RequestClientCert {
+		t.Errorf("%+v", all)
+	}
+	if own.TLSClientAuth != tls.RequireAndVerifyClientCert || own.TLSClientCAFile == "" || own.TLSMinVersion != tls.VersionTLS13 {
+		t.Errorf("%+v", own)
+	}
+	if f := proxied.Forwarded; len(f.Authorized) != 2 || f.HopSkips != 1 || !f.RejectNotPresent || !f.RejectNotAuthorized {
+		t.Errorf("%+v", f)
 	}
 }
 

@@ -240,6 +240,7 @@ func (l *loader) finishListeners() []Listener {
 			n.TLSDisable = true
 		} else {
 			l.finishTLS(&n, b, v)
+			l.finishForwarded(&n, v)
 		}
 		l.inForce(fmt.Sprintf("%s on %s", own, n.Address), v, own, scopeTelemetry)
 		for _, o := range out {
@@ -270,6 +271,9 @@ func (l *loader) finishTLS(n *Listener, b block, v map[string]value) {
 		if hasCert || hasKey {
 			l.warnf(b.at, "tls_cert_file and tls_key_file have no effect: tls_disable is true")
 		}
+		if n.Address != "" && !endpointOf(n.Address).loopback() {
+			l.warnf(disable.at, "%s serves other machines unencrypted: whoever is on the way reads tokens and secrets, unless something in front of it speaks TLS", n.Address)
+		}
 	case hasCert && !hasKey:
 		l.errorf(cert.at, "tls_cert_file needs its private key: write tls_key_file too")
 	case hasKey && !hasCert:
@@ -284,9 +288,30 @@ func (l *loader) finishTLS(n *Listener, b block, v map[string]value) {
 	default:
 		l.errorf(b.at, "%s serves other machines and would do so unencrypted: write tls_cert_file and tls_key_file, or tls_disable = true if something in front of it speaks TLS", n.Address)
 	}
+	l.finishClientCerts(n, v)
 	if n.TLSDisable {
-		delete(v, "tls_cert_file")
-		delete(v, "tls_key_file")
-		delete(v, "tls_min_version")
+		for _, key := range []string{"tls_cert_file", "tls_key_file", "tls_min_version", "tls_client_ca_file", "tls_require_and_verify_client_cert", "tls_disable_client_certs"} {
+			delete(v, key)
+		}
+	}
+}
+
+// finishClientCerts fills in what is wanted of the clients of a tcp listener. It takes out of v what has no effect.
+func (l *loader) finishClientCerts(n *Listener, v map[string]value) {
+	require, none := v["tls_require_and_verify_client_cert"], v["tls_disable_client_certs"]
+	ca, hasCA := v["tls_client_ca_file"]
+	switch {
+	case require.text == "true" && none.text == "true":
+		l.errorf(none.at, "tls_disable_client_certs and tls_require_and_verify_client_cert exclude each other: keep one")
+	case require.text == "true" && n.TLSDisable:
+		l.errorf(require.at, "tls_require_and_verify_client_cert needs TLS, and this listener has none: write tls_cert_file and tls_key_file")
+	case require.text == "true":
+		n.TLSClientAuth, n.TLSClientCAFile = tls.RequireAndVerifyClientCert, ca.text
+	case none.text == "false" && !n.TLSDisable:
+		n.TLSClientAuth = tls.RequestClientCert
+	}
+	if hasCA && require.text == "false" {
+		l.warnf(ca.at, "tls_client_ca_file has no effect without tls_require_and_verify_client_cert = true: anyone may connect")
+		delete(v, "tls_client_ca_file")
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -404,14 +405,14 @@ pid_file = "/run/keep.pid"
 	}
 	want := []Listener{
 		{Type: "tcp", Address: "localhost:8200", TLSDisable: true, TLSMinVersion: tls.VersionTLS12, At: keep + ":7"},
-		{Type: "tcp", Address: ":8201", TLSCertFile: "/c.pem", TLSKeyFile: "/k.pem", TLSMinVersion: tls.VersionTLS13, UnauthenticatedMetricsAccess: true, At: keep + ":8"},
+		{Type: "tcp", Address: ":8201", TLSCertFile: "/c.pem", TLSKeyFile: "/k.pem", TLSMinVersion: tls.VersionTLS13, TLSClientAuth: tls.RequestClientCert, UnauthenticatedMetricsAccess: true, At: keep + ":8"},
 		{Type: "tcp", Address: "0.0.0.0:8202", TLSDisable: true, TLSMinVersion: tls.VersionTLS12, At: keep + ":15"},
 		{Type: "tcp", Address: "[::1]:8202", TLSDisable: true, TLSMinVersion: tls.VersionTLS12, At: keep + ":19"},
-		{Type: "tcp", Address: "[::]:8203", TLSCertFile: "/c.pem", TLSKeyFile: "/k.pem", TLSMinVersion: tls.VersionTLS12, At: keep + ":20"},
+		{Type: "tcp", Address: "[::]:8203", TLSCertFile: "/c.pem", TLSKeyFile: "/k.pem", TLSMinVersion: tls.VersionTLS12, TLSClientAuth: tls.RequestClientCert, At: keep + ":20"},
 		{Type: "tcp", Address: "[::ffff:127.0.0.1]:8204", TLSDisable: true, TLSMinVersion: tls.VersionTLS12, At: keep + ":26"},
 		{Type: "unix", Address: "/run/keep.sock", TLSDisable: true, SocketMode: 0o600, SocketUser: "1000", At: keep + ":27"},
 	}
-	if !slices.Equal(c.Listeners, want) {
+	if !reflect.DeepEqual(c.Listeners, want) {
 		t.Errorf("got\n%+v\nwant\n%+v", c.Listeners, want)
 	}
 	if c.Storage != (Storage{"/x.db", 4096}) || c.PIDFile != "/run/keep.pid" || c.LogLevel != "info" || c.LogFormat != "text" {

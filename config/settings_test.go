@@ -77,6 +77,8 @@ func TestSettings(t *testing.T) {
 		`listener "tcp" on :8201 | tls_key_file = /k.pem | F:13`,
 		`listener "tcp" on :8201 | tls_disable = false | default`,
 		`listener "tcp" on :8201 | tls_min_version = tls12 | default`,
+		`listener "tcp" on :8201 | tls_require_and_verify_client_cert = false | default`,
+		`listener "tcp" on :8201 | tls_disable_client_certs = false | default`,
 		`listener "tcp" on :8201 | unauthenticated_metrics_access = false | default`,
 		`listener "unix" on /run/x.sock | address = /run/x.sock | F:15`,
 		`listener "unix" on /run/x.sock | socket_mode = 0600 | default`,

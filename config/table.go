@@ -66,7 +66,7 @@ var sealType = setting{in: scopeSeal, key: "type", steer: []string{"VAULT_SEAL_T
 const (
 	oneNode = "sealkeep is a single node"
 	ownHTTP = "sealkeep has its own limits"
-	noMTLS  = "sealkeep does not ask for client certificates: remove it, and put a proxy in front that does"
+	noProxy = "sealkeep takes client certificates from TLS connections only, never from a header: remove it, and let these clients connect without a proxy that ends TLS"
 	noPROXY = "sealkeep does not speak the PROXY protocol: remove it, and do not let the load balancer send it"
 	noACME  = "sealkeep fetches no certificates: remove it, and write tls_cert_file and tls_key_file"
 	noPlug  = "there are no plugins"
@@ -140,20 +140,23 @@ var table = []setting{
 	{in: scopeTCP, key: "tls_key_file", doc: "PEM private key"},
 	{in: scopeTCP, key: "tls_disable", kind: boolean, def: "false", doc: "plain HTTP; must be said where the address is not a loopback one"},
 	{in: scopeTCP, key: "tls_min_version", def: "tls12", check: oneOf("tls12", "tls13"), doc: "tls12 or tls13"},
+	{in: scopeTCP, key: "tls_require_and_verify_client_cert", kind: boolean, def: "false", doc: "serve nobody without a certificate of tls_client_ca_file"},
+	{in: scopeTCP, key: "tls_client_ca_file", doc: "PEM certificates of the authorities of clients; the system's when unset"},
+	{in: scopeTCP, key: "tls_disable_client_certs", kind: boolean, def: "false", doc: "do not even ask for client certificates; who logs in with one needs to be asked"},
+	{in: scopeTCP, key: "x_forwarded_for_authorized_addrs", kind: texts, check: checkAddrs, doc: "addresses and CIDR ranges of the proxies whose X-Forwarded-For is believed"},
+	{in: scopeTCP, key: "x_forwarded_for_hop_skips", kind: number, def: "0", check: checkHops, doc: "how many addresses at the end of X-Forwarded-For are those of proxies"},
+	{in: scopeTCP, key: "x_forwarded_for_reject_not_present", kind: boolean, def: "true", doc: "refuse requests without X-Forwarded-For; else the client is whoever connects"},
+	{in: scopeTCP, key: "x_forwarded_for_reject_not_authorized", kind: boolean, def: "true", doc: "refuse X-Forwarded-For of others than these proxies; else it is not heeded"},
 	{in: scopeTCP, key: "cluster_address", ignored: oneNode},
-	{in: scopeTCP, key: "tls_client_ca_file", refused: noMTLS},
-	{in: scopeTCP, key: "tls_require_and_verify_client_cert", kind: boolean, refused: noMTLS},
-	{in: scopeTCP, key: "tls_disable_client_certs", kind: boolean, ignored: "client certificates are never asked for"},
 	{in: scopeTCP, key: "tls_cipher_suites", ignored: "sealkeep offers the cipher suites that Go counts as secure"},
 	{in: scopeTCP, key: "tls_prefer_server_cipher_suites", kind: boolean, ignored: "sealkeep offers the cipher suites that Go counts as secure"},
 	{in: scopeTCP, key: "tls_key_exchange_preferences", ignored: "Go chooses the key exchange"},
 	{in: scopeTCP, key: "tls_max_version", ignored: "there is no upper bound to the TLS version"},
-	{in: scopeTCP, key: "tls_auto_reload", kind: boolean, ignored: "certificates are read again on SIGHUP"},
-	{in: scopeTCP, key: "tls_auto_reload_interval", ignored: "certificates are read again on SIGHUP"},
+	{in: scopeTCP, key: "tls_auto_reload", kind: boolean, ignored: "certificates are always read again when their files change, within 2 seconds"},
+	{in: scopeTCP, key: "tls_auto_reload_interval", ignored: "certificates are always read again when their files change, within 2 seconds"},
 	{in: scopeTCP, key: "tls_acme_*", refused: noACME},
 	{in: scopeTCP, key: "proxy_protocol_*", refused: noPROXY},
-	{in: scopeListener, key: "x_forwarded_for_client_cert_*", refused: noMTLS},
-	{in: scopeListener, key: "x_forwarded_for_*", ignored: "the client is whoever connects, X-Forwarded-For is not believed"},
+	{in: scopeListener, key: "x_forwarded_for_client_cert_*", refused: noProxy},
 	{in: scopeListener, key: "chroot_namespace", refused: "there are no namespaces: remove it"},
 	{in: scopeListener, key: "require_request_header", kind: boolean, refused: "sealkeep does not ask for the header X-Vault-Request: remove it"},
 	{in: scopeListener, key: "redact_*", kind: boolean, ignored: "seal-status and health tell everyone what Vault's tell by default"},
@@ -174,6 +177,7 @@ var table = []setting{
 	{in: scopeUnix, key: "socket_user", doc: "owner, name or number"},
 	{in: scopeUnix, key: "socket_group", doc: "group, name or number"},
 	{in: scopeUnix, key: "tls_disable", kind: boolean, ignored: "a unix socket is never encrypted"},
+	{in: scopeUnix, key: "x_forwarded_for_*", ignored: "whoever connects to a socket has no address, X-Forwarded-For is not believed"},
 
 	{in: scopeTelemetry, key: "unauthenticated_metrics_access", kind: boolean, def: "false", doc: "serve metrics without a token after unsealing too"},
 

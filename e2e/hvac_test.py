@@ -167,6 +167,44 @@ kv.create_or_update_secret(odd, {"password": "s3cret odd"})
 check("an odd name is listed", kv.list_secrets("ä b")["data"]["keys"], ["c?d#e%2f"])
 check("an odd name is read", kv.read_secret_version(odd)["data"]["data"], {"password": "s3cret odd"})
 
+# Tokens.
+tok = c.auth.token
+made = tok.create(policies=["default"], ttl="1h", display_name="ci", meta={"k": "v"})["auth"]
+check("a token", [made[k] for k in ("policies", "lease_duration", "renewable", "orphan", "metadata")], [["default"], 3600, True, False, {"k": "v"}])
+seen = tok.lookup(made["client_token"])["data"]
+check("looked up", [seen[k] for k in ("id", "accessor", "display_name", "path", "creation_ttl")],
+      [made["client_token"], made["accessor"], "token-ci", "auth/token/create", 3600])
+check("by its accessor", tok.lookup_accessor(made["accessor"])["data"]["id"], "")
+check("listed", made["accessor"] in tok.list_accessors()["data"]["keys"], True)
+check("renewed", tok.renew(made["client_token"], increment="30m")["auth"]["lease_duration"], 1800)
+check("renewed by its accessor", tok.renew_accessor(made["accessor"], increment=600)["auth"]["lease_duration"], 600)
+own = hvac.Client(url=c.url, token=made["client_token"])
+check("who it is", own.auth.token.lookup_self()["data"]["accessor"], made["accessor"])
+check("renewed by itself", own.auth.token.renew_self()["auth"]["lease_duration"], 3600)
+refused("it may make none", exceptions.Forbidden, "permission denied", own.auth.token.create)
+check("revoked by itself", own.auth.token.revoke_self().status_code, 204)
+refused("it is gone", exceptions.Forbidden, "permission denied", own.auth.token.lookup_self)
+refused("looked up no more", exceptions.Forbidden, "bad token", lambda: tok.lookup(made["client_token"]))
+check("a role", tok.create_or_update_role("ci", allowed_policies="default", orphan=True).status_code, 204)
+check("roles", tok.list_roles()["data"]["keys"], ["ci"])
+check("what it allows", tok.read_role("ci")["data"]["allowed_policies"], ["default"])
+made = tok.create(role_name="ci", num_uses=1)["auth"]
+check("a token by role", [made[k] for k in ("orphan", "num_uses")], [True, 1])
+own.token = made["client_token"]
+check("its one use", own.auth.token.lookup_self()["data"]["role"], "ci")
+refused("no other", exceptions.Forbidden, "permission denied", own.auth.token.lookup_self)
+check("no role", tok.delete_role("ci").status_code, 204)
+mother = tok.create(policies=["root"])["auth"]["client_token"]
+child = hvac.Client(url=c.url, token=mother).auth.token.create(policies=["default"])["auth"]
+check("revoke the mother", tok.revoke(mother).status_code, 204)
+refused("her child is gone", exceptions.InvalidRequest, "invalid accessor", lambda: tok.lookup_accessor(child["accessor"]))
+mother = tok.create(policies=["root"])["auth"]["client_token"]
+child = hvac.Client(url=c.url, token=mother).auth.token.create(policies=["default"])["auth"]
+check("revoke the mother alone", tok.revoke_and_orphan_children(mother).status_code, 204)
+check("her child is an orphan", tok.lookup_accessor(child["accessor"])["data"]["orphan"], True)
+check("revoke it by its accessor", tok.revoke_accessor(child["accessor"]).status_code, 204)
+check("tidy", tok.tidy().status_code, 202)
+
 # Seal and unseal.
 check("seal", sys_.seal().status_code, 204)
 check("sealed", sys_.is_sealed(), True)

@@ -92,7 +92,7 @@ func (s *Server) encode(r *request, a answer) ([]byte, error) {
 		return a.text, nil
 	case a.raw != nil:
 		return json.Marshal(a.raw)
-	case a.data == nil && a.warnings == nil:
+	case a.data == nil && a.warnings == nil && a.auth == nil:
 		return nil, nil
 	}
 	data := []byte("null")
@@ -129,7 +129,17 @@ func (s *Server) encode(r *request, a answer) ([]byte, error) {
 		}
 		b = append(b, list...)
 	}
-	b = append(b, `,"auth":null,"mount_type":"`...)
+	b = append(b, `,"auth":`...)
+	if a.auth == nil {
+		b = append(b, "null"...)
+	} else {
+		auth, err := json.Marshal(a.auth)
+		if err != nil {
+			return nil, err
+		}
+		b = append(b, auth...)
+	}
+	b = append(b, `,"mount_type":"`...)
 	switch {
 	case r.mount != nil:
 		b = append(b, r.mount.Type...)

@@ -68,7 +68,7 @@ func fault(err error) (status int, text string, ours bool) {
 		return http.StatusForbidden, access.ErrDenied.Error(), false
 	case errors.Is(err, ErrInitialized):
 		return http.StatusBadRequest, "Vault is already initialized", false
-	case errors.Is(err, ErrNotInitialized), errors.Is(err, access.ErrToken), errors.Is(err, storage.ErrPath),
+	case errors.Is(err, ErrNotInitialized), errors.Is(err, access.ErrToken), errors.Is(err, access.ErrInvalid), errors.Is(err, storage.ErrPath),
 		errors.Is(err, kv.ErrInvalid), errors.Is(err, kv.ErrCASMismatch), errors.Is(err, kv.ErrCASRequired):
 		return http.StatusBadRequest, err.Error(), false
 	case errors.Is(err, kv.ErrNotFound):

@@ -19,8 +19,8 @@ import (
 
 // kvRoutes is every path below a mount of type kv.
 var kvRoutes = []route{
-	kvRoute("data/*", [ops]handler{opRead: kvRead, opWrite: kvWrite, opPatch: kvPatch, opDelete: kvDelete}),
-	kvRoute("metadata/*", [ops]handler{opRead: kvReadMetadata, opList: kvList, opWrite: kvWriteMetadata,
+	kvSecretRoute("data/*", [ops]handler{opRead: kvRead, opWrite: kvWrite, opPatch: kvPatch, opDelete: kvDelete}),
+	kvSecretRoute("metadata/*", [ops]handler{opRead: kvReadMetadata, opList: kvList, opWrite: kvWriteMetadata,
 		opPatch: kvPatchMetadata, opDelete: kvDeleteMetadata}),
 	kvRoute("data", kvRoot),
 	kvRoute("metadata", [ops]handler{opRead: kvNameless, opList: kvList, opWrite: kvNameless, opPatch: kvNameless, opDelete: kvNameless}),
@@ -50,6 +50,21 @@ func kvRoute(path string, on [ops]handler) route {
 	return route{path: path, gate: authenticated, body: bodyKV, timeout: timeoutLong, on: on}
 }
 
+// kvSecretRoute is one where a secret is created or updated.
+func kvSecretRoute(path string, on [ops]handler) route {
+	r := kvRoute(path, on)
+	r.exists = kvExists
+	return r
+}
+
+func kvExists(r *request, tx *storage.Tx) (bool, error) {
+	_, err := r.mount.engine().Metadata(tx, r.rest)
+	if errors.Is(err, kv.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // view runs fn on the mount's engine in a read transaction.
 func (r *request) view(fn func(*storage.Tx, kv.Engine) error) error {
 	return r.keep.store.View(r.ctx, func(tx *storage.Tx) error { return fn(tx, r.mount.engine()) })
@@ -61,6 +76,9 @@ func (r *request) update(fn func(*storage.Tx, kv.Engine) error) error {
 	return r.keep.store.Update(r.ctx, func(tx *storage.Tx) error {
 		if r.mount.gone.Load() {
 			return errNoRoute(r.path)
+		}
+		if err := r.mayWrite(tx); err != nil { // again: another may have been quicker
+			return err
 		}
 		return fn(tx, r.mount.engine())
 	})

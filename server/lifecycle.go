@@ -262,6 +262,7 @@ func (s *Server) publishLocked(k *keep, by *slot) {
 	s.work.Go(func() { s.tend(k) })
 	s.work.Go(func() { s.rotation(k) })
 	s.work.Go(func() { s.scrub(k) })
+	s.work.Go(func() { s.sweep(k) })
 }
 
 // Seal seals the keep until the process is restarted or [Server.Unseal] is

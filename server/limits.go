@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -24,9 +25,10 @@ import (
 //	exchangeTimeout  to have it answered and take the answer
 //	idleTimeout      between two requests of a connection
 //	bodySmall        bytes of a body that waits for nobody; the most that system
-//	                 routes, some of them open to all, take
+//	                 routes take, but for policies; some are open to all
 //	bodyKV           bytes of a write to an engine, which may be indented: what is
 //	                 stored of it has at most storage.MaxValue
+//	bodyPolicy       bytes of a policy with what JSON adds to its quotes and lines
 //	largeBodies      bodies above bodySmall in memory at once; raw, decoded and
 //	                 compacted, one takes up to three times its bytes
 //	largeWait        how long one more waits for its turn
@@ -40,6 +42,7 @@ const (
 
 	bodySmall   = 64 << 10
 	bodyKV      = 2 * storage.MaxValue
+	bodyPolicy  = 2 * access.MaxPolicy
 	largeBodies = 16
 	largeWait   = 30 * time.Second
 

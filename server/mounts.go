@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/sealkeep/sealkeep/engine/kv"
 	"github.com/sealkeep/sealkeep/storage"
@@ -20,7 +21,10 @@ import (
 type keep struct {
 	store  *storage.Store
 	mounts atomic.Pointer[mountTable]
-	tokens sync.Map // SHA-256 of a token -> *access.Token
+	tokens tokenCache
+	now    func() time.Time
+
+	policies policyCache
 
 	changing  sync.Mutex // held while the mount table changes
 	ctx       context.Context
@@ -28,6 +32,7 @@ type keep struct {
 	wake      chan struct{}      // a value when there may be something to purge
 	probing   chan struct{}      // a value when all slots are to be visited
 	stopRound context.CancelFunc // of the visits under way, or of the last; guarded by Server.mu
+	sweeping  chan struct{}      // a value when there may be tokens to delete
 	rotated   chan struct{}      // a value when there may be something to re-encrypt
 
 	slotting     sync.Mutex // held while a slot or the root key changes
@@ -109,7 +114,10 @@ func longFolder(id string) string { return "mount/" + id }
 
 // newKeep reads what a keep has in memory; the store is unsealed.
 func (s *Server) newKeep(store *storage.Store) (*keep, error) {
-	k := &keep{store: store, wake: make(chan struct{}, 1), probing: make(chan struct{}, 1), rotated: make(chan struct{}, 1)}
+	k := &keep{
+		store: store, now: s.now, wake: make(chan struct{}, 1), probing: make(chan struct{}, 1),
+		sweeping: make(chan struct{}, 1), rotated: make(chan struct{}, 1),
+	}
 	k.ctx, k.end = context.WithCancel(s.ctx)
 	if err := k.loadMounts(k.ctx); err != nil {
 		k.end()

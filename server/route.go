@@ -3,13 +3,13 @@ package server
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -42,8 +42,8 @@ const (
 )
 
 var capabilities = [ops]access.Capability{
-	opRead: access.Read, opList: access.List, opWrite: access.Update,
-	opPatch: access.Patch, opDelete: access.Delete, opHead: access.Read,
+	opRead: access.CanRead, opList: access.CanList, opWrite: access.CanUpdate,
+	opPatch: access.CanPatch, opDelete: access.CanDelete, opHead: access.CanRead,
 }
 
 // A route is one row of an API. Its path is below /v1/ or below a mount; "*"
@@ -54,7 +54,11 @@ type route struct {
 	body    int64         // bytes that the body of a write, patch or delete may have; reads have none
 	timeout time.Duration // of a write, patch or delete; reads end with the store's ViewTimeout
 	on      [ops]handler  // nil: unsupported operation
-	label   string        // the path with its prefix, for metrics; set by newTable
+	sudo    []op          // operations that take this capability too
+	// exists tells whether what a write is for is there; writing what is not is
+	// creating. nil: every write is an update.
+	exists func(*request, *storage.Tx) (bool, error)
+	label  string // the path with its prefix, for metrics; set by newTable
 }
 
 // A handler computes an answer. It returns after its transactions have ended.
@@ -66,14 +70,18 @@ type request struct {
 	ctx    context.Context
 	id     string // UUID, in the answer and the log
 	op     op
-	path   string        // below /v1/, without a slash at its end
-	rest   string        // what the route's "*" stands for
-	keep   *keep         // nil unless unsealed
-	token  *access.Token // nil unless there was a valid one
-	secret string        // the token itself
-	mount  *mount        // nil for system routes
-	body   []byte        // of a write, patch or delete; nil until it is read
-	query  url.Values    // never written to
+	path   string            // below /v1/, without a slash at its end
+	rest   string            // what the route's "*" stands for
+	keep   *keep             // nil unless unsealed
+	token  *access.Token     // nil unless there was a valid one
+	secret string            // the token itself
+	acl    *access.ACL       // what its policies allow; nil at an open route
+	grant  access.Grant      // to check the parameters with, if they matter
+	only   access.Capability // the token may create, or may update, not both; 0: either
+	route  *route            // nil when there is none
+	mount  *mount            // nil for system routes
+	body   []byte            // of a write, patch or delete; nil until it is read
+	query  url.Values        // never written to
 	listen Listener
 	label  string // of the route, for metrics
 }
@@ -81,8 +89,9 @@ type request struct {
 // An answer is what goes to the client: Vault's envelope around data, or raw
 // alone, or, with neither, 204.
 type answer struct {
-	status   int  // 0: 200, or 204 when there is nothing to send
-	data     any  // JSON; a json.RawMessage is sent as it is
+	status   int // 0: 200, or 204 when there is nothing to send
+	data     any // JSON; a json.RawMessage is sent as it is
+	auth     *authView
 	inject   bool // Vault repeats the fields of data beside the envelope
 	raw      any
 	text     []byte // sent as it is, with kind as Content-Type
@@ -96,6 +105,8 @@ type Listener struct {
 	// UnauthenticatedMetricsAccess lets anyone read sys/metrics while
 	// unsealed. While sealed everyone may.
 	UnauthenticatedMetricsAccess bool
+	// Forwarded says whose X-Forwarded-For is believed; default nobody's.
+	Forwarded Forwarded
 }
 
 // A table finds the route of a path.
@@ -112,7 +123,7 @@ type wildcard struct {
 type tables struct{ sys, kv table }
 
 func newTables() tables {
-	return tables{newTable("", sysRoutes), newTable("{mount}/", kvRoutes)}
+	return tables{newTable("", slices.Concat(sysRoutes, tokenRoutes)), newTable("{mount}/", kvRoutes)}
 }
 
 func newTable(prefix string, routes []route) table {
@@ -169,9 +180,13 @@ func (s *Server) Handler(l Listener) http.Handler {
 
 // serve does with a request, in this order: refuse what it must not ignore;
 // read the path; find the route; check the gate; check that the route has the
-// operation; read the body; run the handler.
+// operation; read the body; check the parameters, where a policy restricts them;
+// run the handler.
 func (s *Server) serve(w http.ResponseWriter, r *request) (a answer, err error) {
 	w.Header().Set("Cache-Control", "no-store")
+	if err := r.listen.Forwarded.apply(r.http); err != nil {
+		return a, err
+	}
 	if err := refuse(r.http.Header); err != nil {
 		return a, err
 	}
@@ -187,12 +202,11 @@ func (s *Server) serve(w http.ResponseWriter, r *request) (a answer, err error) 
 	if r.op, known, err = operation(r.http.Method, r.query); err != nil {
 		return a, err
 	}
-	route := s.find(r)
-	gate := authenticated
-	if route != nil {
+	route, gate := s.find(r), authenticated
+	if r.route = route; route != nil {
 		r.label, gate = route.label, route.gate
 	}
-	if err := s.pass(gate, r); err != nil {
+	if err := r.pass(gate); err != nil {
 		return a, err
 	}
 	switch {
@@ -211,6 +225,9 @@ func (s *Server) serve(w http.ResponseWriter, r *request) (a answer, err error) 
 		if err != nil {
 			return a, err
 		}
+	}
+	if err := r.checkParams(); err != nil {
+		return a, err
 	}
 	return route.on[r.op](s, r)
 }
@@ -302,26 +319,6 @@ func operation(method string, q url.Values) (o op, known bool, err error) {
 	return 0, false, nil
 }
 
-// pass checks the gate and fills in the token.
-func (s *Server) pass(g gate, r *request) error {
-	if g == open {
-		return nil
-	}
-	if r.keep == nil {
-		return errSealed
-	}
-	if r.secret = bearer(r.http.Header); r.secret != "" {
-		var err error
-		if r.token, err = r.keep.lookup(r.http.Context(), r.secret); err != nil && (g == authenticated || !errors.Is(err, access.ErrDenied)) {
-			return err
-		}
-	}
-	if g == authenticated {
-		return access.Authorize(r.token, r.path, capabilities[r.op])
-	}
-	return nil
-}
-
 // bearer returns the token of a request, or "".
 func bearer(h http.Header) string {
 	if t := h["X-Vault-Token"]; t != nil {
@@ -331,26 +328,6 @@ func bearer(h http.Header) string {
 		return strings.TrimSpace(a[0][7:])
 	}
 	return ""
-}
-
-// lookup finds a token, in memory if it has been seen since the keep was
-// unsealed. Seen ones are kept by hash, so that neither the memory nor the time
-// of a look-up gives one away.
-func (k *keep) lookup(ctx context.Context, secret string) (*access.Token, error) {
-	key := sha256.Sum256([]byte(secret))
-	if t, ok := k.tokens.Load(key); ok {
-		return t.(*access.Token), nil
-	}
-	var t *access.Token
-	err := k.store.View(ctx, func(tx *storage.Tx) (err error) {
-		t, err = access.Lookup(tx, secret)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	k.tokens.Store(key, t)
-	return t, nil
 }
 
 // decode reads the request's body into v. An empty one leaves v as it is.

@@ -18,11 +18,11 @@ var sysRoutes = []route{
 	{path: "sys/seal-backend-status", gate: open, on: [ops]handler{opRead: readBackends}},
 	{path: "sys/unseal", gate: open, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeUnseal}},
 	{path: "sys/recovery/verify", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readDrill, opWrite: writeDrill}},
-	{path: "sys/rotate/recovery/init", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readRekey, opWrite: writeRekeyInit, opDelete: deleteRekey}},
-	{path: "sys/rotate/recovery/update", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeRekeyUpdate}},
-	{path: "sys/rekey-recovery-key/init", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readRekey, opWrite: writeRekeyInit, opDelete: deleteRekey}},
-	{path: "sys/rekey-recovery-key/update", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeRekeyUpdate}},
-	{path: "sys/rekey/init", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opDelete: deleteRekey}}, // where Vault's client calls off the above
+	{path: "sys/rotate/recovery/init", gate: authenticated, sudo: []op{opWrite, opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readRekey, opWrite: writeRekeyInit, opDelete: deleteRekey}},
+	{path: "sys/rotate/recovery/update", gate: authenticated, sudo: []op{opWrite}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeRekeyUpdate}},
+	{path: "sys/rekey-recovery-key/init", gate: authenticated, sudo: []op{opWrite, opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readRekey, opWrite: writeRekeyInit, opDelete: deleteRekey}},
+	{path: "sys/rekey-recovery-key/update", gate: authenticated, sudo: []op{opWrite}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeRekeyUpdate}},
+	{path: "sys/rekey/init", gate: authenticated, sudo: []op{opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opDelete: deleteRekey}}, // where Vault's client calls off the above
 	{path: "sys/generate-root/attempt", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readGenerateRoot, opWrite: beginGenerateRoot, opDelete: cancelGenerateRoot}},
 	{path: "sys/generate-root/update", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: updateGenerateRoot}},
 	{path: "sys/generate-root-token/attempt", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readGenerateRoot, opWrite: beginGenerateRoot, opDelete: cancelGenerateRoot}},
@@ -30,28 +30,30 @@ var sysRoutes = []route{
 	{path: "sys/decode-token", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeDecodeToken}},
 	{path: "sys/metrics", gate: open, on: [ops]handler{opRead: readMetrics}},
 	{path: "sys/leader", gate: open, on: [ops]handler{opRead: readLeader}},
-	{path: "sys/seal", gate: authenticated, body: bodySmall, timeout: timeoutLong, on: [ops]handler{opWrite: writeSeal}},
-	{path: "sys/storage/backup", gate: authenticated, on: [ops]handler{opRead: readBackup}},
+	{path: "sys/seal", gate: authenticated, sudo: []op{opWrite}, body: bodySmall, timeout: timeoutLong, on: [ops]handler{opWrite: writeSeal}},
+	{path: "sys/storage/backup", gate: authenticated, sudo: []op{opRead}, on: [ops]handler{opRead: readBackup}},
 	{path: "sys/key-status", gate: authenticated, on: [ops]handler{opRead: readKeyStatus}},
-	{path: "sys/rotate", gate: authenticated, body: bodySmall, timeout: timeoutLong, on: [ops]handler{opWrite: writeRotate}},
-	{path: "sys/rotate/keyring", gate: authenticated, body: bodySmall, timeout: timeoutLong, on: [ops]handler{opWrite: writeRotate}},
+	{path: "sys/rotate", gate: authenticated, sudo: []op{opWrite}, body: bodySmall, timeout: timeoutLong, on: [ops]handler{opWrite: writeRotate}},
+	{path: "sys/rotate/keyring", gate: authenticated, sudo: []op{opWrite}, body: bodySmall, timeout: timeoutLong, on: [ops]handler{opWrite: writeRotate}},
 	{path: "sys/rotate/config", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readRotateConfig, opWrite: writeRotateConfig}},
 	{path: "sys/rotate/keyring/config", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readRotateConfig, opWrite: writeRotateConfig}},
-	{path: "sys/rotate/root", gate: authenticated, body: bodySmall, timeout: timeoutLong, on: [ops]handler{opWrite: writeRotateRoot}},
+	{path: "sys/rotate/root", gate: authenticated, sudo: []op{opWrite}, body: bodySmall, timeout: timeoutLong, on: [ops]handler{opWrite: writeRotateRoot}},
 	{path: "sys/slots", gate: authenticated, on: [ops]handler{opRead: listSlots, opList: listSlots}},
 	{path: "sys/slots/*/verify", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: verifySlot}},
-	{path: "sys/slots/*", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readSlot, opWrite: addSlot, opDelete: removeSlot}},
+	{path: "sys/slots/*", gate: authenticated, sudo: []op{opWrite, opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readSlot, opWrite: addSlot, opDelete: removeSlot}},
 	{path: "sys/mounts", gate: authenticated, on: [ops]handler{opRead: listMounts}},
 	{path: "sys/mounts/*/tune", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readTune, opWrite: writeTune}},
 	{path: "sys/mounts/*", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readMount, opWrite: enableMount, opDelete: disableMount}},
 	{path: "sys/internal/ui/mounts", gate: unsealed, on: [ops]handler{opRead: uiMounts}},
 	{path: "sys/internal/ui/mounts/*", gate: unsealed, on: [ops]handler{opRead: uiMount}},
 	{path: "sys/auth", gate: authenticated, on: [ops]handler{opRead: listAuth}},
+	{path: "sys/policies/acl", gate: authenticated, on: [ops]handler{opRead: listPolicies, opList: listPolicies}},
+	{path: "sys/policies/acl/*", gate: authenticated, body: bodyPolicy, timeout: timeoutShort, on: [ops]handler{opRead: readPolicy, opWrite: writePolicy, opDelete: deletePolicy}},
+	{path: "sys/policy", gate: authenticated, on: [ops]handler{opRead: listPoliciesOld, opList: listPoliciesOld}},
+	{path: "sys/policy/*", gate: authenticated, body: bodyPolicy, timeout: timeoutShort, on: [ops]handler{opRead: readPolicyOld, opWrite: writePolicy, opDelete: deletePolicy}},
 	{path: "sys/capabilities", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeCapabilities}},
+	{path: "sys/capabilities-accessor", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeCapabilitiesAccessor}},
 	{path: "sys/capabilities-self", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeCapabilitiesSelf}},
-	{path: "auth/token/lookup", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readSelf, opWrite: writeLookup}},
-	{path: "auth/token/lookup-self", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readSelf, opWrite: readSelf}},
-	{path: "auth/token/renew-self", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeRenewSelf}},
 }
 
 func readInit(s *Server, r *request) (answer, error) {
@@ -284,7 +286,10 @@ func readLeader(s *Server, r *request) (answer, error) {
 
 func readMetrics(s *Server, r *request) (answer, error) {
 	if r.keep != nil && !r.listen.UnauthenticatedMetricsAccess {
-		if err := s.pass(authenticated, r); err != nil {
+		if err := r.pass(authenticated); err != nil {
+			return answer{}, err
+		}
+		if err := r.checkParams(); err != nil {
 			return answer{}, err
 		}
 	}

@@ -252,7 +252,7 @@ func uiMounts(s *Server, r *request) (answer, error) {
 	secret := make(map[string]any)
 	for _, m := range append(r.keep.mounts.Load().all(), r.keep.system()) {
 		switch {
-		case access.Authorize(r.token, m.Path, access.Read) == nil:
+		case r.acl.Within(m.Path):
 			secret[m.Path] = mountView(m)
 		case m.Config.ListingVisibility == "unauth":
 			secret[m.Path] = map[string]any{"type": m.Type, "description": m.Description, "options": m.Options}
@@ -268,7 +268,7 @@ func uiMounts(s *Server, r *request) (answer, error) {
 // uiMount tells which mount a path is in: how clients find the version of KV.
 func uiMount(s *Server, r *request) (answer, error) {
 	m, _ := r.keep.mounts.Load().find(r.rest)
-	if m == nil || access.Authorize(r.token, r.rest, access.Read) != nil {
+	if m == nil || !r.acl.Within(m.Path) && r.acl.Capabilities(r.rest)&^access.Denied == 0 {
 		return answer{}, &requestError{http.StatusForbidden, fmt.Sprintf(
 			"preflight capability check returned 403, please ensure client's policies grant access to path %q", r.rest+"/")}
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -132,19 +131,15 @@ func (x *examination) listeners() {
 		}
 		scope := fmt.Sprintf("listener %q on %s", l.Type, l.Address)
 		cert, err := loadCertificate(l)
-		var leaf *x509.Certificate
-		if err == nil {
-			leaf, err = x509.ParseCertificate(cert.Certificate[0])
-		}
 		switch {
 		case err != nil:
 			x.fail(scope, "certificate", "give it a certificate and the key that belongs to it, both in PEM, readable for the keep's user", "%v", err)
-		case time.Until(leaf.NotAfter) < 0:
-			x.fail(scope, "certificate", "renew it, then systemctl reload sealkeep", "%s has ended on %s", l.TLSCertFile, leaf.NotAfter.UTC().Format(time.DateOnly))
-		case time.Until(leaf.NotAfter) < certAhead:
-			x.warn(scope, "certificate", "renew it, then systemctl reload sealkeep", "%s ends on %s", l.TLSCertFile, leaf.NotAfter.UTC().Format(time.DateOnly))
+		case time.Until(cert.until()) < 0:
+			x.fail(scope, "certificate", "renew it: the keep takes the new files by itself", "%s has ended on %s", l.TLSCertFile, cert.until().UTC().Format(time.DateOnly))
+		case time.Until(cert.until()) < certAhead:
+			x.warn(scope, "certificate", "renew it: the keep takes the new files by itself", "%s ends on %s", l.TLSCertFile, cert.until().UTC().Format(time.DateOnly))
 		default:
-			x.ok(scope, "certificate", "%s, until %s", l.TLSCertFile, leaf.NotAfter.UTC().Format(time.DateOnly))
+			x.ok(scope, "certificate", "%s, until %s", l.TLSCertFile, cert.until().UTC().Format(time.DateOnly))
 		}
 	}
 }

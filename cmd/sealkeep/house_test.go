@@ -18,7 +18,7 @@ func TestImports(t *testing.T) {
 		"recovery":      "",
 		"engine/kv":     "storage",
 		"server":        "storage access engine/kv recovery",
-		"cmd/sealkeep":  "config seal storage server recovery",
+		"cmd/sealkeep":  "config seal storage access server recovery",
 		"e2e":           "",
 		"bench":         "config seal storage engine/kv",
 	}

@@ -16,14 +16,15 @@ import (
 	"time"
 
 	"github.com/sealkeep/sealkeep/config"
+	"github.com/sealkeep/sealkeep/server"
 )
 
 // A listener is one open socket of the daemon.
 type listener struct {
 	net.Listener
 	conf config.Listener
-	cert atomic.Pointer[tls.Certificate] // nil without TLS
-	http *http.Server                    // set when it begins to serve
+	cert atomic.Pointer[certificate] // nil without TLS
+	http *http.Server                // set when it begins to serve
 }
 
 // listen opens the socket that conf describes, and serves nothing yet: connections wait.
@@ -50,15 +51,6 @@ func listen(ctx context.Context, conf config.Listener) (*listener, error) {
 		return nil, err
 	}
 	return l, nil
-}
-
-// loadCertificate reads the certificate and the key of a listener.
-func loadCertificate(conf config.Listener) (*tls.Certificate, error) {
-	cert, err := tls.LoadX509KeyPair(conf.TLSCertFile, conf.TLSKeyFile)
-	if err != nil {
-		return nil, coded{fmt.Errorf("%s: reading the certificate of the listener: %w", conf.At, err), wrongConfig}
-	}
-	return &cert, nil
 }
 
 // listenUnix opens a unix socket with the owner and the mode of conf. A file in its place is removed only if it is a
@@ -139,14 +131,18 @@ func (l *listener) url() string {
 	return "http://" + l.Addr().String()
 }
 
+// apiListener is what the keep must know of a listener.
+func apiListener(conf config.Listener) server.Listener {
+	return server.Listener{UnauthenticatedMetricsAccess: conf.UnauthenticatedMetricsAccess, Forwarded: server.Forwarded(conf.Forwarded)}
+}
+
 // serve answers requests until the socket or the server is closed.
 func (l *listener) serve() error {
 	if l.cert.Load() == nil {
 		return l.http.Serve(l.Listener)
 	}
-	l.http.TLSConfig = &tls.Config{
-		MinVersion:     l.conf.TLSMinVersion,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return l.cert.Load(), nil },
-	}
+	l.http.TLSConfig = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		return l.cert.Load().tls, nil // what is in force when the connection begins
+	}}
 	return l.http.ServeTLS(l.Listener, "", "")
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"reflect"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -219,9 +219,12 @@ func (d *daemon) poke() {
 // start serves on every listener.
 func (d *daemon) start() {
 	for _, l := range d.listeners {
-		l.http = d.keep.HTTPServer(server.Listener{UnauthenticatedMetricsAccess: l.conf.UnauthenticatedMetricsAccess})
+		l.http = d.keep.HTTPServer(apiListener(l.conf))
 		l.http.ErrorLog = slog.NewLogLogger(d.log.Handler(), slog.LevelDebug)
 		d.log.Info("listening", "address", l.url())
+		if l.cert.Load() != nil {
+			go l.watch(d, d.log)
+		}
 		go func() {
 			if err := l.serve(); err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
 				select {
@@ -266,7 +269,7 @@ func (d *daemon) reload() {
 		d.refuse(err)
 		return
 	}
-	certs := map[*listener]*tls.Certificate{}
+	certs := map[*listener]*certificate{}
 	known := 0
 	for _, next := range conf.Listeners {
 		i := slices.IndexFunc(d.listeners, func(l *listener) bool {
@@ -275,7 +278,9 @@ func (d *daemon) reload() {
 		if i < 0 {
 			continue
 		}
-		known++
+		if reflect.DeepEqual(apiListener(d.listeners[i].conf), apiListener(next)) {
+			known++
+		}
 		if !next.TLSDisable {
 			cert, err := loadCertificate(next)
 			if err != nil {

@@ -1,0 +1,383 @@
+package access
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+)
+
+// A rule is one path of a policy and what is allowed there; in an [ACL], of all
+// its policies that have the same path.
+type rule struct {
+	path    string // as it was written
+	line    int
+	pattern string // without a slash at its beginning
+	text    string // without the "*" at its end
+	prefix  bool   // it had one
+	plus    int    // segments that are "+"
+	first   int    // the byte of the first "+", else of the "*"
+
+	caps     Capability
+	allowed  map[string][]any // by folded name
+	denied   map[string][]any
+	required []string
+}
+
+// deny makes the rule one that only denies.
+func (r *rule) deny() { r.caps, r.allowed, r.denied, r.required = Denied, nil, nil, nil }
+
+// exact tells that the rule is for one path.
+func (r *rule) exact() bool { return !r.prefix && r.plus == 0 }
+
+// compare orders rules that are not exact by priority: positive when r decides
+// where both match. These are Vault's criteria, in its order.
+func (r *rule) compare(o *rule) int {
+	lower := func(is, other bool) int { // whether only one of them is of a kind that yields
+		switch {
+		case is == other:
+			return 0
+		case is:
+			return -1
+		}
+		return 1
+	}
+	return cmp.Or(cmp.Compare(r.first, o.first), lower(r.prefix, o.prefix), cmp.Compare(o.plus, r.plus),
+		cmp.Compare(len(r.text), len(o.text)), strings.Compare(r.text, o.text))
+}
+
+func (r *rule) matches(path string) bool {
+	if r.plus == 0 {
+		return r.prefix && strings.HasPrefix(path, r.text) || path == r.text
+	}
+	for want, have := r.text, path; ; {
+		segment, below, more := strings.Cut(want, "/")
+		if !more && r.prefix {
+			return strings.HasPrefix(have, segment)
+		}
+		is, rest, deeper := strings.Cut(have, "/")
+		if more != deeper || segment != "+" && segment != is {
+			return false
+		}
+		if !more {
+			return true
+		}
+		want, have = below, rest
+	}
+}
+
+// within tells whether the rule can match a path that begins with folder, which
+// ends in a slash.
+func (r *rule) within(folder string) bool {
+	for want, have := r.text, folder; have != ""; {
+		segment, below, more := strings.Cut(want, "/")
+		is, rest, _ := strings.Cut(have, "/")
+		if !more {
+			return r.prefix && strings.HasPrefix(is, segment)
+		}
+		if segment != "+" && segment != is {
+			return false
+		}
+		want, have = below, rest
+	}
+	return true
+}
+
+// merge adds what another policy allows on the same path: the capabilities of
+// both, the restrictions of both, and of the values of a parameter those of
+// both. A denial takes all.
+func (r *rule) merge(o *rule) {
+	if r.caps |= o.caps; r.caps&Denied != 0 {
+		r.deny()
+		return
+	}
+	r.allowed, r.denied = mergeMaps(r.allowed, o.allowed), mergeMaps(r.denied, o.denied)
+	for _, name := range o.required {
+		if !slices.Contains(r.required, name) {
+			r.required = append(slices.Clip(r.required), name)
+		}
+	}
+}
+
+func mergeMaps(a, b map[string][]any) map[string][]any {
+	if a == nil {
+		return b
+	}
+	a = maps.Clone(a) // a policy is immutable
+	for name, values := range b {
+		mergeValues(a, name, values)
+	}
+	return a
+}
+
+// mergeValues adds values; the empty list is all values.
+func mergeValues(to map[string][]any, name string, values []any) {
+	old, given := to[name]
+	if given && len(old) == 0 || len(values) == 0 {
+		to[name] = nil
+		return
+	}
+	to[name] = slices.Concat(old, values)
+}
+
+// An ACL is what some policies allow together. It is immutable.
+//
+// A decision is one look-up in a map and, where no rule is for just that path, one
+// for each length that the rules have before their first wildcard: the longer
+// comes first in the order of priority.
+type ACL struct {
+	root    bool
+	exact   map[string]*rule
+	heads   map[string][]*rule // by the text before the first wildcard; the best first
+	lengths []int              // of the heads, the longest first
+}
+
+// NewACL compiles policies. One that is called root allows everything.
+func NewACL(policies []*Policy) *ACL {
+	a := &ACL{exact: make(map[string]*rule), heads: make(map[string][]*rule)}
+	byPattern := make(map[string]*rule)
+	for _, p := range policies {
+		a.root = a.root || p.Name == RootPolicy
+		for _, r := range p.rules {
+			if known := byPattern[r.pattern]; known != nil {
+				known.merge(r)
+				continue
+			}
+			own := *r
+			byPattern[r.pattern] = &own
+		}
+	}
+	for _, r := range byPattern {
+		if r.exact() {
+			a.exact[r.pattern] = r
+		} else {
+			head := r.text[:r.first]
+			a.heads[head] = append(a.heads[head], r)
+		}
+	}
+	for head, rules := range a.heads {
+		slices.SortFunc(rules, func(x, y *rule) int { return y.compare(x) })
+		if !slices.Contains(a.lengths, len(head)) {
+			a.lengths = append(a.lengths, len(head))
+		}
+	}
+	slices.Sort(a.lengths)
+	slices.Reverse(a.lengths)
+	return a
+}
+
+// Find returns what the ACL allows on a path of the API (below /v1/, without a
+// leading slash). The path of a folder, which is what is listed, ends in a
+// slash; a rule for it may leave that out.
+func (a *ACL) Find(path string) Grant {
+	if a.root {
+		return Grant{root: true}
+	}
+	r := a.exact[path]
+	if folder, ok := strings.CutSuffix(path, "/"); r == nil && ok {
+		r = a.exact[folder]
+	}
+	if r != nil {
+		return Grant{rule: r}
+	}
+	for _, n := range a.lengths {
+		if n > len(path) {
+			continue
+		}
+		for _, r := range a.heads[path[:n]] {
+			if r.matches(path) {
+				return Grant{rule: r}
+			}
+		}
+	}
+	return Grant{}
+}
+
+// Capabilities is what may be done on a path, parameters apart.
+func (a *ACL) Capabilities(path string) Capability { return a.Find(path).Capabilities() }
+
+// Sudo tells whether the path may be used where it is protected.
+func (a *ACL) Sudo(path string) bool { return a.Find(path).Has(CanSudo) }
+
+// Root tells whether everything is allowed.
+func (a *ACL) Root() bool { return a.root }
+
+// Within tells whether something is allowed on some path inside folder, which
+// ends in a slash.
+func (a *ACL) Within(folder string) bool {
+	some := func(r *rule) bool { return r.caps&^Denied != 0 && r.within(folder) }
+	if a.root {
+		return true
+	}
+	for _, rules := range a.heads {
+		if slices.ContainsFunc(rules, some) {
+			return true
+		}
+	}
+	for path, r := range a.exact {
+		if r.caps&^Denied != 0 && (strings.HasPrefix(path, folder) || path+"/" == folder) {
+			return true
+		}
+	}
+	return false
+}
+
+// A Grant is what an [ACL] allows on one path. The zero value allows nothing.
+type Grant struct {
+	root bool
+	rule *rule // that decides; nil: none
+}
+
+// Has tells whether all of c is allowed.
+func (g Grant) Has(c Capability) bool {
+	return g.root || g.rule != nil && g.rule.caps&Denied == 0 && g.rule.caps&c == c
+}
+
+// Capabilities is all that is allowed.
+func (g Grant) Capabilities() Capability {
+	switch {
+	case g.root:
+		return isRoot
+	case g.rule == nil:
+		return 0
+	}
+	return g.rule.caps
+}
+
+// Rule is the path of the rule that decides as it was written, and its line;
+// ok is false when there is none.
+func (g Grant) Rule() (path string, line int, ok bool) {
+	if g.rule == nil {
+		return "", 0, false
+	}
+	return g.rule.path, g.rule.line, true
+}
+
+// Restricted tells whether [Grant.Check] may refuse some parameters.
+func (g Grant) Restricted() bool {
+	return g.rule != nil && (g.rule.allowed != nil || g.rule.denied != nil || g.rule.required != nil)
+}
+
+// Check returns [ErrDenied] when the grant is not for a request with these
+// parameters, which are as encoding/json decodes them, with json.Number. It is
+// for reads and writes, not for lists and deletions.
+//
+// Names are compared as encoding/json compares them with the fields that they
+// are for: without regard to case. A number or a boolean is the same as the
+// string that spells it, because the API takes either. A value that is a list is
+// denied when one of its elements is, also when it is written with commas.
+func (g Grant) Check(params map[string]any) error {
+	if !g.Restricted() {
+		return nil
+	}
+	names := make(map[string]bool, len(params))
+	for name := range params {
+		names[fold(name)] = true
+	}
+	for _, name := range g.rule.required {
+		if !names[name] {
+			return ErrDenied
+		}
+	}
+	if len(params) == 0 {
+		return nil
+	}
+	if _, all := g.rule.denied["*"]; all {
+		return ErrDenied
+	}
+	_, others := g.rule.allowed["*"]
+	for name, v := range params {
+		name = fold(name)
+		if values, ok := g.rule.denied[name]; ok && (len(values) == 0 || slices.ContainsFunc(elements(v), func(e any) bool { return among(values, e) })) {
+			return ErrDenied
+		}
+		if g.rule.allowed == nil {
+			continue
+		}
+		values, ok := g.rule.allowed[name]
+		if !ok && !others || len(values) > 0 && !among(values, v) {
+			return ErrDenied
+		}
+	}
+	return nil
+}
+
+// elements is a value and what it is a list of.
+func elements(v any) []any {
+	all := []any{v}
+	switch v := v.(type) {
+	case []any:
+		all = append(all, v...)
+	case string:
+		if strings.Contains(v, ",") {
+			for part := range strings.SplitSeq(v, ",") {
+				all = append(all, strings.TrimSpace(part))
+			}
+		}
+	}
+	return all
+}
+
+// among tells whether v is one of the values of a policy, where "*" at either
+// end of a string stands for anything.
+func among(values []any, v any) bool {
+	text, scalar := spell(v)
+	return slices.ContainsFunc(values, func(want any) bool {
+		pattern, plain := spell(want)
+		switch {
+		case plain != scalar:
+			return false
+		case !plain:
+			a, errA := json.Marshal(want)
+			b, errB := json.Marshal(v)
+			return errA == nil && errB == nil && bytes.Equal(a, b)
+		}
+		_, globs := want.(string)
+		tail, before := strings.CutPrefix(pattern, "*")
+		head, after := strings.CutSuffix(tail, "*")
+		switch {
+		case !globs, !before && !after:
+			return text == pattern
+		case pattern == "*":
+			return true
+		case before && after:
+			return strings.Contains(text, head)
+		case before:
+			return strings.HasSuffix(text, tail)
+		}
+		return strings.HasPrefix(text, head)
+	})
+}
+
+// spell returns a string, a number or a boolean as text.
+func spell(v any) (text string, ok bool) {
+	switch v := v.(type) {
+	case string:
+		return v, true
+	case bool:
+		return strconv.FormatBool(v), true
+	case json.Number:
+		if strings.ContainsAny(v.String(), ".eE") {
+			if f, err := v.Float64(); err == nil {
+				return strconv.FormatFloat(f, 'f', -1, 64), true
+			}
+		}
+		return v.String(), true
+	}
+	return "", false
+}
+
+// fold maps names that encoding/json takes for the same to one.
+func fold(name string) string {
+	return strings.Map(func(r rune) rune {
+		least := r
+		for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
+			least = min(least, f)
+		}
+		return unicode.ToLower(least)
+	}, name)
+}

@@ -1,0 +1,150 @@
+package access
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/sealkeep/sealkeep/storage"
+)
+
+// The policies that every keep has.
+const (
+	RootPolicy    = "root"    // allows everything; cannot be changed
+	DefaultPolicy = "default" // what every token may do unless it says otherwise; can be changed
+)
+
+// defaultText is the default policy until somebody writes another.
+const defaultText = `# What every token may do: look at itself, renew and revoke itself.
+
+path "auth/token/lookup-self" {
+  capabilities = ["read"]
+}
+
+path "auth/token/renew-self" {
+  capabilities = ["update"]
+}
+
+path "auth/token/revoke-self" {
+  capabilities = ["update"]
+}
+
+# Ask what it may do.
+
+path "sys/capabilities-self" {
+  capabilities = ["update"]
+}
+`
+
+const (
+	policyFolder  = "access/policy"
+	policyVersion = 1 // of the record
+)
+
+type policyRecord struct {
+	Version int    `json:"version"`
+	Text    string `json:"text"`
+}
+
+// PolicyName is the name as policies are stored and compared: in lower case.
+func PolicyName(name string) string { return strings.ToLower(name) }
+
+// policyPath is where a policy lies, "" when the name cannot be one. A name may
+// have slashes: it is one segment.
+func policyPath(name string) string {
+	segment := url.PathEscape(name)
+	if segment == "" || len(segment) > storage.MaxSegment {
+		return ""
+	}
+	return policyFolder + "/" + segment
+}
+
+// GetPolicy returns a policy, nil when there is none of this name.
+func GetPolicy(tx *storage.Tx, name string) (*Policy, error) {
+	name = PolicyName(name)
+	if name == RootPolicy {
+		return &Policy{Name: name}, nil
+	}
+	path := policyPath(name)
+	if path == "" {
+		return nil, nil
+	}
+	value, err := tx.Get(path)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("reading policy %q: %w", name, err)
+	case value == nil && name == DefaultPolicy:
+		return ParsePolicy(name, defaultText)
+	case value == nil:
+		return nil, nil
+	}
+	var r policyRecord
+	if err := json.Unmarshal(value, &r); err != nil {
+		return nil, fmt.Errorf("decoding policy %q: %w: %w", name, storage.ErrCorrupt, err)
+	}
+	if r.Version != policyVersion {
+		return nil, fmt.Errorf("decoding policy %q: %w: record version %d, this program reads %d", name, storage.ErrFormat, r.Version, policyVersion)
+	}
+	p, err := ParsePolicy(name, r.Text)
+	if err != nil { // it was valid when it was written
+		return nil, fmt.Errorf("parsing policy %q: %w: %v", name, storage.ErrFormat, err)
+	}
+	return p, nil
+}
+
+// PutPolicy writes a policy that [ParsePolicy] has read. The error is
+// [ErrInvalid] for one that cannot be changed.
+func PutPolicy(tx *storage.Tx, p *Policy) error {
+	name := PolicyName(p.Name)
+	path := policyPath(name)
+	switch {
+	case path == "":
+		return mistake("the name of a policy is empty, or longer than %d bytes as a URL has it", storage.MaxSegment)
+	case name == RootPolicy || name == "response-wrapping" || name == "control-group":
+		return mistake("cannot update %q policy", name)
+	}
+	value, err := json.Marshal(policyRecord{policyVersion, p.Text})
+	if err != nil {
+		return fmt.Errorf("encoding policy %q: %w", name, err)
+	}
+	if err := tx.Put(path, value); err != nil {
+		return fmt.Errorf("writing policy %q: %w", name, err)
+	}
+	return nil
+}
+
+// DeletePolicy removes a policy. Removing what is not there is no error.
+func DeletePolicy(tx *storage.Tx, name string) error {
+	name = PolicyName(name)
+	path := policyPath(name)
+	switch {
+	case name == RootPolicy || name == DefaultPolicy:
+		return mistake("cannot delete %q policy", name)
+	case path == "":
+		return nil
+	}
+	if err := tx.Delete(path); err != nil {
+		return fmt.Errorf("deleting policy %q: %w", name, err)
+	}
+	return nil
+}
+
+// ListPolicies lists the names, sorted, root at the end.
+func ListPolicies(tx *storage.Tx) ([]string, error) {
+	keys, err := tx.List(policyFolder)
+	if err != nil {
+		return nil, fmt.Errorf("listing policies: %w", err)
+	}
+	names := []string{DefaultPolicy}
+	for _, key := range keys {
+		name, err := url.PathUnescape(key)
+		if err != nil {
+			return nil, fmt.Errorf("listing policies: %w: %w", storage.ErrCorrupt, err)
+		}
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return append(slices.Compact(names), RootPolicy), nil
+}

@@ -1,0 +1,268 @@
+package server
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/storage"
+)
+
+// rows says of every operation of every route what it takes of a token's
+// policies. A route without a row fails TestEveryRouteAndIdentity.
+const rows = `
+open     GET sys/init, PUT sys/init, GET sys/health, HEAD sys/health, GET sys/seal-status, GET sys/seal-backend-status,
+open     PUT sys/unseal, GET sys/metrics, GET sys/leader
+
+unsealed GET sys/internal/ui/mounts, GET sys/internal/ui/mounts/*
+unsealed GET sys/generate-root/attempt, PUT sys/generate-root/attempt, DELETE sys/generate-root/attempt, PUT sys/generate-root/update
+unsealed GET sys/generate-root-token/attempt, PUT sys/generate-root-token/attempt, DELETE sys/generate-root-token/attempt
+unsealed PUT sys/generate-root-token/update, PUT sys/decode-token
+
+read     GET sys/recovery/verify, GET sys/rotate/recovery/init, GET sys/rekey-recovery-key/init, GET sys/key-status
+read     GET sys/rotate/config, GET sys/rotate/keyring/config, GET sys/slots, GET sys/slots/*
+read     GET sys/mounts, GET sys/mounts/*, GET sys/mounts/*/tune, GET sys/auth
+read     GET sys/policies/acl, GET sys/policies/acl/*, GET sys/policy, GET sys/policy/*
+read     GET auth/token/lookup, GET auth/token/lookup-self, GET auth/token/roles, GET auth/token/roles/*
+read     GET {mount}/data, GET {mount}/data/*, GET {mount}/metadata, GET {mount}/metadata/*, GET {mount}/delete, GET {mount}/undelete
+read     GET {mount}/destroy, GET {mount}/subkeys/*, GET {mount}/config, GET {mount}/*
+read,sudo GET sys/storage/backup
+
+list     LIST sys/slots, LIST sys/policies/acl, LIST sys/policy, LIST auth/token/roles
+list     LIST {mount}/metadata, LIST {mount}/metadata/*, LIST {mount}/detailed-metadata, LIST {mount}/detailed-metadata/*, LIST {mount}/*
+list,sudo LIST auth/token/accessors
+
+update   PUT sys/recovery/verify, PUT sys/rotate/config, PUT sys/rotate/keyring/config, PUT sys/slots/*/verify
+update   PUT sys/mounts/*, PUT sys/mounts/*/tune, PUT sys/policies/acl/*, PUT sys/policy/*
+update   PUT sys/capabilities, PUT sys/capabilities-self, PUT sys/capabilities-accessor
+update   PUT auth/token/create, PUT auth/token/create-orphan, PUT auth/token/create/*, PUT auth/token/lookup, PUT auth/token/lookup-self
+update   PUT auth/token/lookup-accessor, PUT auth/token/renew, PUT auth/token/renew-self, PUT auth/token/renew-accessor
+update   PUT auth/token/revoke, PUT auth/token/revoke-self, PUT auth/token/revoke-accessor, PUT auth/token/tidy
+update   PUT {mount}/data, PUT {mount}/metadata, PUT {mount}/delete, PUT {mount}/undelete, PUT {mount}/destroy
+update   PUT {mount}/delete/*, PUT {mount}/undelete/*, PUT {mount}/destroy/*, PUT {mount}/config, PUT {mount}/*
+update,sudo PUT sys/seal, PUT sys/rotate, PUT sys/rotate/keyring, PUT sys/rotate/root, PUT sys/slots/*
+update,sudo PUT sys/rotate/recovery/init, PUT sys/rotate/recovery/update, PUT sys/rekey-recovery-key/init, PUT sys/rekey-recovery-key/update
+update,sudo PUT auth/token/revoke-orphan
+
+create   PUT {mount}/data/*, PUT {mount}/metadata/*, PUT auth/token/roles/*
+
+patch    PATCH {mount}/data/*, PATCH {mount}/metadata/*, PATCH {mount}/data, PATCH {mount}/metadata, PATCH {mount}/delete
+patch    PATCH {mount}/undelete, PATCH {mount}/destroy, PATCH {mount}/*
+
+delete   DELETE sys/mounts/*, DELETE sys/policies/acl/*, DELETE sys/policy/*, DELETE auth/token/roles/*
+delete   DELETE {mount}/data/*, DELETE {mount}/metadata/*, DELETE {mount}/data, DELETE {mount}/metadata, DELETE {mount}/delete
+delete   DELETE {mount}/undelete, DELETE {mount}/destroy, DELETE {mount}/*
+delete,sudo DELETE sys/slots/*, DELETE sys/rotate/recovery/init, DELETE sys/rekey-recovery-key/init, DELETE sys/rekey/init
+`
+
+var methods = [ops]string{opRead: "GET", opList: "LIST", opWrite: "PUT", opPatch: "PATCH", opDelete: "DELETE", opHead: "HEAD"}
+
+// policy writes a policy that has these capabilities on these paths.
+func (f *fixture) policy(t testing.TB, name string, paths map[string]string) {
+	t.Helper()
+	var text strings.Builder
+	for path, caps := range paths {
+		fmt.Fprintf(&text, "path %q {\n capabilities = [%s]\n}\n", path, caps)
+	}
+	p, err := access.ParsePolicy(name, text.String())
+	if err == nil {
+		err = f.keep.Load().changePolicies(t.Context(), func(tx *storage.Tx) error { return access.PutPolicy(tx, p) })
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// bearer makes a token with these policies and no other.
+func (f *fixture) bearer(t testing.TB, policies ...string) string {
+	t.Helper()
+	return f.write(t, &access.Token{Policies: policies})
+}
+
+func (f *fixture) write(t testing.TB, tok *access.Token) (secret string) {
+	t.Helper()
+	tok.Type, tok.Orphan = "service", true
+	if tok.Created.IsZero() {
+		tok.Created = time.Now()
+	}
+	err := f.keep.Load().store.Update(t.Context(), func(tx *storage.Tx) (err error) {
+		secret, err = access.Create(tx, "", tok)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return secret
+}
+
+// quoted is capabilities as a policy has them, those that keep says.
+func quoted(caps []string, keep func(string) bool) string {
+	var list []string
+	for _, c := range caps {
+		if keep(c) {
+			list = append(list, fmt.Sprintf("%q", c))
+		}
+	}
+	return strings.Join(list, ", ")
+}
+
+// Every operation of every route with every kind of token: only what must pass
+// passes. The handlers are replaced, so that the gate alone is seen.
+func TestEveryRouteAndIdentity(t *testing.T) {
+	f := fresh(t)
+	rowOf := map[string]string{} // "GET path" -> what it takes
+	for line := range strings.Lines(rows) {
+		takes, list, _ := strings.Cut(strings.TrimSpace(line), " ")
+		for what := range strings.SplitSeq(list, ",") {
+			if what = strings.TrimSpace(what); what != "" {
+				if rowOf[what] != "" {
+					t.Errorf("%s has two rows", what)
+				}
+				rowOf[what] = takes
+			}
+		}
+	}
+	passes := func(*Server, *request) (answer, error) {
+		return answer{status: http.StatusTeapot, raw: map[string]bool{"passed": true}}, nil
+	}
+	type try struct{ method, path, takes string }
+	var tries []try
+	seen := map[string]bool{}
+	visit := func(prefix string, rt *route) {
+		for o, h := range rt.on {
+			if h == nil {
+				continue
+			}
+			rt.on[o] = passes
+			what := methods[o] + " " + prefix + rt.path
+			takes := rowOf[what]
+			if seen[what] = true; takes == "" {
+				t.Errorf("%s has no row: say in rows what it takes", what)
+				continue
+			}
+			path := strings.Replace(strings.Replace(prefix+rt.path, "{mount}", "secret", 1), "*", "x", 1)
+			if prefix != "" && rt.path == "*" {
+				path = "secret/x/y"
+			}
+			tries = append(tries, try{methods[o], path, takes})
+			if gate := [...]string{open: "open", unsealed: "unsealed", authenticated: ""}[rt.gate]; gate != "" && takes != gate || gate == "" && (takes == "open" || takes == "unsealed") {
+				t.Errorf("%s: its gate is %q, its row says %s", what, gate, takes)
+			}
+		}
+	}
+	for _, table := range []struct {
+		prefix string
+		table  *table
+	}{{"", &f.tables.sys}, {"{mount}/", &f.tables.kv}} {
+		for _, rt := range table.table.exact {
+			visit(table.prefix, rt)
+		}
+		for _, w := range table.table.wild {
+			visit(table.prefix, w.route)
+		}
+	}
+	unknown := kvUnknown
+	t.Cleanup(func() { kvUnknown = unknown })
+	visit("{mount}/", &kvUnknown)
+	for what := range maps.Keys(rowOf) {
+		if !seen[what] {
+			t.Errorf("the row of %s is of no route", what)
+		}
+	}
+
+	all := []string{"create", "read", "update", "patch", "delete", "list", "sudo"}
+	f.policy(t, "elsewhere", map[string]string{"nowhere/*": quoted(all, func(string) bool { return true }), "sys": `"sudo", "read"`})
+	f.policy(t, "everything", map[string]string{"*": quoted(all, func(string) bool { return true })})
+	full, denied := []string{"everything"}, map[string]string{}
+	exact, lacks := map[string]map[string]string{}, map[string]map[string]string{} // by method and what else
+	for _, c := range tries {
+		if c.takes == "open" || c.takes == "unsealed" {
+			continue
+		}
+		needs := strings.Split(c.takes, ",")
+		add := func(to map[string]map[string]string, key, caps string) {
+			if to[key] == nil {
+				to[key] = map[string]string{}
+			}
+			to[key][c.path] = caps
+		}
+		add(exact, c.method, quoted(needs, func(string) bool { return true }))
+		for _, need := range needs {
+			add(lacks, c.method+"-"+need, quoted(all, func(c string) bool { return c != need }))
+		}
+		denied[c.path] = `"deny"`
+	}
+	token := map[string]string{
+		"wrong": "hvs.wrong", "like the root token": f.root + "x", "without policies": f.bearer(t), "with a policy that is not there": f.bearer(t, "missing"),
+		"with the default policy": f.bearer(t, "default"), "elsewhere": f.bearer(t, "elsewhere"),
+		"expired": f.write(t, &access.Token{Policies: full, Created: time.Now().Add(-time.Hour), TTL: time.Minute, Expires: time.Now().Add(-time.Second)}),
+	}
+	token["full"] = f.bearer(t, full...)
+	token["full, with a denial"] = f.bearer(t, "everything", "denial")
+	f.policy(t, "denial", denied)
+	token["revoked"] = f.bearer(t, full...)
+	k := f.keep.Load()
+	id, err := k.tokenID(t.Context(), token["revoked"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := k.store.Update(t.Context(), func(tx *storage.Tx) error { _, err := access.Revoke(tx, id); return err }); err != nil {
+		t.Fatal(err)
+	}
+	token["used up"] = f.write(t, &access.Token{Policies: full, NumUses: 1})
+	if _, err := k.use(t.Context(), token["used up"]); err != nil {
+		t.Fatal(err)
+	}
+	for key, paths := range exact {
+		f.policy(t, "exact-"+key, paths)
+		token["exact "+key] = f.bearer(t, "exact-"+key)
+	}
+	for key, paths := range lacks {
+		f.policy(t, "lacks-"+key, paths)
+		token["lacks "+key] = f.bearer(t, "lacks-"+key)
+	}
+
+	self := []string{"GET auth/token/lookup-self", "PUT auth/token/renew-self", "PUT auth/token/revoke-self", "PUT sys/capabilities-self"}
+	for _, c := range tries {
+		check := func(who, secret string, want int) {
+			t.Helper()
+			r := f.call(t, c.method, c.path, "{}", "X-Vault-Token: "+secret)
+			if r.status != want || want == 403 && r.errors() != "permission denied" {
+				t.Errorf("%s %s, which takes %s, with a token that is %s: %d, want %d: %s", c.method, c.path, c.takes, who, r.status, want, r.text)
+			}
+		}
+		if c.takes == "open" || c.takes == "unsealed" {
+			for _, who := range []string{"", "wrong", "expired", "elsewhere"} {
+				check(who, token[who], http.StatusTeapot)
+			}
+			continue
+		}
+		check("none", "", 403)
+		check("root", f.root, http.StatusTeapot)
+		check("full", token["full"], http.StatusTeapot)
+		check("exact", token["exact "+c.method], http.StatusTeapot)
+		for _, need := range strings.Split(c.takes, ",") {
+			check("without "+need, token["lacks "+c.method+"-"+need], 403)
+		}
+		for _, who := range []string{"wrong", "like the root token", "without policies", "with a policy that is not there", "elsewhere", "expired", "revoked", "used up", "full, with a denial"} {
+			check(who, token[who], 403)
+		}
+		if slices.Contains(self, c.method+" "+c.path) {
+			check("default", token["with the default policy"], http.StatusTeapot)
+		} else {
+			check("default", token["with the default policy"], 403)
+		}
+	}
+	// What is not there is not for strangers either.
+	for _, path := range []string{"nowhere", "sys/nowhere", "auth/token/nowhere", "x/y", "x"} {
+		f.must(t, 404, "GET", path, "")
+		f.must(t, 403, "GET", path, "", "X-Vault-Token: "+token["without policies"])
+	}
+	f.must(t, 405, "DELETE", "sys/mounts", "", "X-Vault-Token: "+token["full"])
+	f.must(t, 403, "BREW", "sys/mounts", "", "X-Vault-Token: "+token["exact PUT"])
+}

@@ -1,0 +1,200 @@
+package server
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/storage"
+)
+
+// maxACLs is how many sets of policies are compiled in memory. Tokens with the
+// same policies share one.
+const maxACLs = 4096
+
+// A policyCache has every policy parsed and every set of them compiled once. A
+// change of a policy replaces the generation; what a reader of the old one still
+// adds there is lost with it.
+type policyCache struct {
+	current atomic.Pointer[policyGeneration]
+}
+
+type policyGeneration struct {
+	mu       sync.RWMutex
+	policies map[string]*access.Policy
+	acls     map[string]*access.ACL // by the names of the policies
+}
+
+// load returns the generation that counts.
+func (c *policyCache) load() *policyGeneration {
+	if g := c.current.Load(); g != nil {
+		return g
+	}
+	c.current.CompareAndSwap(nil, newPolicyGeneration())
+	return c.current.Load()
+}
+
+func newPolicyGeneration() *policyGeneration {
+	return &policyGeneration{policies: make(map[string]*access.Policy), acls: make(map[string]*access.ACL)}
+}
+
+// forget is called after every change of a policy, whatever its outcome, before
+// anybody is told of it.
+func (c *policyCache) forget() { c.current.Store(newPolicyGeneration()) }
+
+// acl returns what a token's policies allow; of nil: nothing. Names without a
+// policy allow nothing.
+func (k *keep) acl(ctx context.Context, t *access.Token) (*access.ACL, error) {
+	if t == nil || len(t.Policies) == 0 {
+		return new(access.ACL), nil
+	}
+	names := t.Policies[0]
+	if len(t.Policies) > 1 {
+		names = strings.Join(t.Policies, "\x00")
+	}
+	g := k.policies.load()
+	g.mu.RLock()
+	acl := g.acls[names]
+	g.mu.RUnlock()
+	if acl != nil {
+		return acl, nil
+	}
+	policies, err := k.readPolicies(ctx, g, t.Policies)
+	if err != nil {
+		return nil, err
+	}
+	acl = access.NewACL(policies)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.acls) >= maxACLs {
+		clear(g.acls)
+	}
+	g.acls[names] = acl
+	return acl, nil
+}
+
+// readPolicies returns those of the policies that are there.
+func (k *keep) readPolicies(ctx context.Context, g *policyGeneration, names []string) (policies []*access.Policy, err error) {
+	var read []*access.Policy
+	err = k.store.View(ctx, func(tx *storage.Tx) error {
+		for _, name := range names {
+			g.mu.RLock()
+			p := g.policies[name]
+			g.mu.RUnlock()
+			if p == nil {
+				if p, err = access.GetPolicy(tx, name); err != nil {
+					return err
+				}
+				if p == nil {
+					continue
+				}
+				read = append(read, p)
+			}
+			policies = append(policies, p)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.policies) >= maxACLs {
+		clear(g.policies)
+	}
+	for _, p := range read {
+		g.policies[p.Name] = p
+	}
+	return policies, nil
+}
+
+// changePolicies runs fn, which changes policies, in an Update.
+func (k *keep) changePolicies(ctx context.Context, fn func(*storage.Tx) error) error {
+	defer k.policies.forget()
+	return k.store.Update(ctx, fn)
+}
+
+func (r *request) listPolicies() (names []string, err error) {
+	err = r.keep.store.View(r.ctx, func(tx *storage.Tx) (err error) {
+		names, err = access.ListPolicies(tx)
+		return err
+	})
+	return names, err
+}
+
+func listPolicies(s *Server, r *request) (answer, error) {
+	names, err := r.listPolicies()
+	return answer{data: map[string]any{"keys": names}}, err
+}
+
+// listPoliciesOld is the list at the older path, which has it under two names.
+func listPoliciesOld(s *Server, r *request) (answer, error) {
+	names, err := r.listPolicies()
+	return answer{data: map[string]any{"keys": names, "policies": names}, inject: true}, err
+}
+
+func readPolicy(s *Server, r *request) (answer, error) { return r.readPolicy("policy", false) }
+
+func readPolicyOld(s *Server, r *request) (answer, error) { return r.readPolicy("rules", true) }
+
+// readPolicy answers with a policy, its text in the field that the path has.
+func (r *request) readPolicy(field string, inject bool) (answer, error) {
+	var text string
+	err := r.keep.store.View(r.ctx, func(tx *storage.Tx) error {
+		p, err := access.GetPolicy(tx, r.rest)
+		if err == nil && p == nil {
+			err = errAbsent
+		}
+		if err == nil {
+			text = p.Text
+		}
+		return err
+	})
+	return answer{data: map[string]any{"name": access.PolicyName(r.rest), field: text}, inject: inject}, err
+}
+
+// notInPolicies are the fields of OpenBao that would limit what is written.
+var notInPolicies = []string{"cas", "cas_required", "expiration", "ttl"}
+
+func writePolicy(s *Server, r *request) (answer, error) {
+	var in map[string]json.RawMessage
+	if err := r.decode(&in); err != nil {
+		return answer{}, err
+	}
+	for _, name := range notInPolicies {
+		if _, given := in[name]; given {
+			return answer{}, invalid("the parameter %s is not supported: leave it out", name)
+		}
+	}
+	text := scalar(in["policy"])
+	if text == "" {
+		text = scalar(in["rules"]) // Vault's older name
+	}
+	if text == "" {
+		return answer{}, invalid("'policy' parameter not supplied or empty")
+	}
+	if plain, err := base64.StdEncoding.DecodeString(text); err == nil {
+		text = string(plain)
+	}
+	p, err := access.ParsePolicy(access.PolicyName(r.rest), text)
+	if err != nil {
+		return answer{}, err
+	}
+	if err := r.keep.changePolicies(r.ctx, func(tx *storage.Tx) error { return access.PutPolicy(tx, p) }); err != nil {
+		return answer{}, err
+	}
+	s.log.Info("policy written", "policy", p.Name, "request", r.id)
+	return answer{}, nil
+}
+
+func deletePolicy(s *Server, r *request) (answer, error) {
+	if err := r.keep.changePolicies(r.ctx, func(tx *storage.Tx) error { return access.DeletePolicy(tx, r.rest) }); err != nil {
+		return answer{}, err
+	}
+	s.log.Info("policy deleted", "policy", access.PolicyName(r.rest), "request", r.id)
+	return answer{}, nil
+}

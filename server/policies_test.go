@@ -1,0 +1,341 @@
+package server
+
+import (
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/sealkeep/sealkeep/access"
+)
+
+// The official client manages policies and sees what tokens may do.
+func TestPoliciesByClient(t *testing.T) {
+	f := fresh(t)
+	c := f.client(t)
+	list := func(want ...string) {
+		t.Helper()
+		if got, err := c.Sys().ListPolicies(); err != nil || !slices.Equal(got, want) {
+			t.Fatalf("%q, want %q: %v", got, want, err)
+		}
+	}
+	list("default", "root")
+	const text = "path \"secret/data/team/*\" {\n  capabilities = [\"read\", \"list\"]\n}\n"
+	for _, name := range []string{"Team", "a/b"} {
+		if err := c.Sys().PutPolicy(name, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list("a/b", "default", "team", "root")
+	for _, name := range []string{"team", "TEAM", "a/b"} {
+		if got, err := c.Sys().GetPolicy(name); err != nil || got != text {
+			t.Errorf("%q %v", got, err)
+		}
+	}
+	if got, err := c.Sys().GetPolicy("nobody"); err != nil || got != "" {
+		t.Errorf("%q %v", got, err)
+	}
+	if got, err := c.Sys().GetPolicy("default"); err != nil || !strings.Contains(got, "lookup-self") {
+		t.Errorf("%q %v", got, err)
+	}
+	if err := c.Sys().DeletePolicy("a/b"); err != nil {
+		t.Error(err)
+	}
+	if err := c.Sys().DeletePolicy("a/b"); err != nil {
+		t.Error(err)
+	}
+	list("default", "team", "root")
+
+	secret := f.bearer(t, "team", "default")
+	team, err := c.Clone()
+	if err != nil {
+		t.Fatal(err)
+	}
+	team.SetToken(secret)
+	for path, want := range map[string]string{"secret/data/team/x": "list read", "secret/data/team": "deny", "sys/capabilities-self": "update", "/secret/data/team/x": "list read"} {
+		if got, err := team.Sys().CapabilitiesSelf(path); err != nil || strings.Join(got, " ") != want {
+			t.Errorf("%s: %q %v", path, got, err)
+		}
+		if got, err := c.Sys().Capabilities(secret, path); err != nil || strings.Join(got, " ") != want {
+			t.Errorf("%s: %q %v", path, got, err)
+		}
+	}
+	if got, err := c.Sys().CapabilitiesSelf("any/thing"); err != nil || strings.Join(got, " ") != "root" {
+		t.Errorf("%q %v", got, err)
+	}
+	self, err := team.Auth().Token().LookupSelf()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := c.Sys().CapabilitiesAccessor(self.Data["accessor"].(string), "secret/data/team/x"); err != nil || strings.Join(got, " ") != "list read" {
+		t.Errorf("%q %v", got, err)
+	}
+	if _, err := c.Sys().CapabilitiesAccessor("nobody", "x"); err == nil || !strings.Contains(err.Error(), "invalid accessor") {
+		t.Error(err)
+	}
+	if _, err := team.Sys().ListPolicies(); err == nil || !strings.Contains(err.Error(), "permission denied") {
+		t.Error(err)
+	}
+}
+
+func TestPolicyAPI(t *testing.T) {
+	f := fresh(t)
+	const text = `path "a" { capabilities = ["read"] }`
+	quoted := `{"policy":"path \"a\" { capabilities = [\"read\"] }"}`
+	f.must(t, 204, "PUT", "sys/policy/x", strings.Replace(quoted, "policy", "rules", 1))
+	r := f.must(t, 200, "GET", "sys/policy/x", "")
+	if r.get("rules") != text || r.get("data", "rules") != text || r.get("name") != "x" {
+		t.Error(r.text)
+	}
+	r = f.must(t, 200, "GET", "sys/policies/acl/x", "")
+	if r.get("data", "policy") != text || r.get("policy") != nil || r.get("data", "name") != "x" {
+		t.Error(r.text)
+	}
+	for _, method := range []string{"GET", "LIST"} {
+		if r := f.must(t, 200, method, "sys/policy", ""); fmt.Sprint(r.get("policies")) != "[default x root]" || fmt.Sprint(r.get("data", "keys")) != "[default x root]" {
+			t.Error(r.text)
+		}
+		if r := f.must(t, 200, method, "sys/policies/acl", ""); fmt.Sprint(r.get("data", "keys")) != "[default x root]" {
+			t.Error(r.text)
+		}
+	}
+	f.must(t, 204, "POST", "sys/policies/acl/y", `{"policy":"`+base64.StdEncoding.EncodeToString([]byte(text))+`"}`)
+	if r := f.must(t, 200, "GET", "sys/policies/acl/y", ""); r.get("data", "policy") != text {
+		t.Error(r.text)
+	}
+	if r := f.must(t, 200, "GET", "sys/policies/acl/root", ""); r.get("data", "policy") != "" {
+		t.Error(r.text)
+	}
+	f.must(t, 404, "GET", "sys/policies/acl/none", "")
+	f.must(t, 404, "GET", "sys/policies/acl/"+strings.Repeat("n", 1100), "")
+	f.must(t, 204, "DELETE", "sys/policies/acl/none", "")
+	for _, c := range []struct{ method, path, body, want string }{
+		{"PUT", "x", ``, "'policy' parameter not supplied or empty"},
+		{"PUT", "x", `{"policy":""}`, "'policy' parameter not supplied or empty"},
+		{"PUT", "x", `{"policy":"path \"a\" {\n capabilities = [\"fly\"]\n}"}`, `line 2: path "a": capabilities: there is no capability "fly"`},
+		{"PUT", "x", `{"policy":"path \"a/{{identity.entity.id}}\" {}"}`, "templates in paths are not supported"},
+		{"PUT", "x", `{"policy":"path \"a\" {}", "ttl":"1h"}`, "the parameter ttl is not supported"},
+		{"PUT", "x", `{"policy":"path \"a\" {}", "cas":1}`, "the parameter cas is not supported"},
+		{"PUT", "root", quoted, `cannot update "root" policy`},
+		{"PUT", "ROOT", quoted, `cannot update "root" policy`},
+		{"PUT", "response-wrapping", quoted, `cannot update "response-wrapping" policy`},
+		{"PUT", strings.Repeat("n", 1100), quoted, "longer than 1024 bytes"},
+		{"DELETE", "root", "", `cannot delete "root" policy`},
+		{"DELETE", "default", "", `cannot delete "default" policy`},
+	} {
+		if r := f.must(t, 400, c.method, "sys/policies/acl/"+c.path, c.body); !strings.Contains(r.errors(), c.want) {
+			t.Errorf("%s %s: %s", c.method, c.path, r.text)
+		}
+	}
+	long := `{"policy":"` + strings.Repeat("#", access.MaxPolicy) + `"}`
+	f.must(t, 204, "PUT", "sys/policies/acl/long", long)
+	f.must(t, 413, "PUT", "sys/policies/acl/long", strings.Repeat(" ", bodyPolicy)+long)
+}
+
+// A changed policy counts for the next request of every token that has it.
+func TestPolicyChangesAtOnce(t *testing.T) {
+	f := fresh(t)
+	f.must(t, 200, "POST", "secret/data/a", `{"data":{"k":"v"}}`)
+	token := "X-Vault-Token: " + f.bearer(t, "p", "q")
+	for range 3 {
+		f.must(t, 403, "GET", "secret/data/a", "", token)
+		f.must(t, 204, "PUT", "sys/policies/acl/p", `{"policy":"path \"secret/data/*\" { capabilities = [\"read\"] }"}`)
+		f.must(t, 200, "GET", "secret/data/a", "", token)
+		f.must(t, 204, "PUT", "sys/policies/acl/q", `{"policy":"path \"secret/data/*\" { capabilities = [\"deny\"] }"}`)
+		f.must(t, 403, "GET", "secret/data/a", "", token)
+		f.must(t, 204, "DELETE", "sys/policies/acl/q", "")
+		f.must(t, 200, "GET", "secret/data/a", "", token)
+		f.must(t, 204, "DELETE", "sys/policies/acl/p", "")
+	}
+	self := "X-Vault-Token: " + f.bearer(t, "default")
+	f.must(t, 200, "GET", "auth/token/lookup-self", "", self)
+	f.must(t, 204, "PUT", "sys/policies/acl/default", `{"policy":"path \"x\" { }"}`)
+	f.must(t, 403, "GET", "auth/token/lookup-self", "", self)
+}
+
+// No request that begins after the answer to a change sees what was before,
+// however many fill the cache meanwhile.
+func TestPolicyChangesWhileRead(t *testing.T) {
+	f := fresh(t)
+	token := "X-Vault-Token: " + f.bearer(t, "p")
+	f.must(t, 200, "POST", "secret/data/a", `{"data":{"k":"v"}}`)
+	stop := make(chan struct{})
+	var readers sync.WaitGroup
+	for range 4 {
+		readers.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					f.call(t, "GET", "secret/data/a", "", token)
+				}
+			}
+		})
+	}
+	for i := range 50 {
+		caps, want := `\"read\"`, 200
+		if i%2 == 1 {
+			caps, want = "", 403
+		}
+		f.must(t, 204, "PUT", "sys/policies/acl/p", `{"policy":"path \"secret/data/*\" { capabilities = [`+caps+`] }"}`)
+		if r := f.call(t, "GET", "secret/data/a", "", token); r.status != want {
+			t.Errorf("after change %d: %d", i, r.status)
+		}
+	}
+	close(stop)
+	readers.Wait()
+}
+
+// A token that may only create never changes what is there, one that may only
+// update makes nothing new.
+func TestCreateAndUpdate(t *testing.T) {
+	f := fresh(t)
+	f.policy(t, "create", map[string]string{"secret/*": `"create"`, "auth/token/roles/*": `"create"`})
+	f.policy(t, "update", map[string]string{"secret/*": `"update"`, "auth/token/roles/*": `"update"`})
+	create, update := "X-Vault-Token: "+f.bearer(t, "create"), "X-Vault-Token: "+f.bearer(t, "update")
+	both := "X-Vault-Token: " + f.bearer(t, "create", "update")
+	for _, c := range []struct{ path, body string }{
+		{"secret/data/a/b", `{"data":{"k":"v"}}`}, {"secret/metadata/c", `{"max_versions":3}`}, {"auth/token/roles/r", `{"renewable":true}`},
+	} {
+		f.must(t, 403, "PUT", c.path, c.body, update)
+		if r := f.call(t, "PUT", c.path, c.body, create); r.status/100 != 2 {
+			t.Errorf("%s: %d %s", c.path, r.status, r.text)
+		}
+		f.must(t, 403, "PUT", c.path, c.body, create)
+		if r := f.call(t, "PUT", c.path, c.body, update); r.status/100 != 2 {
+			t.Errorf("%s: %d %s", c.path, r.status, r.text)
+		}
+		if r := f.call(t, "PUT", c.path, c.body, both); r.status/100 != 2 {
+			t.Errorf("%s: %d %s", c.path, r.status, r.text)
+		}
+	}
+	f.must(t, 403, "PUT", "secret/config", `{"max_versions":3}`, create) // no distinction: an update
+	f.must(t, 204, "PUT", "secret/config", `{"max_versions":3}`, update)
+
+	// Many create the same secret at once: one does.
+	var made sync.WaitGroup
+	results := make(chan int, 16)
+	for i := range 16 {
+		made.Go(func() {
+			results <- f.call(t, "PUT", "secret/data/race", fmt.Sprintf(`{"data":{"k":%d}}`, i), create).status
+		})
+	}
+	made.Wait()
+	close(results)
+	count := map[int]int{}
+	for status := range results {
+		count[status]++
+	}
+	if count[200] != 1 || count[403] != 15 {
+		t.Errorf("created: %v", count)
+	}
+}
+
+func TestParameterRules(t *testing.T) {
+	f := fresh(t)
+	f.must(t, 204, "PUT", "sys/policies/acl/p", `{"policy":"path \"sys/mounts/team\" {\n capabilities = [\"update\", \"delete\", \"read\"]\n allowed_parameters = { \"type\" = [\"kv\"], \"description\" = [\"a*\"] }\n required_parameters = [\"type\"]\n}\npath \"secret/metadata/*\" {\n capabilities = [\"list\", \"read\"]\n denied_parameters = { \"limit\" = [] }\n}"}`)
+	token := "X-Vault-Token: " + f.bearer(t, "p")
+	for body, want := range map[string]int{
+		``:                                    403,
+		`{"description":"about"}`:             403,
+		`{"type":"other"}`:                    403,
+		`{"type":"kv","description":"b"}`:     403,
+		`{"type":"kv","options":{}}`:          403,
+		`{"type":"kv","Options":{}}`:          403,
+		`{"type":"x","type":"kv"}`:            400,
+		`{"type":"x","t\u0079pe":"kv"}`:       400,
+		`[1]`:                                 400,
+		`{"type":"kv"} {"options":{}}`:        400,
+		`{"type":"kv"}x`:                      400,
+		`null`:                                403,
+		`{"type":"kv","description":"about"}`: 200,
+	} {
+		if r := f.call(t, "PUT", "sys/mounts/team", body, token); r.status != want {
+			t.Errorf("%s: %d %s", body, r.status, r.text)
+		}
+	}
+	f.must(t, 403, "GET", "sys/mounts/team", "", token) // the parameters of a read are required too
+	f.must(t, 200, "GET", "sys/mounts/team?type=kv", "", token)
+	f.must(t, 403, "GET", "sys/mounts/team?type=kv&type=x", "", token)
+	f.must(t, 204, "DELETE", "sys/mounts/team", "", token)
+
+	f.must(t, 204, "PUT", "sys/policies/acl/q", `{"policy":"path \"sys/metrics\" {\n capabilities = [\"read\"]\n denied_parameters = { \"format\" = [] }\n}"}`)
+	metrics := "X-Vault-Token: " + f.bearer(t, "q") // which asks for itself
+	f.must(t, 200, "GET", "sys/metrics", "", metrics)
+	f.must(t, 403, "GET", "sys/metrics?format=prometheus", "", metrics)
+	f.must(t, 403, "GET", "sys/metrics", "", token)
+
+	f.must(t, 200, "PUT", "secret/data/x", `{"data":{}}`)
+	f.must(t, 200, "LIST", "secret/metadata", "", token)
+	f.must(t, 200, "GET", "secret/metadata?list=true&limit=1", "", token) // of a list they are not
+	f.must(t, 200, "GET", "secret/metadata/x", "", token)
+	f.must(t, 403, "GET", "secret/metadata/x?limit=1", "", token)
+}
+
+// Whoever may do something in a mount is told of it, and of no other.
+func TestMountsByPolicy(t *testing.T) {
+	f := fresh(t)
+	f.must(t, 200, "POST", "sys/mounts/other", `{"type":"kv"}`)
+	f.policy(t, "p", map[string]string{"secret/data/a/*": `"read"`, "other/*": `"deny"`})
+	token := "X-Vault-Token: " + f.bearer(t, "p")
+	r := f.must(t, 200, "GET", "sys/internal/ui/mounts", "", token)
+	if r.get("data", "secret", "secret/") == nil || r.get("data", "secret", "other/") != nil || r.get("data", "secret", "sys/") != nil {
+		t.Error(r.text)
+	}
+	f.must(t, 200, "GET", "sys/internal/ui/mounts/secret/a", "", token)
+	f.must(t, 403, "GET", "sys/internal/ui/mounts/other/a", "", token)
+	f.must(t, 403, "GET", "sys/internal/ui/mounts/secret/a", "", "X-Vault-Token: ")
+}
+
+// BenchmarkGate is a read by a token with 20 policies, whose handler does
+// nothing: next to BenchmarkLookupSelf it shows what the decision costs.
+func BenchmarkGate(b *testing.B) {
+	f := fresh(b)
+	var names []string
+	for i := range 20 {
+		paths := map[string]string{}
+		for j := range 10 {
+			paths[fmt.Sprintf([]string{"secret/data/team%d/app%d", "secret/data/team%d/+/%d/*", "secret/metadata/team%d/%d*"}[j%3], i, j)] = `"read"`
+		}
+		names = append(names, fmt.Sprint("policy-", i))
+		f.policy(b, names[i], paths)
+	}
+	f.policy(b, names[19], map[string]string{"sys/leader-x": `"read"`, "sys/key-status": `"read"`})
+	f.tables.sys.exact["sys/key-status"].on[opRead] = func(*Server, *request) (answer, error) { return answer{}, nil }
+	req := httptest.NewRequest("GET", "/v1/sys/key-status", nil)
+	req.Header.Set("X-Vault-Token", f.bearer(b, names...))
+	w := &nullWriter{header: make(http.Header)}
+	b.ReportAllocs()
+	for b.Loop() {
+		f.http.ServeHTTP(w, req)
+	}
+	if w.status != 204 {
+		b.Fatal(w.status)
+	}
+}
+
+// What is listed is a folder: its path ends in a slash for the policies, which
+// may leave it out where they name just this folder.
+func TestListsAreOfFolders(t *testing.T) {
+	f := fresh(t)
+	f.must(t, 200, "PUT", "secret/data/team/a", `{"data":{}}`)
+	for path, want := range map[string]int{
+		"secret/metadata/team/*": 200, "secret/metadata/team/": 200, "secret/metadata/team": 200, "secret/metadata/+/": 200, "secret/metadata/*": 200,
+		"secret/metadata/+": 403, "secret/metadata/team/a": 403, "secret/metadata/team/a*": 403, "secret/metadata/team/+/": 403,
+	} {
+		f.policy(t, "p", map[string]string{path: `"list"`})
+		token := "X-Vault-Token: " + f.bearer(t, "p")
+		for _, list := range []string{"LIST secret/metadata/team", "LIST secret/metadata/team/", "GET secret/metadata/team?list=true", "GET secret/metadata/team/?list=1"} {
+			method, at, _ := strings.Cut(list, " ")
+			if r := f.call(t, method, at, "", token); r.status != want {
+				t.Errorf("%s by %s: %d, want %d", list, path, r.status, want)
+			}
+		}
+		f.must(t, 403, "GET", "secret/metadata/team", "", token)
+	}
+}

@@ -1,0 +1,379 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/storage"
+)
+
+// authView is a token as an answer hands it out.
+type authView struct {
+	ClientToken    string            `json:"client_token"`
+	Accessor       string            `json:"accessor"`
+	Policies       []string          `json:"policies"`
+	TokenPolicies  []string          `json:"token_policies"`
+	Metadata       map[string]string `json:"metadata"`
+	LeaseDuration  int64             `json:"lease_duration"` // seconds
+	Renewable      bool              `json:"renewable"`
+	EntityID       string            `json:"entity_id"`
+	TokenType      string            `json:"token_type"`
+	Orphan         bool              `json:"orphan"`
+	MFARequirement any               `json:"mfa_requirement"`
+	NumUses        int               `json:"num_uses"`
+}
+
+func viewAuth(t *access.Token, secret string, now time.Time) *authView {
+	return &authView{
+		ClientToken: secret, Accessor: t.Accessor, Policies: t.Policies, TokenPolicies: t.Policies, Metadata: t.Meta,
+		LeaseDuration: left(t, now), Renewable: t.Renewable, EntityID: t.EntityID, TokenType: t.Type, Orphan: t.Orphan, NumUses: t.NumUses,
+	}
+}
+
+// left is how many seconds the token has still to live, 0 when it has no end.
+func left(t *access.Token, now time.Time) int64 {
+	if t.Expires.IsZero() {
+		return 0
+	}
+	return int64(t.Expires.Sub(now).Round(time.Second) / time.Second)
+}
+
+// viewToken is a token as a look-up shows it.
+func viewToken(t *access.Token, secret string, now time.Time) map[string]any {
+	view := map[string]any{
+		"accessor":         t.Accessor,
+		"creation_time":    t.Created.Unix(),
+		"creation_ttl":     int64(t.TTL / time.Second),
+		"display_name":     t.DisplayName,
+		"entity_id":        t.EntityID,
+		"expire_time":      nil,
+		"explicit_max_ttl": int64(t.ExplicitMaxTTL / time.Second),
+		"id":               secret,
+		"issue_time":       t.Created.Format(time.RFC3339Nano),
+		"meta":             t.Meta,
+		"num_uses":         t.NumUses,
+		"orphan":           t.Orphan,
+		"path":             t.Path,
+		"policies":         t.Policies,
+		"renewable":        t.Renewable,
+		"ttl":              left(t, now),
+		"type":             t.Type,
+	}
+	if !t.Expires.IsZero() {
+		view["expire_time"] = t.Expires.Format(time.RFC3339Nano)
+	}
+	if !t.Renewed.IsZero() {
+		view["last_renewal"] = t.Renewed.Format(time.RFC3339Nano)
+		view["last_renewal_time"] = t.Renewed.Unix()
+	}
+	if t.Period > 0 {
+		view["period"] = int64(t.Period / time.Second)
+	}
+	if t.Role != "" {
+		view["role"] = t.Role
+	}
+	return view
+}
+
+func createToken(s *Server, r *request) (answer, error) { return s.create(r, "create", false, "") }
+
+func createOrphan(s *Server, r *request) (answer, error) {
+	return s.create(r, "create-orphan", true, "")
+}
+
+func createByRole(s *Server, r *request) (answer, error) {
+	return s.create(r, "create/"+r.rest, false, r.rest)
+}
+
+// create makes a token for the bearer of another.
+func (s *Server) create(r *request, path string, orphan bool, roleName string) (answer, error) {
+	var in struct {
+		ID              string               `json:"id"`
+		Policies        loose[[]string]      `json:"policies"`
+		Meta            json.RawMessage      `json:"meta"`
+		NoParent        loose[bool]          `json:"no_parent"`
+		NoDefaultPolicy loose[bool]          `json:"no_default_policy"`
+		Renewable       loose[bool]          `json:"renewable"`
+		TTL             loose[time.Duration] `json:"ttl"`
+		Lease           loose[time.Duration] `json:"lease"` // Vault's older name
+		ExplicitMaxTTL  loose[time.Duration] `json:"explicit_max_ttl"`
+		Period          loose[time.Duration] `json:"period"`
+		NumUses         loose[int]           `json:"num_uses"`
+		DisplayName     string               `json:"display_name"`
+		Type            string               `json:"type"`
+		EntityAlias     string               `json:"entity_alias"`
+	}
+	if err := r.decode(&in); err != nil {
+		return answer{}, err
+	}
+	if in.EntityAlias != "" {
+		return answer{}, invalid("'entity_alias' is not supported: there are no entities")
+	}
+	meta, err := parseMeta(in.Meta)
+	if err != nil {
+		return answer{}, err
+	}
+	sudo := r.acl.Sudo(r.path)
+	q := &access.CreateRequest{
+		Path: path, ID: in.ID, Policies: in.Policies.value, NoDefaultPolicy: in.NoDefaultPolicy.value, NoParent: in.NoParent.value,
+		Orphan: orphan, NotRenewable: in.Renewable.given && !in.Renewable.value, TTL: in.TTL.value, ExplicitMaxTTL: in.ExplicitMaxTTL.value,
+		Period: in.Period.value, NumUses: in.NumUses.value, DisplayName: in.DisplayName, Meta: meta, Type: in.Type,
+	}
+	if !in.TTL.given {
+		q.TTL = in.Lease.value
+	}
+	var t *access.Token
+	var warnings []string
+	var secret string
+	now := s.now()
+	err = r.keep.store.Update(r.ctx, func(tx *storage.Tx) error {
+		parent := r.token
+		if !parent.Limited() { // such a one makes none, and may be gone by now
+			if parent, err = access.Lookup(tx, r.token.ID(), now); err != nil {
+				return err
+			}
+		}
+		var role *access.Role
+		if roleName != "" {
+			if role, err = access.GetRole(tx, roleName); err != nil {
+				return err
+			}
+			if role == nil {
+				return invalid("unknown role %s", roleName)
+			}
+		}
+		if t, warnings, err = access.Derive(parent, role, q, sudo, now); err != nil {
+			return err
+		}
+		for _, name := range t.Policies {
+			p, err := access.GetPolicy(tx, name)
+			if err != nil {
+				return err
+			}
+			if p == nil {
+				warnings = append(warnings, fmt.Sprintf("Policy %q does not exist", name))
+			}
+		}
+		secret, err = access.Create(tx, q.ID, t)
+		return err
+	})
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{auth: viewAuth(t, secret, now), warnings: warnings}, nil
+}
+
+// parseMeta reads an object of texts, or, as Vault does, a list of "key=value".
+func parseMeta(b json.RawMessage) (map[string]string, error) {
+	if len(b) == 0 || string(b) == "null" {
+		return nil, nil
+	}
+	var object map[string]json.RawMessage
+	if err := json.Unmarshal(b, &object); err != nil {
+		return nil, invalid("the field meta must be an object of texts")
+	}
+	meta := make(map[string]string, len(object))
+	for k, v := range object {
+		meta[k] = scalar(v)
+	}
+	return meta, nil
+}
+
+func readSelf(s *Server, r *request) (answer, error) {
+	return answer{data: viewToken(r.token, r.secret, s.now())}, nil
+}
+
+// target is what a request about another token says.
+type target struct {
+	Token     string               `json:"token"`
+	Accessor  string               `json:"accessor"`
+	Increment loose[time.Duration] `json:"increment"`
+}
+
+func (r *request) target() (in target, err error) { return in, r.decode(&in) }
+
+// byAccessor finds the token that the request names.
+func (r *request) byAccessor(in target) (*access.Token, error) {
+	if in.Accessor == "" {
+		return nil, invalid("missing accessor")
+	}
+	t, err := r.keep.lookupAccessor(r.ctx, in.Accessor)
+	if errors.Is(err, access.ErrDenied) {
+		err = invalid("invalid accessor")
+	}
+	return t, err
+}
+
+// writeLookup looks up the token in the body; without one it is readSelf.
+func writeLookup(s *Server, r *request) (answer, error) {
+	in, err := r.target()
+	if err != nil {
+		return answer{}, err
+	}
+	if in.Token == "" || in.Token == r.secret { // which may just have been used up
+		return readSelf(s, r)
+	}
+	t, err := r.keep.lookup(r.ctx, in.Token)
+	if errors.Is(err, access.ErrDenied) {
+		err = &requestError{http.StatusForbidden, "bad token"}
+	}
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{data: viewToken(t, in.Token, s.now())}, nil
+}
+
+func writeLookupAccessor(s *Server, r *request) (answer, error) {
+	in, err := r.target()
+	if err != nil {
+		return answer{}, err
+	}
+	t, err := r.byAccessor(in)
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{data: viewToken(t, "", s.now())}, nil
+}
+
+func listAccessors(s *Server, r *request) (answer, error) {
+	var names []string
+	err := r.keep.store.View(r.http.Context(), func(tx *storage.Tx) (err error) {
+		names, err = access.Accessors(tx)
+		return err
+	})
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{data: map[string]any{"keys": names}}, nil
+}
+
+func renewToken(s *Server, r *request) (answer, error) {
+	in, err := r.target()
+	if err != nil {
+		return answer{}, err
+	}
+	if in.Token == "" {
+		return answer{}, invalid("missing token ID")
+	}
+	id, err := r.keep.tokenID(r.ctx, in.Token)
+	if errors.Is(err, access.ErrDenied) {
+		err = invalid("token not found")
+	}
+	if err != nil {
+		return answer{}, err
+	}
+	return s.renew(r, id, in.Token, in.Increment.value)
+}
+
+func renewSelf(s *Server, r *request) (answer, error) {
+	in, err := r.target()
+	if err != nil {
+		return answer{}, err
+	}
+	return s.renew(r, r.token.ID(), r.secret, in.Increment.value)
+}
+
+func renewAccessor(s *Server, r *request) (answer, error) {
+	in, err := r.target()
+	if err != nil {
+		return answer{}, err
+	}
+	t, err := r.byAccessor(in)
+	if err != nil {
+		return answer{}, err
+	}
+	return s.renew(r, t.ID(), "", in.Increment.value)
+}
+
+// renew lets a token live on, and answers with it and the secret.
+func (s *Server) renew(r *request, id access.ID, secret string, increment time.Duration) (answer, error) {
+	var t *access.Token
+	var warnings []string
+	var at time.Time
+	err := r.keep.changeToken(r.ctx, id, func(tx *storage.Tx, now time.Time) (tree bool, err error) {
+		at = now
+		t, tree, warnings, err = access.Renew(tx, id, increment, now)
+		return tree, err
+	})
+	if errors.Is(err, access.ErrDenied) {
+		err = invalid("token not found")
+	}
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{auth: viewAuth(t, secret, at), warnings: warnings}, nil
+}
+
+func revokeToken(s *Server, r *request) (answer, error) {
+	in, err := r.target()
+	if err != nil {
+		return answer{}, err
+	}
+	if in.Token == "" {
+		return answer{}, invalid("missing token ID")
+	}
+	id, err := r.keep.tokenID(r.ctx, in.Token)
+	if errors.Is(err, access.ErrDenied) { // no token looks like this
+		return answer{}, nil
+	}
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{}, r.revoke(id, access.Revoke)
+}
+
+func revokeSelf(s *Server, r *request) (answer, error) {
+	return answer{}, r.revoke(r.token.ID(), access.Revoke)
+}
+
+func revokeAccessor(s *Server, r *request) (answer, error) {
+	in, err := r.target()
+	if err != nil {
+		return answer{}, err
+	}
+	if in.Accessor == "" {
+		return answer{}, invalid("missing accessor")
+	}
+	t, err := r.keep.lookupAccessor(r.ctx, in.Accessor)
+	if errors.Is(err, access.ErrDenied) {
+		return answer{warnings: []string{"No token found with this accessor"}}, nil
+	}
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{}, r.revoke(t.ID(), access.Revoke)
+}
+
+func revokeOrphan(s *Server, r *request) (answer, error) {
+	in, err := r.target()
+	if err != nil {
+		return answer{}, err
+	}
+	if in.Token == "" {
+		return answer{}, invalid("missing token ID")
+	}
+	t, err := r.keep.lookup(r.ctx, in.Token)
+	if errors.Is(err, access.ErrDenied) {
+		err = invalid("token to revoke not found")
+	}
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{}, r.revoke(t.ID(), access.RevokeOrphan)
+}
+
+func (r *request) revoke(id access.ID, how func(*storage.Tx, access.ID) (bool, error)) error {
+	return r.keep.changeToken(r.ctx, id, func(tx *storage.Tx, _ time.Time) (bool, error) { return how(tx, id) })
+}
+
+// tidyTokens has the sweep run now.
+func tidyTokens(s *Server, r *request) (answer, error) {
+	r.keep.wakeSweep()
+	return answer{status: http.StatusAccepted, warnings: []string{
+		"Tidy operation successfully started. Any information from the operation will be printed to the server's log.",
+	}}, nil
+}

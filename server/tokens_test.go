@@ -1,0 +1,481 @@
+package server
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/storage"
+)
+
+// A clock is moved by the test.
+type clock struct{ offset atomic.Int64 }
+
+func (c *clock) now() time.Time       { return time.Now().Add(time.Duration(c.offset.Load())) }
+func (c *clock) add(d time.Duration)  { c.offset.Add(int64(d)) }
+func (f *fixture) set(c *clock)       { f.keep.Load().now = c.now; f.now = c.now }
+func as(token string) (header string) { return "X-Vault-Token: " + token }
+
+// token makes a token with the root token.
+func (f *fixture) token(t testing.TB, body string, headers ...string) string {
+	t.Helper()
+	return f.must(t, 200, "POST", "auth/token/create", body, headers...).get("auth", "client_token").(string)
+}
+
+// Every call of the official client about tokens.
+func TestTokensByClient(t *testing.T) {
+	f := fresh(t)
+	f.must(t, 204, "POST", "sys/policies/acl/app", `{"policy":"path \"secret/*\" { capabilities = [\"read\"] }"}`)
+	tokens := f.client(t).Auth().Token()
+	made, err := tokens.Create(&api.TokenCreateRequest{Policies: []string{"app"}, TTL: "1h", DisplayName: "ci", Metadata: map[string]string{"k": "v"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if made.Auth == nil || made.Auth.LeaseDuration != 3600 || !made.Auth.Renewable || !slices.Equal(made.Auth.Policies, []string{"app", "default"}) ||
+		made.Auth.Metadata["k"] != "v" || made.Auth.Orphan || made.Warnings != nil || !strings.HasPrefix(made.Auth.ClientToken, "hvs.") {
+		t.Fatalf("%+v", made.Auth)
+	}
+	secret, accessor := made.Auth.ClientToken, made.Auth.Accessor
+	seen, err := tokens.Lookup(secret)
+	if err != nil || seen.Data["accessor"] != accessor || seen.Data["display_name"] != "token-ci" || seen.Data["orphan"] != false || seen.Data["path"] != "auth/token/create" ||
+		seen.Data["id"] != secret || fmt.Sprintf("%v %v", seen.Data["ttl"], seen.Data["creation_ttl"]) != "3600 3600" || seen.Data["expire_time"] == nil || seen.Data["type"] != "service" {
+		t.Errorf("%+v %v", seen, err)
+	}
+	if seen, err = tokens.LookupAccessor(accessor); err != nil || seen.Data["id"] != "" || seen.Data["accessor"] != accessor {
+		t.Errorf("%+v %v", seen, err)
+	}
+	for name, renew := range map[string]func() (*api.Secret, error){
+		"Renew":            func() (*api.Secret, error) { return tokens.Renew(secret, 1800) },
+		"RenewAccessor":    func() (*api.Secret, error) { return tokens.RenewAccessor(accessor, 1800) },
+		"RenewTokenAsSelf": func() (*api.Secret, error) { return tokens.RenewTokenAsSelf(secret, 1800) },
+	} {
+		got, err := renew()
+		if err != nil || got.Auth == nil || got.Auth.LeaseDuration != 1800 || got.Auth.Accessor != accessor {
+			t.Errorf("%s: %+v %v", name, got, err)
+		}
+		if err == nil && (got.Auth.ClientToken == "") != (name == "RenewAccessor") {
+			t.Errorf("%s: token %q", name, got.Auth.ClientToken)
+		}
+	}
+	child := f.client(t)
+	child.SetToken(secret)
+	own := child.Auth().Token()
+	if seen, err := own.LookupSelf(); err != nil || seen.Data["last_renewal"] == nil {
+		t.Errorf("%+v %v", seen, err)
+	}
+	if _, err := own.RenewSelf(60); err != nil {
+		t.Error(err)
+	}
+	if _, err := own.Create(&api.TokenCreateRequest{}); err == nil || !strings.Contains(err.Error(), "permission denied") {
+		t.Errorf("without the capability: %v", err)
+	}
+	if err := own.RevokeSelf(""); err != nil {
+		t.Error(err)
+	}
+	if _, err := own.LookupSelf(); err == nil || !strings.Contains(err.Error(), "permission denied") {
+		t.Errorf("after it was revoked: %v", err)
+	}
+	if _, err := tokens.Lookup(secret); err == nil || !strings.Contains(err.Error(), "bad token") {
+		t.Errorf("a revoked one: %v", err)
+	}
+	orphan, err := tokens.CreateOrphan(&api.TokenCreateRequest{Policies: []string{"app", "none"}})
+	if err != nil || !orphan.Auth.Orphan || !slices.Equal(orphan.Warnings, []string{`Policy "none" does not exist`}) {
+		t.Fatalf("%+v %v", orphan, err)
+	}
+	f.must(t, 204, "POST", "auth/token/roles/ci", `{"allowed_policies":["app"],"orphan":true,"token_period":"30m","path_suffix":"v1"}`)
+	byRole, err := tokens.CreateWithRole(&api.TokenCreateRequest{}, "ci")
+	if err != nil || !byRole.Auth.Orphan || byRole.Auth.LeaseDuration != 1800 || !slices.Equal(byRole.Auth.Policies, []string{"app", "default"}) {
+		t.Errorf("%+v %v", byRole, err)
+	}
+	if seen, err = tokens.Lookup(byRole.Auth.ClientToken); err != nil || seen.Data["role"] != "ci" || seen.Data["period"] != json.Number("1800") || seen.Data["path"] != "auth/token/create/ci/v1" {
+		t.Errorf("%+v %v", seen, err)
+	}
+	list, err := f.client(t).Logical().List("auth/token/accessors")
+	if err != nil || len(list.Data["keys"].([]any)) != 3 {
+		t.Errorf("%+v %v", list, err)
+	}
+	if err := tokens.RevokeOrphan(orphan.Auth.ClientToken); err != nil {
+		t.Error(err)
+	}
+	if err := tokens.RevokeAccessor(byRole.Auth.Accessor); err != nil {
+		t.Error(err)
+	}
+	if err := tokens.RevokeTree(f.root); err != nil {
+		t.Error(err)
+	}
+	f.must(t, 403, "GET", "auth/token/lookup-self", "")
+}
+
+func TestTokenMistakes(t *testing.T) {
+	f := fresh(t)
+	f.must(t, 204, "POST", "sys/policies/acl/maker", `{"policy":"path \"auth/token/*\" { capabilities = [\"create\",\"update\",\"read\",\"list\"] }"}`)
+	maker := as(f.token(t, `{"policies":["maker"]}`))
+	limited := as(f.token(t, `{"policies":["maker"],"num_uses":50}`))
+	for _, c := range []struct {
+		status             int
+		method, path, body string
+		as, text           string
+	}{
+		{400, "POST", "auth/token/create", `{"policies":["root"]}`, maker, "child policies must be subset of parent"},
+		{400, "POST", "auth/token/create", `{"no_parent":true}`, maker, "root or sudo privileges required to create orphan token"},
+		{400, "POST", "auth/token/create", `{"id":"x"}`, maker, "root or sudo privileges required to specify token id"},
+		{400, "POST", "auth/token/create", `{"period":"1h"}`, maker, "root or sudo privileges required to create periodic token"},
+		{400, "POST", "auth/token/create", `{}`, limited, "restricted use token cannot generate child tokens"},
+		{400, "POST", "auth/token/create", `{"ttl":"soon"}`, maker, `"soon" is not a duration`},
+		{400, "POST", "auth/token/create", `{"meta":[1]}`, maker, "the field meta"},
+		{400, "POST", "auth/token/create", `{"entity_alias":"x"}`, maker, "'entity_alias' is not supported"},
+		{400, "POST", "auth/token/create/none", `{}`, maker, "unknown role none"},
+		{403, "LIST", "auth/token/accessors", ``, maker, "permission denied"},
+		{403, "POST", "auth/token/revoke-orphan", `{"token":"x"}`, maker, "permission denied"},
+		{400, "POST", "auth/token/revoke-orphan", `{"token":"x"}`, as(f.root), "token to revoke not found"},
+		{400, "POST", "auth/token/revoke-orphan", `{}`, as(f.root), "missing token ID"},
+		{400, "POST", "auth/token/revoke", `{}`, maker, "missing token ID"},
+		{204, "POST", "auth/token/revoke", `{"token":"none"}`, maker, ""},
+		{204, "POST", "auth/token/revoke", `{"token":"a b"}`, maker, ""},
+		{400, "POST", "auth/token/revoke-accessor", `{}`, maker, "missing accessor"},
+		{200, "POST", "auth/token/revoke-accessor", `{"accessor":"none"}`, maker, ""},
+		{400, "POST", "auth/token/lookup-accessor", `{"accessor":"no/ne"}`, maker, "invalid accessor"},
+		{400, "POST", "auth/token/lookup-accessor", `{}`, maker, "missing accessor"},
+		{403, "POST", "auth/token/lookup", `{"token":"none"}`, maker, "bad token"},
+		{400, "POST", "auth/token/renew", `{"token":"none"}`, maker, "token not found"},
+		{400, "POST", "auth/token/renew", `{}`, maker, "missing token ID"},
+		{400, "POST", "auth/token/renew-accessor", `{"accessor":"none"}`, maker, "invalid accessor"},
+		{400, "POST", "auth/token/renew-self", `{}`, as(f.root), "lease is not renewable"},
+		{202, "POST", "auth/token/tidy", ``, maker, ""},
+		{404, "LIST", "auth/token/roles", ``, maker, ""},
+		{404, "GET", "auth/token/roles/none", ``, maker, ""},
+		{400, "POST", "auth/token/roles/a", `{"token_type":"batch"}`, maker, "batch tokens are not supported"},
+		{400, "POST", "auth/token/roles/a", `{"token_bound_cidrs":"10.0.0.0/8"}`, maker, "token_bound_cidrs is not supported"},
+		{400, "POST", "auth/token/roles/a", `{"allowed_entity_aliases":"x"}`, maker, "allowed_entity_aliases is not supported"},
+		{400, "POST", "auth/token/roles/a/b", `{}`, maker, "the name of a role"},
+		{200, "POST", "auth/token/roles/a", `{"period":"1h","token_period":"2h"}`, maker, ""},
+	} {
+		r := f.call(t, c.method, c.path, c.body, c.as)
+		if r.status != c.status || c.text != "" && !strings.Contains(r.errors(), c.text) {
+			t.Errorf("%s %s %s: %d %s", c.method, c.path, c.body, r.status, r.text)
+		}
+	}
+	if r := f.must(t, 200, "GET", "auth/token/roles/a", ""); fmt.Sprintf("%v %v %v", r.get("data", "token_period"), r.get("data", "renewable"), r.get("data", "token_type")) != "7200 true default-service" {
+		t.Error(r.text)
+	}
+	f.must(t, 204, "POST", "auth/token/roles/a", `{"renewable":false}`)
+	if r := f.must(t, 200, "GET", "auth/token/roles/a", ""); fmt.Sprintf("%v %v", r.get("data", "token_period"), r.get("data", "renewable")) != "7200 false" {
+		t.Error(r.text)
+	}
+	f.must(t, 204, "DELETE", "auth/token/roles/a", "")
+	f.must(t, 404, "GET", "auth/token/roles/a", "")
+}
+
+// A token stops at the second that it ends in, and so do those below it, whether
+// they are in memory or not.
+func TestTokenStopsAtTheSecond(t *testing.T) {
+	f := fresh(t)
+	c := new(clock)
+	f.set(c)
+	mother := f.token(t, `{"policies":["root"],"ttl":"1h"}`)
+	child := f.token(t, `{"policies":["default"],"ttl":"2h"}`, as(mother))
+	for _, token := range []string{mother, child} {
+		f.must(t, 200, "GET", "auth/token/lookup-self", "", as(token))
+	}
+	c.add(59 * time.Minute)
+	f.must(t, 200, "POST", "auth/token/renew-self", `{"increment":"10m"}`, as(mother))
+	c.add(9 * time.Minute)
+	for _, token := range []string{mother, child} {
+		f.must(t, 200, "GET", "auth/token/lookup-self", "", as(token))
+	}
+	c.add(time.Minute)
+	for _, token := range []string{mother, child} {
+		f.must(t, 403, "GET", "auth/token/lookup-self", "", as(token))
+	}
+}
+
+// A parent that is renewed for less takes those below with it.
+func TestRenewedForLess(t *testing.T) {
+	f := fresh(t)
+	c := new(clock)
+	f.set(c)
+	mother := f.token(t, `{"policies":["root"],"ttl":"1h"}`)
+	child := f.token(t, `{"policies":["default"],"ttl":"2h"}`, as(mother))
+	f.must(t, 200, "GET", "auth/token/lookup-self", "", as(child))
+	f.must(t, 200, "POST", "auth/token/renew-self", `{"increment":"1m"}`, as(mother))
+	c.add(2 * time.Minute)
+	f.must(t, 403, "GET", "auth/token/lookup-self", "", as(child))
+}
+
+// Each use is counted before the request runs, whatever becomes of it, and stays
+// counted over a restart; naming the token in a body is no use.
+func TestTokenUses(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keep.db")
+	a := newSeal("a", 1)
+	f := start(t, path, a)
+	f.init(t)
+	token := f.token(t, `{"policies":["default"],"num_uses":5}`)
+	f.must(t, 403, "GET", "secret/data/x", "", as(token))
+	f.must(t, 200, "POST", "auth/token/lookup", `{"token":"`+token+`"}`)
+	f.must(t, 200, "POST", "sys/capabilities", `{"token":"`+token+`","path":"x"}`)
+	if r := f.must(t, 200, "GET", "auth/token/lookup-self", "", as(token)); fmt.Sprint(r.get("data", "num_uses")) != "3" {
+		t.Error(r.text)
+	}
+	f.stop(t)
+	g := start(t, path, a.again())
+	if err := g.Unseal(t.Context()); err != nil || g.Status().Sealed {
+		t.Fatal(err)
+	}
+	var ok, denied atomic.Int32
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			switch r := g.call(t, "GET", "auth/token/lookup-self", "", as(token)); r.status {
+			case 200:
+				ok.Add(1)
+			case 403:
+				denied.Add(1)
+			default:
+				t.Error(r.text)
+			}
+		})
+	}
+	wg.Wait()
+	if ok.Load() != 3 || denied.Load() != 17 {
+		t.Errorf("%d uses, %d denied", ok.Load(), denied.Load())
+	}
+}
+
+// What a token may do changes with it at once, though it is in memory.
+func TestRevokedOrphansParent(t *testing.T) {
+	f := fresh(t)
+	mother := f.token(t, `{"policies":["root"]}`)
+	child := f.token(t, `{"policies":["root"]}`, as(mother))
+	grandchild := f.token(t, `{"policies":["default"]}`, as(child))
+	for _, token := range []string{mother, child, grandchild} {
+		f.must(t, 200, "GET", "auth/token/lookup-self", "", as(token))
+	}
+	f.must(t, 204, "POST", "auth/token/revoke-orphan", `{"token":"`+mother+`"}`)
+	f.must(t, 403, "GET", "auth/token/lookup-self", "", as(mother))
+	if r := f.must(t, 200, "GET", "auth/token/lookup-self", "", as(child)); r.get("data", "orphan") != true {
+		t.Error(r.text)
+	}
+	f.must(t, 200, "GET", "auth/token/lookup-self", "", as(grandchild))
+	eventually(t, "the mark is gone", func() bool { return f.records(t) == 3 })
+	f.must(t, 200, "GET", "auth/token/lookup-self", "", as(grandchild))
+	f.must(t, 204, "POST", "auth/token/revoke", `{"token":"`+child+`"}`)
+	f.must(t, 403, "GET", "auth/token/lookup-self", "", as(grandchild))
+}
+
+// records counts the records of tokens.
+func (f *fixture) records(t testing.TB) (n int) {
+	t.Helper()
+	err := f.keep.Load().store.View(t.Context(), func(tx *storage.Tx) error {
+		folders, old, err := access.Folders(tx)
+		n = len(old)
+		for _, folder := range folders {
+			names, err := tx.List("access/token/" + folder)
+			if n += len(names); err != nil {
+				return err
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// children makes many children of a token, and returns one of every so many.
+func (f *fixture) children(t testing.TB, parent string, n, every int) (some []string) {
+	t.Helper()
+	k := f.keep.Load()
+	p, err := k.lookup(t.Context(), parent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for made := 0; made < n; made += 500 {
+		err := k.store.Update(t.Context(), func(tx *storage.Tx) error {
+			for i := range min(500, n-made) {
+				child, _, err := access.Derive(p, nil, &access.CreateRequest{Path: "create", Policies: []string{"default"}}, true, f.now())
+				if err != nil {
+					return err
+				}
+				token, err := access.Create(tx, "", child)
+				if err != nil {
+					return err
+				}
+				if i%every == 0 {
+					some = append(some, token)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return some
+}
+
+// A tree of 10,000 is dead when the answer comes, is deleted in the background,
+// over a restart, and holds nobody up.
+func TestRevokeLargeTree(t *testing.T) {
+	const size = 10_000
+	path := filepath.Join(t.TempDir(), "keep.db")
+	a := newSeal("a", 1)
+	f := start(t, path, a)
+	f.init(t)
+	mother := f.token(t, `{"policies":["root"]}`)
+	some := f.children(t, mother, size, 500)
+	f.must(t, 200, "POST", "secret/data/x", `{"data":{}}`)
+	for _, token := range some {
+		f.must(t, 200, "GET", "auth/token/lookup-self", "", as(token))
+	}
+	work := func(until func() bool) time.Duration {
+		var took []time.Duration
+		for !until() || len(took) < 100 {
+			began := time.Now()
+			f.must(t, 200, "POST", "secret/data/x", `{"data":{}}`)
+			f.must(t, 200, "GET", "secret/data/x", ``)
+			took = append(took, time.Since(began))
+		}
+		slices.Sort(took)
+		return took[len(took)*99/100]
+	}
+	n := 0
+	quiet := work(func() bool { n++; return n > 500 })
+	f.must(t, 204, "POST", "auth/token/revoke", `{"token":"`+mother+`"}`)
+	for _, token := range some {
+		f.must(t, 403, "GET", "auth/token/lookup-self", "", as(token))
+	}
+	eventually(t, "the sweep deletes", func() bool { return f.records(t) < size })
+	busy := work(func() bool { n++; return n%100 == 0 && f.records(t) < size*9/10 })
+	left := f.records(t)
+	t.Logf("p99 of a write and a read: quiet %v, while a tree is swept %v; %d left at the restart", quiet, busy, left)
+	if busy > 5*quiet && busy > 100*time.Millisecond {
+		t.Errorf("sweeping holds others up: %v, quiet %v", busy, quiet)
+	}
+	f.stop(t)
+	g := start(t, path, a.again())
+	if err := g.Unseal(t.Context()); err != nil || g.Status().Sealed {
+		t.Fatal(err)
+	}
+	g.root = f.root
+	for _, token := range some {
+		g.must(t, 403, "GET", "auth/token/lookup-self", "", as(token))
+	}
+	g.must(t, 202, "POST", "auth/token/tidy", "")
+	eventually(t, "the sweep goes on", func() bool { return g.records(t) < left })
+}
+
+// The cache is bounded, and adds nothing that was looked up before a change.
+func TestTokenCache(t *testing.T) {
+	var c tokenCache
+	id := func(n int) access.ID { return access.ID{byte(n), byte(n >> 8), byte(n >> 16)} }
+	first := new(access.Token)
+	c.put(id(0), first, 0)
+	for n := range 5 * cacheSize {
+		c.put(id(n+1), new(access.Token), 0)
+		if got, _ := c.get(id(0)); got != first {
+			t.Fatal("a token in use was forgotten")
+		}
+	}
+	if n := len(c.young) + len(c.old); n > 2*cacheSize {
+		t.Errorf("%d tokens in memory", n)
+	}
+	_, before := c.get(id(0))
+	c.forget(id(7), false)
+	if got, _ := c.get(id(0)); got != first {
+		t.Error("forgot another one")
+	}
+	c.put(id(7), new(access.Token), before)
+	if got, _ := c.get(id(7)); got != nil {
+		t.Error("added what was looked up before it was changed")
+	}
+	c.forget(id(7), true)
+	if got, _ := c.get(id(0)); got != nil {
+		t.Error("forgot not all")
+	}
+}
+
+// While one half of the clients revoke, no token works after its revocation was
+// answered.
+func TestRevokeRace(t *testing.T) {
+	f := fresh(t)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 25 {
+				mother := f.token(t, `{"policies":["root"]}`)
+				child := f.token(t, `{"policies":["default"]}`, as(mother))
+				var stop atomic.Bool
+				var readers sync.WaitGroup
+				for range 2 {
+					readers.Go(func() {
+						for !stop.Load() {
+							f.call(t, "GET", "auth/token/lookup-self", "", as(child))
+						}
+					})
+				}
+				f.must(t, 204, "POST", "auth/token/revoke", `{"token":"`+mother+`"}`)
+				f.must(t, 403, "GET", "auth/token/lookup-self", "", as(child))
+				stop.Store(true)
+				readers.Wait()
+				f.must(t, 403, "GET", "auth/token/lookup-self", "", as(child))
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// BenchmarkTokenCheck is what the gate does with a token: in memory, and, of
+// 100,000 tokens with equal chance, mostly not.
+func BenchmarkTokenCheck(b *testing.B) {
+	f := fresh(b)
+	k := f.keep.Load()
+	b.Run("memory", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := k.use(b.Context(), f.root); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("wrong", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := k.use(b.Context(), "hvs.AAAAAAAAAAAAAAAAAAAAAAAAAA"); err == nil {
+				b.Fatal("it works")
+			}
+		}
+	})
+	b.Run("request", func(b *testing.B) {
+		req := httptest.NewRequest("GET", "/v1/auth/token/lookup-self", nil)
+		req.Header.Set("X-Vault-Token", f.root)
+		w := &nullWriter{header: make(http.Header)}
+		for b.Loop() {
+			f.http.ServeHTTP(w, req)
+		}
+	})
+	b.Run("100000", func(b *testing.B) {
+		var all []string
+		for range 200 {
+			mother := f.token(b, `{"policies":["root"]}`)
+			all = append(all, f.children(b, mother, 500, 1)...)
+		}
+		for b.Loop() {
+			k.tokens.forget(access.ID{}, true)
+			if _, err := k.use(b.Context(), all[rand.IntN(len(all))]); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
