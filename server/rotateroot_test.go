@@ -217,7 +217,7 @@ func TestRotation(t *testing.T) {
 				t.Errorf("%s: %s", body, r.text)
 			}
 		}
-		f.must(t, 204, "POST", "sys/rotate/config", `{"interval":"48h","max_operations":2000000}`)
+		f.must(t, 204, "POST", "sys/rotate/config", `{"enabled":"true","interval":"48h","max_operations":"2000000"}`) // as the command line sends it
 		f.must(t, 204, "POST", "sys/rotate/keyring/config", `{"enabled":true}`)
 		if r := f.must(t, 200, "GET", "sys/rotate/keyring/config", ""); fmt.Sprint(r.get("data")) != "map[enabled:true interval:172800 max_operations:2000000]" {
 			t.Errorf("config: %s", r.text)

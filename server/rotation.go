@@ -192,20 +192,21 @@ func readRotateConfig(s *Server, r *request) (answer, error) {
 // writeRotateConfig changes what the body has, and leaves the rest.
 func writeRotateConfig(s *Server, r *request) (answer, error) {
 	var in struct {
-		Enabled       *bool    `json:"enabled"`
-		Interval      *seconds `json:"interval"`
-		MaxOperations *int64   `json:"max_operations"`
+		Enabled       loose[bool] `json:"enabled"`
+		Interval      *seconds    `json:"interval"`
+		MaxOperations loose[int]  `json:"max_operations"`
 	}
 	if err := r.decode(&in); err != nil {
 		return answer{}, err
 	}
+	enabled, operations := in.Enabled.pointer(), in.MaxOperations.pointer()
 	if in.Interval != nil && *in.Interval == unchanged {
 		in.Interval = nil
 	}
 	switch {
 	case in.Interval != nil && *in.Interval != 0 && *in.Interval < minRotation:
 		return answer{}, invalid("interval must be 24 hours or more, or 0 for no rotation by age")
-	case in.MaxOperations != nil && *in.MaxOperations != 0 && *in.MaxOperations < minOperations:
+	case operations != nil && *operations != 0 && *operations < minOperations:
 		return answer{}, invalid("max_operations must be %d or more, or 0 for no rotation by use", minOperations)
 	}
 	err := r.keep.store.Update(r.ctx, func(tx *storage.Tx) error {
@@ -213,14 +214,14 @@ func writeRotateConfig(s *Server, r *request) (answer, error) {
 		if err != nil {
 			return err
 		}
-		if in.Enabled != nil {
-			c.Enabled = *in.Enabled
+		if enabled != nil {
+			c.Enabled = *enabled
 		}
 		if in.Interval != nil {
 			c.Interval = *in.Interval
 		}
-		if in.MaxOperations != nil {
-			c.MaxOperations = *in.MaxOperations
+		if operations != nil {
+			c.MaxOperations = int64(*operations)
 		}
 		value, err := json.Marshal(c)
 		if err != nil {
