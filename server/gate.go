@@ -37,9 +37,10 @@ func (r *request) params() (map[string]any, error) {
 	if err := d.Decode(&params); err != nil || d.More() {
 		return nil, invalid("failed to parse JSON input: it must be one JSON object")
 	}
-	if once, err := plain([]byte(body)); err != nil {
-		return nil, err
-	} else if once != nil { // which of them counts must not depend on who reads it
+	switch text := scan([]byte(body)); {
+	case text.levels > maxLevels:
+		return nil, errLevels
+	case text.twice: // which of them counts must not depend on who reads it
 		return nil, invalid("a name stands twice in the same JSON object, which is refused where a policy restricts parameters")
 	}
 	return params, nil

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -186,7 +187,11 @@ type written struct {
 // be checked while other writers wait.
 func (r *request) written() (w written, err error) {
 	var in, options map[string]json.RawMessage
-	if err = r.decode(&in); err != nil {
+	var text shape
+	if body := bytes.TrimSpace(r.body); len(body) > 0 && body[0] == '{' && json.Valid(body) {
+		text = scan(body)
+		in = text.members
+	} else if err = r.decode(&in); err != nil {
 		return w, err
 	}
 	w.warnings = ignored(in, dataFields)
@@ -202,16 +207,21 @@ func (r *request) written() (w written, err error) {
 		}
 		w.cas = &n
 	}
-	if w.data, err = kv.Parse("data", in["data"]); err != nil {
-		return w, err
+	data := in["data"]
+	if text.levels > maxLevels+1 {
+		return w, errLevels
 	}
-	if once, err := plain(in["data"]); err != nil {
-		return w, err
-	} else if once != nil {
-		w.data, err = kv.Parse("data", once)
-		return w, err
+	if text.twice && data != nil {
+		if data, err = last(data); err != nil {
+			return w, err
+		}
 	}
-	return w, nil
+	if text.twice || text.spaced {
+		w.data, err = kv.Parse("data", data)
+	} else {
+		w.data, err = kv.Compact("data", data)
+	}
+	return w, err
 }
 
 func kvWrite(s *Server, r *request) (answer, error) {
