@@ -206,16 +206,19 @@ func TestClasses(t *testing.T) {
 				}
 				return nil
 			})
-			_, metrics := b.get("sys/metrics")
-			for _, want := range []string{
-				"sealkeep_sealed 0\n",
-				fmt.Sprintf("sealkeep_slot_healthy{class=\"\",slot=\"main\",type=%q} 1\n", kind),
-				"sealkeep_unseal_attempts_total{class=\"ok\",slot=\"main\"} 1\n",
-			} {
-				if !strings.Contains(metrics, want) {
-					t.Errorf("the metrics lack %q when it is open", want)
+			b.until("shown in the metrics", func() error {
+				_, metrics := b.get("sys/metrics")
+				for _, want := range []string{
+					"sealkeep_sealed 0\n",
+					fmt.Sprintf("sealkeep_slot_healthy{class=\"\",slot=\"main\",type=%q} 1\n", kind),
+					"sealkeep_unseal_attempts_total{class=\"ok\",slot=\"main\"} ", // the first visit may have been, too
+				} {
+					if !strings.Contains(metrics, want) {
+						return fmt.Errorf("the metrics lack %q when it is open", want)
+					}
 				}
-			}
+				return nil
+			})
 		})
 	}
 }
