@@ -1,5 +1,5 @@
-// Package access decides who may do what: tokens and policies now, login
-// methods later. It holds every such decision, so that the server only asks.
+// Package access decides who may do what: tokens, policies and login methods. It
+// holds every such decision, so that the server only asks.
 //
 // A token is never stored. Its record sits under the HMAC-SHA256 of the token
 // with a random key that the store itself keeps, so that neither a stolen
@@ -9,7 +9,8 @@
 // A token works while it and all those above it, the one that made it and so
 // on, are in the store and have not ended. So a whole tree ends with one record
 // deleted, or one time passed; what the store still has of the tokens below is
-// deleted in the background, and is seen from the records alone.
+// deleted in the background, and is seen from the records alone. In the same way
+// the tokens of a login method end with the mark of the method.
 //
 // In the store:
 //
@@ -19,6 +20,7 @@
 //	access/accessor/<accessor>   the 64 hex digits of its token
 //	access/token-role/<name>     JSON {"version":1, ...}: a role
 //	access/policy/<name>         JSON {"version":1,"text":...}: a policy
+//	access/method/<uuid>         JSON {"version":1}: a login method is enabled
 //
 // A look-up costs one read, and one more for each token above; there are at most
 // [MaxDepth] of those. Callers that serve many requests keep the result while

@@ -1,6 +1,7 @@
 package access
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -8,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -60,6 +62,9 @@ type Token struct {
 	Role           string            `json:"role,omitempty"`
 	Meta           map[string]string `json:"meta,omitempty"`
 	EntityID       string            `json:"entity_id,omitempty"`
+	Method         string            `json:"method,omitempty"`      // UUID of the login method that made it
+	Login          string            `json:"login,omitempty"`       // by which role or user of it
+	BoundCIDRs     []netip.Prefix    `json:"bound_cidrs,omitempty"` // whence it may be used; empty: from anywhere
 
 	id      ID
 	until   time.Time // when it or the first of those above it ends; zero: never
@@ -179,22 +184,39 @@ func (r *record) write(tx *storage.Tx) error {
 	return nil
 }
 
+// works tells whether the record is there, has not ended, and is not of a login
+// method that was disabled.
+func (r *record) works(tx *storage.Tx, now time.Time) (bool, error) {
+	if r == nil || !r.Alive(now) {
+		return false, nil
+	}
+	if r.Method == "" {
+		return true, nil
+	}
+	return MethodEnabled(tx, r.Method)
+}
+
 // find returns the record of a token that works: it and all those above it are
-// there and have not ended. It costs one read, and one for each token above.
+// there and have not ended. It costs one read, one for each token above, and one
+// for the login that they all come from.
 func find(tx *storage.Tx, id ID, now time.Time) (*record, error) {
 	r, err := read(tx, id)
 	if err != nil {
 		return nil, err
 	}
-	if r == nil || r.Revoked || !r.Alive(now) {
-		return nil, ErrDenied
+	if ok, err := r.works(tx, now); err != nil || !ok || r.Revoked {
+		return nil, cmp.Or(err, ErrDenied)
 	}
 	for above := r.Parent; above != (ID{}); r.depth++ {
 		p, err := read(tx, above)
+		if err != nil {
+			return nil, err
+		}
+		ok, err := p.works(tx, now)
 		switch {
 		case err != nil:
 			return nil, err
-		case p == nil || !p.Alive(now) || r.depth > MaxDepth:
+		case !ok || r.depth > MaxDepth:
 			return nil, ErrDenied
 		case p.Revoked && r.depth == 0: // its child is an orphan
 			r.Parent, r.Orphan = ID{}, true

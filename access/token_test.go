@@ -260,7 +260,7 @@ func TestDepth(t *testing.T) {
 func TestRenew(t *testing.T) {
 	renew := func(f *tree, token string, increment time.Duration) (tok *Token, warnings []string, err error) {
 		err = f.update(func(tx *storage.Tx) (err error) {
-			tok, _, warnings, err = Renew(tx, f.id(tx, token), increment, f.now)
+			tok, _, warnings, err = Renew(tx, f.id(tx, token), increment, nil, f.now)
 			return err
 		})
 		return tok, warnings, err
@@ -312,7 +312,7 @@ func TestPeriodicOutlivesAll(t *testing.T) {
 	token := f.child(f.root, CreateRequest{Period: 700 * time.Hour})
 	for range 5 {
 		f.now = f.now.Add(699 * time.Hour)
-		err := f.update(func(tx *storage.Tx) error { _, _, _, err := Renew(tx, f.id(tx, token), 0, f.now); return err })
+		err := f.update(func(tx *storage.Tx) error { _, _, _, err := Renew(tx, f.id(tx, token), 0, nil, f.now); return err })
 		if err != nil {
 			t.Fatal(err)
 		}

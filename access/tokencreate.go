@@ -117,6 +117,11 @@ func Derive(parent *Token, role *Role, q *CreateRequest, sudo bool, now time.Tim
 	if !orphan {
 		t.EntityID = parent.EntityID
 	}
+	if role != nil {
+		t.BoundCIDRs = role.BoundCIDRs
+	} else if !orphan {
+		t.BoundCIDRs = parent.BoundCIDRs
+	}
 	if t.Period > 0 || q.TTL > 0 || !t.Root() {
 		var more []string
 		t.TTL, more = t.span(q.TTL, now)
@@ -128,7 +133,7 @@ func Derive(parent *Token, role *Role, q *CreateRequest, sudo bool, now time.Tim
 		if parent.TTL != 0 {
 			return nil, nil, mistake("expiring root tokens cannot create non-expiring root tokens")
 		}
-		t.Renewable = false
+		t.Renewable, t.BoundCIDRs = false, nil
 	} else {
 		t.Expires = t.Created.Add(t.TTL)
 	}
@@ -319,9 +324,10 @@ func glob(pattern, name string) bool {
 }
 
 // Renew lets a token live on from now: for increment, or for as long as it was
-// made for when that is 0. tree tells whether it ends earlier than before, and
-// with it tokens below it.
-func Renew(tx *storage.Tx, id ID, increment time.Duration, now time.Time) (t *Token, tree bool, warnings []string, err error) {
+// made for when that is 0. A token of a login method has the limits of again,
+// which says what that login would be now. tree tells whether it ends earlier
+// than before, and with it tokens below it.
+func Renew(tx *storage.Tx, id ID, increment time.Duration, again func(*Token) (*Login, error), now time.Time) (t *Token, tree bool, warnings []string, err error) {
 	r, err := find(tx, id, now)
 	if err != nil {
 		return nil, false, nil, err
@@ -342,7 +348,16 @@ func Renew(tx *storage.Tx, id ID, increment time.Duration, now time.Time) (t *To
 		}
 		r.Period = role.Period
 	}
+	made := r.TTL
+	if r.Method != "" {
+		l, err := again(&r.Token)
+		if err != nil {
+			return nil, false, nil, err
+		}
+		l.limit(&r.Token)
+	}
 	span, warnings := r.span(increment, now)
+	r.TTL = made
 	if span == 0 {
 		return nil, false, nil, mistake("past the max TTL, cannot renew")
 	}
@@ -353,9 +368,9 @@ func Renew(tx *storage.Tx, id ID, increment time.Duration, now time.Time) (t *To
 	if err := r.write(tx); err != nil {
 		return nil, false, nil, err
 	}
-	again, err := find(tx, id, now)
+	r, err = find(tx, id, now)
 	if err != nil {
 		return nil, false, nil, err
 	}
-	return &again.Token, tree, warnings, nil
+	return &r.Token, tree, warnings, nil
 }

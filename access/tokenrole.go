@@ -3,6 +3,7 @@ package access
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -11,19 +12,20 @@ import (
 
 // A Role says what tokens are like that are made with auth/token/create/<name>.
 type Role struct {
-	Name                   string        `json:"-"`
-	AllowedPolicies        []string      `json:"allowed_policies"`
-	AllowedPoliciesGlob    []string      `json:"allowed_policies_glob"`
-	DisallowedPolicies     []string      `json:"disallowed_policies"`
-	DisallowedPoliciesGlob []string      `json:"disallowed_policies_glob"`
-	Orphan                 bool          `json:"orphan"`
-	Renewable              bool          `json:"renewable"`
-	PathSuffix             string        `json:"path_suffix"`
-	ExplicitMaxTTL         time.Duration `json:"explicit_max_ttl"`
-	Period                 time.Duration `json:"period"`
-	NumUses                int           `json:"num_uses"`
-	NoDefaultPolicy        bool          `json:"no_default_policy"`
-	Type                   string        `json:"type"` // "default-service" or "service"
+	Name                   string         `json:"-"`
+	AllowedPolicies        []string       `json:"allowed_policies"`
+	AllowedPoliciesGlob    []string       `json:"allowed_policies_glob"`
+	DisallowedPolicies     []string       `json:"disallowed_policies"`
+	DisallowedPoliciesGlob []string       `json:"disallowed_policies_glob"`
+	Orphan                 bool           `json:"orphan"`
+	Renewable              bool           `json:"renewable"`
+	PathSuffix             string         `json:"path_suffix"`
+	ExplicitMaxTTL         time.Duration  `json:"explicit_max_ttl"`
+	Period                 time.Duration  `json:"period"`
+	NumUses                int            `json:"num_uses"`
+	NoDefaultPolicy        bool           `json:"no_default_policy"`
+	Type                   string         `json:"type"` // "default-service" or "service"
+	BoundCIDRs             []netip.Prefix `json:"bound_cidrs,omitempty"`
 }
 
 const (

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/sealkeep/sealkeep/engine/kv"
 )
@@ -46,7 +47,11 @@ func (s *Server) send(w http.ResponseWriter, r *request, a answer, err error) in
 			e.Errors = append(e.Errors, ErrNotInitialized.Error())
 		}
 		if status == http.StatusTooManyRequests {
-			w.Header().Set("Retry-After", "1")
+			after := time.Second
+			if early, ok := errors.AsType[*tooSoon](err); ok {
+				after = early.wait
+			}
+			w.Header().Set("Retry-After", strconv.Itoa(int((after+time.Second-1)/time.Second)))
 		}
 		body, _ = json.Marshal(e) // strings always encode
 		a.kind = ""

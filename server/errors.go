@@ -61,7 +61,10 @@ func errNoRoute(path string) error {
 // in the log with everything known about it.
 func fault(err error) (status int, text string, ours bool) {
 	var request *requestError
+	var early *tooSoon
 	switch {
+	case errors.As(err, &early):
+		return http.StatusTooManyRequests, early.text, false
 	case errors.As(err, &request):
 		return request.status, request.text, false
 	case errors.Is(err, access.ErrDenied):

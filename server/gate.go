@@ -58,7 +58,7 @@ func (r *request) pass(g gate) error {
 	ctx := r.http.Context()
 	if r.secret = bearer(r.http.Header); r.secret != "" {
 		var err error
-		if r.token, err = r.keep.use(ctx, r.secret); err != nil && (g == authenticated || !errors.Is(err, access.ErrDenied)) {
+		if r.token, err = r.keep.use(ctx, r.secret, r.source(), g == authenticated); err != nil && (g == authenticated || !errors.Is(err, access.ErrDenied)) {
 			return err
 		}
 	}

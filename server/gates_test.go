@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -26,19 +27,19 @@ unsealed PUT sys/generate-root-token/update, PUT sys/decode-token
 
 read     GET sys/recovery/verify, GET sys/rotate/recovery/init, GET sys/rekey-recovery-key/init, GET sys/key-status
 read     GET sys/rotate/config, GET sys/rotate/keyring/config, GET sys/slots, GET sys/slots/*
-read     GET sys/mounts, GET sys/mounts/*, GET sys/mounts/*/tune, GET sys/auth
+read     GET sys/mounts, GET sys/mounts/*, GET sys/mounts/*/tune, GET sys/auth, GET sys/mounts/auth/*/tune
 read     GET sys/policies/acl, GET sys/policies/acl/*, GET sys/policy, GET sys/policy/*
 read     GET auth/token/lookup, GET auth/token/lookup-self, GET auth/token/roles, GET auth/token/roles/*
 read     GET {mount}/data, GET {mount}/data/*, GET {mount}/metadata, GET {mount}/metadata/*, GET {mount}/delete, GET {mount}/undelete
 read     GET {mount}/destroy, GET {mount}/subkeys/*, GET {mount}/config, GET {mount}/*
-read,sudo GET sys/storage/backup
+read,sudo GET sys/storage/backup, GET sys/auth/*, GET sys/auth/*/tune
 
 list     LIST sys/slots, LIST sys/policies/acl, LIST sys/policy, LIST auth/token/roles
 list     LIST {mount}/metadata, LIST {mount}/metadata/*, LIST {mount}/detailed-metadata, LIST {mount}/detailed-metadata/*, LIST {mount}/*
 list,sudo LIST auth/token/accessors
 
 update   PUT sys/recovery/verify, PUT sys/rotate/config, PUT sys/rotate/keyring/config, PUT sys/slots/*/verify
-update   PUT sys/mounts/*, PUT sys/mounts/*/tune, PUT sys/policies/acl/*, PUT sys/policy/*
+update   PUT sys/mounts/*, PUT sys/mounts/*/tune, PUT sys/mounts/auth/*/tune, PUT sys/policies/acl/*, PUT sys/policy/*
 update   PUT sys/capabilities, PUT sys/capabilities-self, PUT sys/capabilities-accessor
 update   PUT auth/token/create, PUT auth/token/create-orphan, PUT auth/token/create/*, PUT auth/token/lookup, PUT auth/token/lookup-self
 update   PUT auth/token/lookup-accessor, PUT auth/token/renew, PUT auth/token/renew-self, PUT auth/token/renew-accessor
@@ -47,7 +48,7 @@ update   PUT {mount}/data, PUT {mount}/metadata, PUT {mount}/delete, PUT {mount}
 update   PUT {mount}/delete/*, PUT {mount}/undelete/*, PUT {mount}/destroy/*, PUT {mount}/config, PUT {mount}/*
 update,sudo PUT sys/seal, PUT sys/rotate, PUT sys/rotate/keyring, PUT sys/rotate/root, PUT sys/slots/*
 update,sudo PUT sys/rotate/recovery/init, PUT sys/rotate/recovery/update, PUT sys/rekey-recovery-key/init, PUT sys/rekey-recovery-key/update
-update,sudo PUT auth/token/revoke-orphan
+update,sudo PUT auth/token/revoke-orphan, PUT sys/auth/*, PUT sys/auth/*/tune
 
 create   PUT {mount}/data/*, PUT {mount}/metadata/*, PUT auth/token/roles/*
 
@@ -57,7 +58,7 @@ patch    PATCH {mount}/undelete, PATCH {mount}/destroy, PATCH {mount}/*
 delete   DELETE sys/mounts/*, DELETE sys/policies/acl/*, DELETE sys/policy/*, DELETE auth/token/roles/*
 delete   DELETE {mount}/data/*, DELETE {mount}/metadata/*, DELETE {mount}/data, DELETE {mount}/metadata, DELETE {mount}/delete
 delete   DELETE {mount}/undelete, DELETE {mount}/destroy, DELETE {mount}/*
-delete,sudo DELETE sys/slots/*, DELETE sys/rotate/recovery/init, DELETE sys/rekey-recovery-key/init, DELETE sys/rekey/init
+delete,sudo DELETE sys/auth/*, DELETE sys/slots/*, DELETE sys/rotate/recovery/init, DELETE sys/rekey-recovery-key/init, DELETE sys/rekey/init
 `
 
 var methods = [ops]string{opRead: "GET", opList: "LIST", opWrite: "PUT", opPatch: "PATCH", opDelete: "DELETE", opHead: "HEAD"}
@@ -145,7 +146,7 @@ func TestEveryRouteAndIdentity(t *testing.T) {
 				t.Errorf("%s has no row: say in rows what it takes", what)
 				continue
 			}
-			path := strings.Replace(strings.Replace(prefix+rt.path, "{mount}", "secret", 1), "*", "x", 1)
+			path := strings.NewReplacer("{mount}", "secret", "*", "x", "{", "", "}", "").Replace(prefix + rt.path)
 			if prefix != "" && rt.path == "*" {
 				path = "secret/x/y"
 			}
@@ -155,15 +156,17 @@ func TestEveryRouteAndIdentity(t *testing.T) {
 			}
 		}
 	}
-	for _, table := range []struct {
-		prefix string
-		table  *table
-	}{{"", &f.tables.sys}, {"{mount}/", &f.tables.kv}} {
-		for _, rt := range table.table.exact {
-			visit(table.prefix, rt)
+	all := map[string]*table{"": &f.tables.sys, "{mount}/": &f.tables.kv}
+	for kind, table := range f.tables.auth { // enabled where its name says
+		all["auth/{"+kind+"}/"] = &table.table
+		f.must(t, 204, "POST", "sys/auth/"+kind, `{"type":"`+kind+`"}`)
+	}
+	for prefix, table := range all {
+		for _, rt := range table.exact {
+			visit(prefix, rt)
 		}
-		for _, w := range table.table.wild {
-			visit(table.prefix, w.route)
+		for _, w := range table.wild {
+			visit(prefix, w.route)
 		}
 	}
 	unknown := kvUnknown
@@ -175,9 +178,9 @@ func TestEveryRouteAndIdentity(t *testing.T) {
 		}
 	}
 
-	all := []string{"create", "read", "update", "patch", "delete", "list", "sudo"}
-	f.policy(t, "elsewhere", map[string]string{"nowhere/*": quoted(all, func(string) bool { return true }), "sys": `"sudo", "read"`})
-	f.policy(t, "everything", map[string]string{"*": quoted(all, func(string) bool { return true })})
+	caps := []string{"create", "read", "update", "patch", "delete", "list", "sudo"}
+	f.policy(t, "elsewhere", map[string]string{"nowhere/*": quoted(caps, func(string) bool { return true }), "sys": `"sudo", "read"`})
+	f.policy(t, "everything", map[string]string{"*": quoted(caps, func(string) bool { return true })})
 	full, denied := []string{"everything"}, map[string]string{}
 	exact, lacks := map[string]map[string]string{}, map[string]map[string]string{} // by method and what else
 	for _, c := range tries {
@@ -193,7 +196,7 @@ func TestEveryRouteAndIdentity(t *testing.T) {
 		}
 		add(exact, c.method, quoted(needs, func(string) bool { return true }))
 		for _, need := range needs {
-			add(lacks, c.method+"-"+need, quoted(all, func(c string) bool { return c != need }))
+			add(lacks, c.method+"-"+need, quoted(caps, func(c string) bool { return c != need }))
 		}
 		denied[c.path] = `"deny"`
 	}
@@ -215,7 +218,7 @@ func TestEveryRouteAndIdentity(t *testing.T) {
 		t.Fatal(err)
 	}
 	token["used up"] = f.write(t, &access.Token{Policies: full, NumUses: 1})
-	if _, err := k.use(t.Context(), token["used up"]); err != nil {
+	if _, err := k.use(t.Context(), token["used up"], netip.Addr{}, true); err != nil {
 		t.Fatal(err)
 	}
 	for key, paths := range exact {

@@ -124,7 +124,7 @@ func (f *fixture) snapshot(t testing.TB) map[string]string {
 	all := make(map[string]string)
 	err := k.store.View(context.Background(), func(tx *storage.Tx) error {
 		clear(all)
-		mounts, err := readMounts(tx)
+		mounts, err := readMounts(tx, mountsPath)
 		if err != nil {
 			return err
 		}

@@ -24,6 +24,8 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 
+	logins *prometheus.CounterVec
+
 	connections prometheus.Gauge
 	refused     prometheus.Counter
 }
@@ -57,6 +59,10 @@ func newMetrics(s *Server) *metrics {
 			Help:    "Time from the request's headers to its answer.",
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"route"}),
+		logins: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sealkeep_logins_total",
+			Help: "Logins, by the type of their method and result: ok, failed, slowed (not checked, for too many had failed), error.",
+		}, []string{"type", "result"}),
 		connections: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "sealkeep_http_connections",
 			Help: "Open connections of all listeners.",
@@ -66,7 +72,7 @@ func newMetrics(s *Server) *metrics {
 			Help: "Connections closed because their listener had too many.",
 		}),
 	}
-	m.registry.MustRegister(m.attempts, m.rewraps, m.services, m.shares, m.requests, m.duration, m.connections, m.refused, stateCollector{s},
+	m.registry.MustRegister(m.attempts, m.rewraps, m.services, m.shares, m.requests, m.duration, m.logins, m.connections, m.refused, stateCollector{s},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -75,6 +81,8 @@ func (m *metrics) request(route string, status int, d time.Duration) {
 	m.requests.WithLabelValues(route, strconv.Itoa(status)).Inc()
 	m.duration.WithLabelValues(route).Observe(d.Seconds())
 }
+
+func (m *metrics) login(kind, result string) { m.logins.WithLabelValues(kind, result).Inc() }
 
 // operation times a call of a slot's key service until what it returns is called.
 func (m *metrics) operation(slot, operation string) (done func()) {

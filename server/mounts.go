@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/engine/kv"
 	"github.com/sealkeep/sealkeep/storage"
 )
@@ -20,13 +21,13 @@ import (
 // keep is what lives only while unsealed.
 type keep struct {
 	store  *storage.Store
-	mounts atomic.Pointer[mountTable]
+	mounts mountTables // of engines
+	auths  mountTables // of login methods
 	tokens tokenCache
 	now    func() time.Time
 
 	policies policyCache
 
-	changing  sync.Mutex // held while the mount table changes
 	ctx       context.Context
 	end       context.CancelFunc
 	wake      chan struct{}      // a value when there may be something to purge
@@ -44,12 +45,20 @@ type keep struct {
 	generation rootGeneration
 }
 
-// mountTable is every mount: an immutable value.
+// mountTables is a mount table that changes.
+type mountTables struct {
+	atomic.Pointer[mountTable]
+	changing sync.Mutex // held while it does
+}
+
+// mountTable is every mount of a kind: an immutable value.
 type mountTable struct {
+	path   string            // of its record
 	byPath map[string]*mount // without the slash at its end
 }
 
-// A mount is an engine at a path. It is immutable, but for gone.
+// A mount is an engine at a path, or a login method at one below auth/. It is
+// immutable, but for gone.
 type mount struct {
 	Path        string            `json:"path"` // ends in a slash
 	UUID        string            `json:"uuid"`
@@ -63,7 +72,8 @@ type mount struct {
 	gone *atomic.Bool // set inside the transaction that removes the mount
 }
 
-// mountConfig is kept and shown; of it the engines here need nothing.
+// mountConfig is kept and shown; of it the engines here need nothing, the login
+// methods the lease TTLs.
 type mountConfig struct {
 	DefaultLeaseTTL           seconds  `json:"default_lease_ttl"`
 	MaxLeaseTTL               seconds  `json:"max_lease_ttl"`
@@ -73,6 +83,7 @@ type mountConfig struct {
 	AuditNonHMACResponseKeys  []string `json:"audit_non_hmac_response_keys,omitempty"`
 	PassthroughRequestHeaders []string `json:"passthrough_request_headers,omitempty"`
 	AllowedResponseHeaders    []string `json:"allowed_response_headers,omitempty"`
+	TokenType                 string   `json:"token_type,omitempty"` // of a login method
 }
 
 type mountRecord struct {
@@ -83,6 +94,7 @@ type mountRecord struct {
 const (
 	recordVersion = 1 // of the records of this package
 	mountsPath    = "sys/mounts"
+	authsPath     = "sys/auth"
 	purgeFolder   = "sys/purge"
 	purgeBatch    = 256 // records deleted in one transaction
 	maxMounts     = 1000
@@ -119,9 +131,11 @@ func (s *Server) newKeep(store *storage.Store) (*keep, error) {
 		sweeping: make(chan struct{}, 1), rotated: make(chan struct{}, 1),
 	}
 	k.ctx, k.end = context.WithCancel(s.ctx)
-	if err := k.loadMounts(k.ctx); err != nil {
-		k.end()
-		return nil, err
+	for t, path := range map[*mountTables]string{&k.mounts: mountsPath, &k.auths: authsPath} {
+		if err := k.loadMounts(k.ctx, t, path); err != nil {
+			k.end()
+			return nil, err
+		}
 	}
 	if err := k.loadDrills(k.ctx); err != nil {
 		s.log.Error("when the recovery slots were last tried is not known", "error", err)
@@ -129,17 +143,17 @@ func (s *Server) newKeep(store *storage.Store) (*keep, error) {
 	return k, nil
 }
 
-func (k *keep) loadMounts(ctx context.Context) error {
+func (k *keep) loadMounts(ctx context.Context, to *mountTables, path string) error {
 	var t *mountTable
 	err := k.store.View(ctx, func(tx *storage.Tx) (err error) {
-		t, err = readMounts(tx)
+		t, err = readMounts(tx, path)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	t.adopt(k.mounts.Load())
-	k.mounts.Store(t)
+	t.adopt(to.Load())
+	to.Store(t)
 	return nil
 }
 
@@ -155,11 +169,14 @@ func (t *mountTable) adopt(old *mountTable) {
 	}
 }
 
-func readMounts(tx *storage.Tx) (*mountTable, error) {
-	t := &mountTable{byPath: make(map[string]*mount)}
-	value, err := tx.Get(mountsPath)
+func readMounts(tx *storage.Tx, path string) (*mountTable, error) {
+	t := &mountTable{path: path, byPath: make(map[string]*mount)}
+	value, err := tx.Get(path)
 	if err != nil {
 		return nil, fmt.Errorf("reading the mount table: %w", err)
+	}
+	if value == nil && path == authsPath { // none was ever enabled
+		return t, nil
 	}
 	if value == nil {
 		return nil, fmt.Errorf("reading the mount table: %w: it is missing", storage.ErrCorrupt)
@@ -183,7 +200,7 @@ func (t *mountTable) write(tx *storage.Tx) error {
 	if err != nil {
 		return fmt.Errorf("encoding the mount table: %w", err)
 	}
-	if err := tx.Put(mountsPath, value); err != nil {
+	if err := tx.Put(t.path, value); err != nil {
 		return fmt.Errorf("writing the mount table: %w", err)
 	}
 	return nil
@@ -209,7 +226,7 @@ func (t *mountTable) find(path string) (*mount, string) {
 
 // with returns a table in which m stands at its path; nil removes the mount.
 func (t *mountTable) with(path string, m *mount) *mountTable {
-	next := &mountTable{byPath: maps.Clone(t.byPath)}
+	next := &mountTable{path: t.path, byPath: maps.Clone(t.byPath)}
 	if m == nil {
 		delete(next.byPath, path)
 	} else {
@@ -222,33 +239,34 @@ func (t *mountTable) with(path string, m *mount) *mountTable {
 func writeFirst(tx *storage.Tx) error {
 	m := newMount("secret/")
 	m.Description = "key/value secret storage"
-	t := &mountTable{byPath: map[string]*mount{"secret": m}}
+	t := &mountTable{path: mountsPath, byPath: map[string]*mount{"secret": m}}
 	return t.write(tx)
 }
 
-// change replaces the mount table, in the store and then in memory. fn computes
+// change replaces a mount table, in the store and then in memory. fn computes
 // the new table from the present one and may write more.
-func (k *keep) change(ctx context.Context, fn func(*storage.Tx, *mountTable) (*mountTable, error)) error {
-	k.changing.Lock()
-	defer k.changing.Unlock()
+func (k *keep) change(ctx context.Context, of *mountTables, fn func(*storage.Tx, *mountTable) (*mountTable, error)) error {
+	of.changing.Lock()
+	defer of.changing.Unlock()
+	path := of.Load().path
 	var next *mountTable
 	err := k.store.Update(ctx, func(tx *storage.Tx) error {
-		t, err := readMounts(tx)
+		t, err := readMounts(tx, path)
 		if err != nil {
 			return err
 		}
-		t.adopt(k.mounts.Load())
+		t.adopt(of.Load())
 		if next, err = fn(tx, t); err != nil {
 			return err
 		}
 		return next.write(tx)
 	})
 	if err == nil {
-		k.mounts.Store(next)
+		of.Store(next)
 		return nil
 	}
 	if errors.Is(err, storage.ErrUnknownOutcome) { // see what became of it
-		if again := k.loadMounts(k.ctx); again != nil {
+		if again := k.loadMounts(k.ctx, of, path); again != nil {
 			err = errors.Join(err, again)
 		}
 	}
@@ -257,8 +275,8 @@ func (k *keep) change(ctx context.Context, fn func(*storage.Tx, *mountTable) (*m
 
 // enable adds a mount. A path that is in use, or would be inside another mount
 // or around one, is refused.
-func (k *keep) enable(ctx context.Context, m *mount) error {
-	return k.change(ctx, func(_ *storage.Tx, t *mountTable) (*mountTable, error) {
+func (k *keep) enable(ctx context.Context, in *mountTables, m *mount) error {
+	return k.change(ctx, in, func(tx *storage.Tx, t *mountTable) (*mountTable, error) {
 		for _, other := range t.byPath {
 			if strings.HasPrefix(m.Path, other.Path) || strings.HasPrefix(other.Path, m.Path) {
 				return nil, invalid("path is already in use at %s", other.Path)
@@ -267,20 +285,30 @@ func (k *keep) enable(ctx context.Context, m *mount) error {
 		if len(t.byPath) >= maxMounts {
 			return nil, invalid("there are %d mounts already: at most that many are allowed", len(t.byPath))
 		}
+		if in == &k.auths {
+			if err := access.EnableMethod(tx, m.UUID); err != nil {
+				return nil, err
+			}
+		}
 		return t.with(strings.TrimSuffix(m.Path, "/"), m), nil
 	})
 }
 
 // disable removes a mount in one transaction; its data is deleted afterwards.
 // Removing what is not there is no error, as with Vault.
-func (k *keep) disable(ctx context.Context, path string) error {
+func (k *keep) disable(ctx context.Context, from *mountTables, path string) error {
 	var removed *mount
-	err := k.change(ctx, func(tx *storage.Tx, t *mountTable) (*mountTable, error) {
+	err := k.change(ctx, from, func(tx *storage.Tx, t *mountTable) (*mountTable, error) {
 		if removed = t.byPath[path]; removed == nil {
 			return t, nil
 		}
 		if err := tx.Put(purgeFolder+"/"+removed.UUID, []byte(`{"version":1}`)); err != nil {
 			return nil, fmt.Errorf("noting the data of %s for deletion: %w", removed.Path, err)
+		}
+		if from == &k.auths {
+			if err := access.DisableMethod(tx, removed.UUID); err != nil {
+				return nil, err
+			}
 		}
 		removed.gone.Store(true) // writes that come after this one in the store are refused
 		return t.with(path, nil), nil
@@ -288,8 +316,12 @@ func (k *keep) disable(ctx context.Context, path string) error {
 	if removed == nil {
 		return err
 	}
+	if from == &k.auths { // whatever the outcome
+		k.tokens.forget(access.ID{}, true)
+		k.wakeSweep()
+	}
 	if err != nil {
-		m := k.mounts.Load().byPath[path]
+		m := from.Load().byPath[path]
 		removed.gone.Store(m == nil || m.UUID != removed.UUID)
 		return err
 	}
@@ -301,8 +333,8 @@ func (k *keep) disable(ctx context.Context, path string) error {
 }
 
 // tune changes a mount's description, options or configuration.
-func (k *keep) tune(ctx context.Context, path string, edit func(*mount) error) error {
-	return k.change(ctx, func(_ *storage.Tx, t *mountTable) (*mountTable, error) {
+func (k *keep) tune(ctx context.Context, in *mountTables, path string, edit func(*mount) error) error {
+	return k.change(ctx, in, func(_ *storage.Tx, t *mountTable) (*mountTable, error) {
 		m := t.byPath[path]
 		if m == nil {
 			return nil, invalid("no mount at %s/", path)

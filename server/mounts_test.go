@@ -312,7 +312,7 @@ func TestDisableSurvivesRestart(t *testing.T) {
 	old := fill(t, f, "old", 10)
 	// As disable does, but nobody is told: the process ends before the purge.
 	k := f.keep.Load()
-	err := k.change(t.Context(), func(tx *storage.Tx, table *mountTable) (*mountTable, error) {
+	err := k.change(t.Context(), &k.mounts, func(tx *storage.Tx, table *mountTable) (*mountTable, error) {
 		return table.with("old", nil), tx.Put(purgeFolder+"/"+strings.TrimPrefix(old, "mount/"), []byte(`{"version":1}`))
 	})
 	if err != nil || below(t, f, old) == 0 {

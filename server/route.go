@@ -79,7 +79,7 @@ type request struct {
 	grant  access.Grant      // to check the parameters with, if they matter
 	only   access.Capability // the token may create, or may update, not both; 0: either
 	route  *route            // nil when there is none
-	mount  *mount            // nil for system routes
+	mount  *mount            // an engine's or a login method's; nil for system routes
 	body   []byte            // of a write, patch or delete; nil until it is read
 	query  url.Values        // never written to
 	listen Listener
@@ -120,10 +120,13 @@ type wildcard struct {
 	route         *route
 }
 
-type tables struct{ sys, kv table }
+type tables struct {
+	sys, kv table
+	auth    map[string]*authTable // by the type of the login method
+}
 
 func newTables() tables {
-	return tables{newTable("", slices.Concat(sysRoutes, tokenRoutes)), newTable("{mount}/", kvRoutes)}
+	return tables{newTable("", slices.Concat(authRoutes, sysRoutes, tokenRoutes)), newTable("{mount}/", kvRoutes), newAuthTables(authMethods)}
 }
 
 func newTable(prefix string, routes []route) table {
@@ -238,6 +241,9 @@ func (s *Server) find(r *request) (found *route) {
 	r.keep = s.keep.Load()
 	if found, r.rest = s.tables.sys.find(r.path); found != nil || r.keep == nil {
 		return found
+	}
+	if path, ok := strings.CutPrefix(r.path, "auth/"); ok {
+		return s.findAuth(r, path)
 	}
 	var below string
 	if r.mount, below = r.keep.mounts.Load().find(r.path); r.mount == nil {

@@ -36,10 +36,11 @@
 // # In the store
 //
 //	sys/mounts        JSON {"version":1,"mounts":[...]}: the mount table
+//	sys/auth          the same of the login methods
 //	sys/rotate-config JSON {"version":1,"enabled":...}: when the barrier's key is rotated by itself
 //	sys/recovery      JSON {"version":1,"drills":{...}}: when people last opened a recovery slot
 //	sys/purge/<uuid>  JSON {"version":1}: the data of a removed mount, to be deleted
-//	<folder>/...      what the engine of a mount stores: folder is the end of its
+//	<folder>/...      what the engine or login method of a mount stores: folder is the end of its
 //	                  UUID, in older stores mount/<uuid>
 package server
 
@@ -120,6 +121,7 @@ type Server struct {
 	keep     atomic.Pointer[keep]     // nil unless unsealed
 	scrubbed atomic.Pointer[scrubbed] // the last one; nil before the first
 
+	slowdown  *slowdown     // of logins
 	unsealing gathering     // of shares to unseal with
 	refusals  *rate.Limiter // of recovery shares that are refused
 
@@ -161,6 +163,7 @@ func New(c Config) (*Server, error) {
 		large:        make(chan struct{}, largeBodies),
 		initializing: make(chan struct{}, 1),
 		seals:        newSealSet(c.Seals),
+		slowdown:     newSlowdown(),
 		refusals:     rate.NewLimiter(1, refusedBurst),
 		recipients:   slices.Clone(c.Recovery),
 		generateRoot: c.EnableGenerateRoot,

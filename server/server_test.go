@@ -344,7 +344,8 @@ type reply struct {
 	body   map[string]any
 }
 
-// call sends a request with the root token. Headers are "Name: value".
+// call sends a request with the root token. Headers are "Name: value"; where the
+// request comes from is one, too: "RemoteAddr: 10.0.0.1:1".
 func (f *fixture) call(t testing.TB, method, path, body string, headers ...string) reply {
 	t.Helper()
 	req := httptest.NewRequest(method, "http://keep/", strings.NewReader(body))
@@ -355,8 +356,9 @@ func (f *fixture) call(t testing.TB, method, path, body string, headers ...strin
 	for _, h := range headers {
 		name, value, _ := strings.Cut(h, ": ")
 		req.Header.Set(name, value)
-		if value == "" {
+		if value == "" || name == "RemoteAddr" {
 			req.Header.Del(name)
+			req.RemoteAddr = cmp.Or(value, req.RemoteAddr)
 		}
 	}
 	w := httptest.NewRecorder()

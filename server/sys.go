@@ -46,7 +46,6 @@ var sysRoutes = []route{
 	{path: "sys/mounts/*", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readMount, opWrite: enableMount, opDelete: disableMount}},
 	{path: "sys/internal/ui/mounts", gate: unsealed, on: [ops]handler{opRead: uiMounts}},
 	{path: "sys/internal/ui/mounts/*", gate: unsealed, on: [ops]handler{opRead: uiMount}},
-	{path: "sys/auth", gate: authenticated, on: [ops]handler{opRead: listAuth}},
 	{path: "sys/policies/acl", gate: authenticated, on: [ops]handler{opRead: listPolicies, opList: listPolicies}},
 	{path: "sys/policies/acl/*", gate: authenticated, body: bodyPolicy, timeout: timeoutShort, on: [ops]handler{opRead: readPolicy, opWrite: writePolicy, opDelete: deletePolicy}},
 	{path: "sys/policy", gate: authenticated, on: [ops]handler{opRead: listPoliciesOld, opList: listPoliciesOld}},

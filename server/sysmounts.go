@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -107,6 +108,7 @@ type mountConfigInput struct {
 	AuditNonHMACResponseKeys  *[]string `json:"audit_non_hmac_response_keys"`
 	PassthroughRequestHeaders *[]string `json:"passthrough_request_headers"`
 	AllowedResponseHeaders    *[]string `json:"allowed_response_headers"`
+	TokenType                 *string   `json:"token_type"` // of a login method
 }
 
 func (in *mountConfigInput) apply(c *mountConfig) error {
@@ -122,6 +124,9 @@ func (in *mountConfigInput) apply(c *mountConfig) error {
 	set(&c.AuditNonHMACResponseKeys, in.AuditNonHMACResponseKeys)
 	set(&c.PassthroughRequestHeaders, in.PassthroughRequestHeaders)
 	set(&c.AllowedResponseHeaders, in.AllowedResponseHeaders)
+	if in.TokenType != nil && c.TokenType != "" {
+		c.TokenType = cmp.Or(*in.TokenType, "default-service")
+	}
 	switch c.ListingVisibility {
 	case "", "hidden", "unauth":
 	default:
@@ -152,6 +157,17 @@ func checkVersion(options map[string]string) error {
 	return nil
 }
 
+func checkMountPath(path string) error {
+	segments := strings.Split(path, "/")
+	if slices.ContainsFunc(segments, func(s string) bool { return strings.TrimSpace(s) != s || s == "tune" }) {
+		return invalid("a mount's path cannot have spaces at the ends of a segment, nor the segment \"tune\"")
+	}
+	if len(segments) > 8 || len(path) > maxMountPath {
+		return invalid("a mount's path has at most 8 segments and %d bytes", maxMountPath)
+	}
+	return nil
+}
+
 func enableMount(s *Server, r *request) (answer, error) {
 	var in mountInput
 	if err := r.decode(&in); err != nil {
@@ -170,22 +186,18 @@ func enableMount(s *Server, r *request) (answer, error) {
 	if in.SealWrap {
 		return answer{}, invalid("seal_wrap is not supported")
 	}
-	segments := strings.Split(r.rest, "/")
-	if slices.Contains(reserved, segments[0]) {
+	if first, _, _ := strings.Cut(r.rest, "/"); slices.Contains(reserved, first) {
 		return answer{}, invalid("cannot mount %q", r.rest+"/")
 	}
-	if slices.ContainsFunc(segments, func(s string) bool { return strings.TrimSpace(s) != s || s == "tune" }) {
-		return answer{}, invalid("a mount's path cannot have spaces at the ends of a segment, nor the segment \"tune\"")
-	}
-	if len(segments) > 8 || len(r.rest) > maxMountPath {
-		return answer{}, invalid("a mount's path has at most 8 segments and %d bytes", maxMountPath)
+	if err := checkMountPath(r.rest); err != nil {
+		return answer{}, err
 	}
 	m := newMount(r.rest + "/")
 	set(&m.Description, in.Description)
 	if err := in.Config.apply(&m.Config); err != nil {
 		return answer{}, err
 	}
-	if err := r.keep.enable(r.ctx, m); err != nil {
+	if err := r.keep.enable(r.ctx, &r.keep.mounts, m); err != nil {
 		return answer{}, err
 	}
 	s.log.Info("mount enabled", "path", m.Path, "type", m.Type, "mount", m.UUID, "request", r.id)
@@ -199,7 +211,7 @@ func disableMount(s *Server, r *request) (answer, error) {
 	if first, _, _ := strings.Cut(r.rest, "/"); slices.Contains(reserved, first) {
 		return answer{}, invalid("cannot unmount %q", r.rest+"/")
 	}
-	if err := r.keep.disable(r.ctx, r.rest); err != nil {
+	if err := r.keep.disable(r.ctx, &r.keep.mounts, r.rest); err != nil {
 		return answer{}, err
 	}
 	s.log.Info("mount disabled", "path", r.rest+"/", "request", r.id)
@@ -214,35 +226,37 @@ func readTune(s *Server, r *request) (answer, error) {
 	if m == nil {
 		return answer{}, invalid("cannot fetch sysview for path %q", r.rest+"/")
 	}
+	return answer{data: tuneView(m), inject: true}, nil
+}
+
+func tuneView(m *mount) any {
 	data := struct {
 		mountConfig
 		Description string            `json:"description"`
 		Options     map[string]string `json:"options,omitempty"`
 	}{m.Config, m.Description, m.Options}
-	if data.DefaultLeaseTTL == 0 {
-		data.DefaultLeaseTTL = systemTTL
-	}
-	if data.MaxLeaseTTL == 0 {
-		data.MaxLeaseTTL = systemTTL
-	}
-	return answer{data: data, inject: true}, nil
+	data.DefaultLeaseTTL = cmp.Or(data.DefaultLeaseTTL, systemTTL)
+	data.MaxLeaseTTL = cmp.Or(data.MaxLeaseTTL, systemTTL)
+	return data
+}
+
+type tuneInput struct {
+	mountConfigInput
+	Description *string           `json:"description"`
+	Options     map[string]string `json:"options"`
 }
 
 func writeTune(s *Server, r *request) (answer, error) {
-	var in struct {
-		mountConfigInput
-		Description *string           `json:"description"`
-		Options     map[string]string `json:"options"`
-	}
+	var in tuneInput
 	if err := r.decode(&in); err != nil {
 		return answer{}, err
 	}
 	if err := checkVersion(in.Options); err != nil {
 		return answer{}, err
 	}
-	return answer{}, r.keep.tune(r.ctx, r.rest, func(m *mount) error {
+	return answer{}, r.keep.tune(r.ctx, &r.keep.mounts, r.rest, func(m *mount) error {
 		set(&m.Description, in.Description)
-		return in.mountConfigInput.apply(&m.Config)
+		return in.apply(&m.Config)
 	})
 }
 
@@ -259,8 +273,13 @@ func uiMounts(s *Server, r *request) (answer, error) {
 		}
 	}
 	auth := make(map[string]any)
-	if r.token != nil {
-		auth["token/"] = r.keep.authView()
+	for _, m := range r.keep.allAuths() {
+		switch {
+		case m.Type == "token" && r.token != nil, r.acl.Within("auth/" + m.Path):
+			auth[m.Path] = mountView(m)
+		case m.Config.ListingVisibility == "unauth":
+			auth[m.Path] = map[string]any{"type": m.Type, "description": m.Description, "options": m.Options}
+		}
 	}
 	return answer{data: map[string]any{"secret": secret, "auth": auth}}, nil
 }

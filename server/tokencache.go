@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -114,12 +115,19 @@ func (k *keep) lookup(ctx context.Context, secret string) (*access.Token, error)
 	return t, nil
 }
 
-// use is lookup for the bearer of a request: of a token that may be used a
-// number of times it takes one, which is on the disk when use returns.
-func (k *keep) use(ctx context.Context, secret string) (*access.Token, error) {
+// use is lookup for the bearer of a request from an address: of a token that may
+// be used a number of times it takes one, if it counts, which is on the disk when
+// use returns.
+func (k *keep) use(ctx context.Context, secret string, from netip.Addr, counts bool) (*access.Token, error) {
 	t, err := k.lookup(ctx, secret)
-	if err != nil || !t.Limited() {
-		return t, err
+	if err != nil {
+		return nil, err
+	}
+	if !access.Within(t.BoundCIDRs, from) {
+		return nil, access.ErrDenied
+	}
+	if !t.Limited() || !counts {
+		return t, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeoutShort)
 	defer cancel()

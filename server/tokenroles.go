@@ -49,6 +49,7 @@ func readRole(s *Server, r *request) (answer, error) {
 		"path_suffix":              role.PathSuffix,
 		"period":                   seconds(role.Period),
 		"renewable":                role.Renewable,
+		"token_bound_cidrs":        access.ShowCIDRs(role.BoundCIDRs),
 		"token_explicit_max_ttl":   seconds(role.ExplicitMaxTTL),
 		"token_no_default_policy":  role.NoDefaultPolicy,
 		"token_num_uses":           role.NumUses,
@@ -81,11 +82,8 @@ func writeRole(s *Server, r *request) (answer, error) {
 	if err := r.decode(&in); err != nil {
 		return answer{}, err
 	}
-	switch { // what would limit or widen what a token may do is not ignored
-	case len(in.EntityAliases.value) > 0:
+	if len(in.EntityAliases.value) > 0 { // what would widen what a token may do is not ignored
 		return answer{}, invalid("allowed_entity_aliases is not supported: there are no entities")
-	case len(in.CIDRs.value) > 0, len(in.OldCIDRs.value) > 0:
-		return answer{}, invalid("token_bound_cidrs is not supported")
 	}
 	kind := "default-service"
 	if in.Type != nil {
@@ -100,17 +98,14 @@ func writeRole(s *Server, r *request) (answer, error) {
 		}
 	}
 	var warnings []string
-	for _, d := range []struct {
-		name     string
-		new, old *loose[time.Duration]
-	}{{"period", &in.Period, &in.OldPeriod}, {"explicit_max_ttl", &in.ExplicitMaxTTL, &in.OldExplicitMaxTTL}} {
-		if d.new.given && d.old.given {
-			warnings = append(warnings, "Both 'token_"+d.name+"' and deprecated '"+d.name+"' value supplied, ignoring the deprecated value")
-		} else if d.old.given {
-			*d.new = *d.old
-		}
+	prefer(&warnings, "period", &in.Period, &in.OldPeriod)
+	prefer(&warnings, "explicit_max_ttl", &in.ExplicitMaxTTL, &in.OldExplicitMaxTTL)
+	prefer(&warnings, "bound_cidrs", &in.CIDRs, &in.OldCIDRs)
+	cidrs, err := access.ParseCIDRs(in.CIDRs.value)
+	if err != nil {
+		return answer{}, err
 	}
-	err := r.keep.store.Update(r.ctx, func(tx *storage.Tx) error {
+	err = r.keep.store.Update(r.ctx, func(tx *storage.Tx) error {
 		role, err := access.GetRole(tx, r.rest)
 		if err != nil && !errors.Is(err, storage.ErrCorrupt) {
 			return err
@@ -129,6 +124,9 @@ func writeRole(s *Server, r *request) (answer, error) {
 		set(&role.NumUses, in.NumUses.pointer())
 		set(&role.NoDefaultPolicy, in.NoDefaultPolicy.pointer())
 		set(&role.PathSuffix, in.PathSuffix)
+		if in.CIDRs.given {
+			role.BoundCIDRs = cidrs
+		}
 		if in.Type != nil {
 			role.Type = kind
 		}

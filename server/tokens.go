@@ -76,6 +76,9 @@ func viewToken(t *access.Token, secret string, now time.Time) map[string]any {
 	if t.Role != "" {
 		view["role"] = t.Role
 	}
+	if len(t.BoundCIDRs) > 0 {
+		view["bound_cidrs"] = access.ShowCIDRs(t.BoundCIDRs)
+	}
 	return view
 }
 
@@ -296,7 +299,7 @@ func (s *Server) renew(r *request, id access.ID, secret string, increment time.D
 	var at time.Time
 	err := r.keep.changeToken(r.ctx, id, func(tx *storage.Tx, now time.Time) (tree bool, err error) {
 		at = now
-		t, tree, warnings, err = access.Renew(tx, id, increment, now)
+		t, tree, warnings, err = access.Renew(tx, id, increment, func(t *access.Token) (*access.Login, error) { return s.loginAgain(r.keep, tx, t) }, now)
 		return tree, err
 	})
 	if errors.Is(err, access.ErrDenied) {

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -157,7 +158,7 @@ func TestTokenMistakes(t *testing.T) {
 		{404, "LIST", "auth/token/roles", ``, maker, ""},
 		{404, "GET", "auth/token/roles/none", ``, maker, ""},
 		{400, "POST", "auth/token/roles/a", `{"token_type":"batch"}`, maker, "batch tokens are not supported"},
-		{400, "POST", "auth/token/roles/a", `{"token_bound_cidrs":"10.0.0.0/8"}`, maker, "token_bound_cidrs is not supported"},
+		{400, "POST", "auth/token/roles/a", `{"token_bound_cidrs":"10.0.0.0/8, x"}`, maker, "\"x\" is neither an IP address nor a range"},
 		{400, "POST", "auth/token/roles/a", `{"allowed_entity_aliases":"x"}`, maker, "allowed_entity_aliases is not supported"},
 		{400, "POST", "auth/token/roles/a/b", `{}`, maker, "the name of a role"},
 		{200, "POST", "auth/token/roles/a", `{"period":"1h","token_period":"2h"}`, maker, ""},
@@ -445,14 +446,14 @@ func BenchmarkTokenCheck(b *testing.B) {
 	b.Run("memory", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, err := k.use(b.Context(), f.root); err != nil {
+			if _, err := k.use(b.Context(), f.root, netip.Addr{}, true); err != nil {
 				b.Fatal(err)
 			}
 		}
 	})
 	b.Run("wrong", func(b *testing.B) {
 		for b.Loop() {
-			if _, err := k.use(b.Context(), "hvs.AAAAAAAAAAAAAAAAAAAAAAAAAA"); err == nil {
+			if _, err := k.use(b.Context(), "hvs.AAAAAAAAAAAAAAAAAAAAAAAAAA", netip.Addr{}, true); err == nil {
 				b.Fatal("it works")
 			}
 		}
@@ -473,7 +474,7 @@ func BenchmarkTokenCheck(b *testing.B) {
 		}
 		for b.Loop() {
 			k.tokens.forget(access.ID{}, true)
-			if _, err := k.use(b.Context(), all[rand.IntN(len(all))]); err != nil {
+			if _, err := k.use(b.Context(), all[rand.IntN(len(all))], netip.Addr{}, true); err != nil {
 				b.Fatal(err)
 			}
 		}

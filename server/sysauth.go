@@ -1,0 +1,253 @@
+package server
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/storage"
+)
+
+// An authMethod is a type of login method: its API below auth/<path>/, and how
+// its tokens are renewed.
+type authMethod struct {
+	routes []route
+	// renew returns what the tokens of the one who once logged in are like now,
+	// or why they are not renewed any more.
+	renew func(tx *storage.Tx, folder string, t *access.Token) (*access.TokenParams, error)
+}
+
+// authMethods are all types of login methods but token, which is always there.
+var authMethods = map[string]authMethod{}
+
+type authTable struct {
+	table
+	authMethod
+}
+
+func newAuthTables(methods map[string]authMethod) map[string]*authTable {
+	tables := make(map[string]*authTable)
+	for name, m := range methods {
+		tables[name] = &authTable{newTable("auth/{"+name+"}/", m.routes), m}
+	}
+	return tables
+}
+
+// findAuth is find below auth/.
+func (s *Server) findAuth(r *request, path string) (found *route) {
+	m, below := r.keep.auths.Load().find(path)
+	if m == nil || s.tables.auth[m.Type] == nil {
+		return nil
+	}
+	r.mount = m
+	found, r.rest = s.tables.auth[m.Type].find(below)
+	return found
+}
+
+// viewMethod and updateMethod run a transaction of a login method, which has its
+// records in a folder. A method that was disabled by a transaction before this
+// one changes nothing any more.
+func (r *request) viewMethod(fn func(tx *storage.Tx, folder string) error) error {
+	return r.keep.store.View(r.http.Context(), func(tx *storage.Tx) error { return fn(tx, r.mount.prefix()) })
+}
+
+func (r *request) updateMethod(fn func(tx *storage.Tx, folder string) error) error {
+	return r.keep.store.Update(r.ctx, func(tx *storage.Tx) error {
+		if r.mount.gone.Load() {
+			return errNoRoute(r.path)
+		}
+		if err := r.mayWrite(tx); err != nil { // again: another may have been quicker
+			return err
+		}
+		return fn(tx, r.mount.prefix())
+	})
+}
+
+// authRoutes is the API that enables login methods. It goes before sysRoutes.
+var authRoutes = []route{
+	{path: "sys/auth", gate: authenticated, on: [ops]handler{opRead: listAuth}},
+	{path: "sys/auth/*/tune", gate: authenticated, sudo: []op{opRead, opWrite}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readAuthTune, opWrite: writeAuthTune}},
+	{path: "sys/auth/*", gate: authenticated, sudo: []op{opRead, opWrite, opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readAuth, opWrite: enableAuth, opDelete: disableAuth}},
+	{path: "sys/mounts/auth/*/tune", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readAuthTune, opWrite: writeAuthTune}},
+}
+
+// tokenAuth is the login by token, which is no mount but shown as one. Its UUID
+// is made from the store's, so that it stays the same.
+func (k *keep) tokenAuth() *mount {
+	h := sha256.Sum256([]byte("auth/token/" + k.store.UUID()))
+	id := fmt.Sprintf("%x-%x-%x-%x-%x", h[:4], h[4:6], h[6:8], h[8:10], h[10:16])
+	return &mount{
+		Path: "token/", UUID: id, Accessor: "auth_token_" + id[:8], Type: "token", Description: "token based credentials",
+		Config: mountConfig{TokenType: "default-service"},
+	}
+}
+
+// allAuths are the login methods by path.
+func (k *keep) allAuths() []*mount { return append(k.auths.Load().all(), k.tokenAuth()) }
+
+// auth finds the login method that a request names.
+func (r *request) auth() *mount {
+	if r.rest == "token" {
+		return r.keep.tokenAuth()
+	}
+	return r.keep.auths.Load().byPath[r.rest]
+}
+
+func listAuth(s *Server, r *request) (answer, error) {
+	data := make(map[string]any)
+	for _, m := range r.keep.allAuths() {
+		data[m.Path] = mountView(m)
+	}
+	return answer{data: data, inject: true}, nil
+}
+
+func readAuth(s *Server, r *request) (answer, error) {
+	m := r.auth()
+	if m == nil {
+		return answer{}, invalid("No auth engine at %s/", r.rest)
+	}
+	return answer{data: mountView(m), inject: true}, nil
+}
+
+// checkTokenType refuses what is not there: methods make service tokens.
+func checkTokenType(kind *string) error {
+	if kind != nil && *kind != "" && *kind != "default-service" && *kind != "service" {
+		return invalid("token_type %q is not supported: it is default-service or service", *kind)
+	}
+	return nil
+}
+
+func enableAuth(s *Server, r *request) (answer, error) {
+	var in mountInput
+	if err := r.decode(&in); err != nil {
+		return answer{}, err
+	}
+	switch {
+	case in.Type == "":
+		return answer{}, invalid("backend type must be specified as a string")
+	case in.Type == "token":
+		return answer{}, invalid("token credential backend cannot be instantiated")
+	case s.tables.auth[in.Type] == nil:
+		return answer{}, invalid("unknown auth type %q: there is %s", in.Type, strings.Join(slices.Sorted(maps.Keys(s.tables.auth)), ", "))
+	case len(in.Options) > 0:
+		return answer{}, invalid("a login method has no options")
+	case in.SealWrap:
+		return answer{}, invalid("seal_wrap is not supported")
+	case strings.HasPrefix(r.rest+"/", "token/"):
+		return answer{}, invalid("path is already in use at token/")
+	}
+	if err := checkMountPath(r.rest); err != nil {
+		return answer{}, err
+	}
+	if err := checkTokenType(in.Config.TokenType); err != nil {
+		return answer{}, err
+	}
+	m := newMount(r.rest + "/")
+	m.Type, m.Accessor, m.Options = in.Type, "auth_"+in.Type+"_"+m.UUID[:8], nil
+	m.Config.TokenType = "default-service"
+	set(&m.Description, in.Description)
+	if err := in.Config.apply(&m.Config); err != nil {
+		return answer{}, err
+	}
+	if err := r.keep.enable(r.ctx, &r.keep.auths, m); err != nil {
+		return answer{}, err
+	}
+	s.log.Info("login method enabled", "path", m.Path, "type", m.Type, "mount", m.UUID, "request", r.id)
+	return answer{}, nil
+}
+
+func disableAuth(s *Server, r *request) (answer, error) {
+	if r.rest == "token" {
+		return answer{}, invalid("token credential backend cannot be disabled")
+	}
+	if err := r.keep.disable(r.ctx, &r.keep.auths, r.rest); err != nil {
+		return answer{}, err
+	}
+	s.log.Info("login method disabled", "path", r.rest+"/", "request", r.id)
+	return answer{}, nil
+}
+
+func readAuthTune(s *Server, r *request) (answer, error) {
+	m := r.auth()
+	if m == nil {
+		return answer{}, invalid("cannot fetch sysview for path %q", "auth/"+r.rest+"/")
+	}
+	return answer{data: tuneView(m), inject: true}, nil
+}
+
+func writeAuthTune(s *Server, r *request) (answer, error) {
+	var in tuneInput
+	if err := r.decode(&in); err != nil {
+		return answer{}, err
+	}
+	switch {
+	case r.rest == "token":
+		return answer{}, invalid("the login by token cannot be tuned: give tokens their limits when they are made, or by roles")
+	case len(in.Options) > 0:
+		return answer{}, invalid("a login method has no options")
+	}
+	if err := checkTokenType(in.TokenType); err != nil {
+		return answer{}, err
+	}
+	return answer{}, r.keep.tune(r.ctx, &r.keep.auths, r.rest, func(m *mount) error {
+		set(&m.Description, in.Description)
+		return in.apply(&m.Config)
+	})
+}
+
+// login makes a token for whom fn recognises; both happen in one transaction.
+func (s *Server) login(r *request, fn func(tx *storage.Tx, folder string) (*access.Login, error)) (answer, error) {
+	var t *access.Token
+	var secret string
+	var warnings []string
+	m, now := r.mount, s.now()
+	err := r.updateMethod(func(tx *storage.Tx, folder string) error {
+		l, err := fn(tx, folder)
+		if err != nil {
+			return err
+		}
+		if !access.Within(l.Params.BoundCIDRs, r.source()) {
+			return access.ErrDenied
+		}
+		m.limit(l)
+		l.Path = r.path
+		l.DisplayName = strings.Trim(strings.ReplaceAll(m.Path, "/", "-")+l.DisplayName, "-")
+		if t, warnings, err = l.Token(now); err != nil {
+			return err
+		}
+		secret, err = access.Create(tx, "", t)
+		return err
+	})
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{auth: viewAuth(t, secret, now), warnings: warnings}, nil
+}
+
+// limit gives a login what the method says.
+func (m *mount) limit(l *access.Login) {
+	l.Method = m.UUID
+	l.DefaultTTL = time.Duration(m.Config.DefaultLeaseTTL) * time.Second
+	l.MaxTTL = time.Duration(m.Config.MaxLeaseTTL) * time.Second
+}
+
+// loginAgain is what the login that made a token would make now.
+func (s *Server) loginAgain(k *keep, tx *storage.Tx, t *access.Token) (*access.Login, error) {
+	for _, m := range k.auths.Load().byPath {
+		if m.UUID != t.Method || s.tables.auth[m.Type] == nil {
+			continue
+		}
+		params, err := s.tables.auth[m.Type].renew(tx, m.prefix(), t)
+		if err != nil {
+			return nil, err
+		}
+		l := &access.Login{Params: *params}
+		m.limit(l)
+		return l, nil
+	}
+	return nil, access.ErrDenied // it was disabled just now
+}
