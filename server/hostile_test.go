@@ -503,9 +503,16 @@ func TestRefusedUploadsAreTold(t *testing.T) {
 	}
 }
 
-// A listener with all its connections taken closes new ones, and takes them again when one ends.
+// A listener that has all its connections closes one that waits for its client for a new one, and none on which a
+// request is being answered.
 func TestConnectionLimit(t *testing.T) {
-	f, addr := listening(t, func(f *fixture, s *http.Server) { s.ConnState = f.limitConns(3) })
+	f, addr := listening(t, func(f *fixture, s *http.Server) { f.limitConns(s, 3) })
+	began, end := make(chan bool), make(chan bool)
+	f.tables.sys.exact["sys/rotate"].on[opWrite] = func(*Server, *request) (answer, error) {
+		began <- true
+		<-end
+		return answer{}, nil
+	}
 	ask := func(w *wire) {
 		t.Helper()
 		w.say(f.head("GET /v1/sys/leader") + "\r\n")
@@ -513,30 +520,44 @@ func TestConnectionLimit(t *testing.T) {
 			t.Fatal(resp.Status)
 		}
 	}
-	var all []*wire
-	for range 3 {
-		all = append(all, dial(t, addr))
-		ask(all[len(all)-1])
-	}
+	busy := dial(t, addr)
+	busy.say(f.head("PUT /v1/sys/rotate") + "Content-Length: 0\r\n\r\n")
+	<-began
+	first := dial(t, addr) // silent
+	second := dial(t, addr)
+	ask(second)
+	third := dial(t, addr)
+	ask(third)
+	first.closed() // it waited longest
+	half := dial(t, addr)
+	half.say("GET /v1/sys/leader HTTP/1.1\r\n")
+	second.closed()
+	fourth := dial(t, addr)
+	ask(fourth)
+	third.closed()
 	for range 5 {
-		dial(t, addr).closed()
+		ask(dial(t, addr))
 	}
-	ask(all[0])
-	if m := scrape(t, f.must(t, 200, "GET", "sys/metrics", "")); m["sealkeep_http_connections_refused_total"] != "5" || m["sealkeep_http_connections"] == "0" {
-		t.Errorf("%s connections, %s refused", m["sealkeep_http_connections"], m["sealkeep_http_connections_refused_total"])
+	half.closed()
+	fourth.closed()
+	if m := scrape(t, f.must(t, 200, "GET", "sys/metrics", "")); m["sealkeep_http_connections_refused_total"] != "8" {
+		t.Errorf("%s were closed", m["sealkeep_http_connections_refused_total"])
 	}
-	all[0].Close()
-	for deadline := time.Now().Add(patience); ; { // until the server has seen that
+	var all []*wire
+	for range 2 {
 		w := dial(t, addr)
-		w.say(f.head("GET /v1/sys/leader") + "\r\n")
-		if resp, err := http.ReadResponse(w.r, nil); err == nil {
-			resp.Body.Close()
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("no connection is taken after one has ended")
+		w.say(f.head("PUT /v1/sys/rotate") + "Content-Length: 0\r\n\r\n")
+		<-began
+		all = append(all, w)
+	}
+	dial(t, addr).closed() // all are at work
+	close(end)
+	for _, w := range append(all, busy) {
+		if resp, text := w.hear(); resp.StatusCode != 204 {
+			t.Error(resp.Status, text)
 		}
 	}
+	ask(dial(t, addr))
 }
 
 // Large bodies wait for their turn; small ones never do.

@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"os"
-	"sync/atomic"
 	"time"
 
 	"github.com/sealkeep/sealkeep/access"
@@ -16,7 +14,8 @@ import (
 
 // What one client, and all of them together, may take of the process:
 //
-//	maxConns         open connections of one listener; more are closed at once
+//	maxConns         open connections of one listener; one more takes the place of
+//	                 one that waits for its client (conns.go)
 //	maxHeader        bytes of a request's first line and headers; net/http adds
 //	                 4 KiB. The longest path, all of it escaped, has 12 KiB.
 //	                 Parsed, headers take up to fifteen times their bytes
@@ -33,7 +32,7 @@ import (
 //	                 compacted, one takes up to three times its bytes
 //	largeWait        how long one more waits for its turn
 const (
-	maxConns        = 10_000
+	maxConns        = 16_384
 	maxHeader       = 16 << 10
 	headerTimeout   = 10 * time.Second
 	requestTimeout  = 30 * time.Second
@@ -51,10 +50,11 @@ const (
 )
 
 // HTTPServer returns a server of the API for one listener, with limits that suit
-// a keep: 10,000 connections, above which new ones are closed; 10 s for headers
-// of at most 16 KiB, 30 s for the whole request, 2 minutes for the exchange; 5
-// minutes for an idle connection. It speaks HTTP/1 only: one connection then is
-// one request at a time.
+// a keep: 16,384 connections, or three quarters of the files that the process
+// may have open, above which those that wait for their clients give way to new
+// ones; 10 s for headers of at most 16 KiB, 30 s for the whole request, 2 minutes for the
+// exchange; 5 minutes for an idle connection. It speaks HTTP/1 only: one
+// connection then is one request at a time.
 func (s *Server) HTTPServer(l Listener) *http.Server {
 	web := &http.Server{
 		Handler:                      s.Handler(l),
@@ -65,29 +65,10 @@ func (s *Server) HTTPServer(l Listener) *http.Server {
 		WriteTimeout:                 exchangeTimeout,
 		IdleTimeout:                  idleTimeout,
 		MaxHeaderBytes:               maxHeader,
-		ConnState:                    s.limitConns(maxConns),
 	}
 	web.Protocols.SetHTTP1(true)
+	s.limitConns(web, min(maxConns, openFiles()/4*3))
 	return web
-}
-
-// limitConns counts the connections of a listener, and closes new ones while
-// there are most.
-func (s *Server) limitConns(most int64) func(net.Conn, http.ConnState) {
-	var n atomic.Int64
-	return func(c net.Conn, state http.ConnState) {
-		switch state {
-		case http.StateNew:
-			s.metrics.connections.Inc()
-			if n.Add(1) > most {
-				s.metrics.refused.Inc()
-				c.Close()
-			}
-		case http.StateClosed, http.StateHijacked:
-			s.metrics.connections.Dec()
-			n.Add(-1)
-		}
-	}
 }
 
 // readBody reads a request's body, whatever its Content-Type says. A large one

@@ -69,7 +69,7 @@ func newMetrics(s *Server) *metrics {
 		}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "sealkeep_http_connections_refused_total",
-			Help: "Connections closed because their listener had too many.",
+			Help: "Connections closed because their listener had too many: those that had been silent longest, if any was.",
 		}),
 	}
 	m.registry.MustRegister(m.attempts, m.rewraps, m.services, m.shares, m.requests, m.duration, m.logins, m.connections, m.refused, stateCollector{s},

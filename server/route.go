@@ -232,6 +232,7 @@ func (s *Server) serve(w http.ResponseWriter, r *request) (a answer, err error) 
 	if err := r.checkParams(); err != nil {
 		return a, err
 	}
+	defer answering(r.ctx)()
 	return route.on[r.op](s, r)
 }
 

@@ -223,25 +223,27 @@ func (l *logBuffer) String() string {
 // fixture is a keep under test.
 type fixture struct {
 	*Server
-	path string
-	log  *logBuffer
-	http http.Handler
-	root string // token
+	path  string
+	log   *logBuffer
+	http  http.Handler
+	clock *clock
+	root  string // token
 }
 
 // start runs a keep on the store at path; it is closed and its store checked
 // when the test ends. A first seal opens the store for the check.
 func start(t testing.TB, path string, seals ...Seal) *fixture {
 	t.Helper()
-	log := new(logBuffer)
+	log, clock := new(logBuffer), new(clock)
 	s, err := New(Config{
+		Now:  clock.now,
 		Path: path, Seals: seals, Version: "1.2.3", BuildDate: "2026-01-02T03:04:05Z", APIAddr: "https://keep.example:8200",
 		Logger: slog.New(slog.NewTextHandler(log, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fixture{Server: s, path: path, log: log, http: s.Handler(Listener{})}
+	f := &fixture{Server: s, path: path, log: log, http: s.Handler(Listener{}), clock: clock}
 	t.Cleanup(func() {
 		f.stop(t)
 		if t.Failed() {

@@ -18,9 +18,7 @@ func (f *fixture) guess(t testing.TB, name, from string) reply {
 func TestGuessingIsSlow(t *testing.T) {
 	f := fresh(t)
 	f.withMethod(t)
-	var c clock
-	stopped := time.Now()
-	f.now = func() time.Time { return stopped.Add(time.Duration(c.offset.Load())) }
+	f.clock.stop()
 	f.must(t, 204, "POST", "sys/auth/t", `{"type":"test"}`)
 	for n, want := range []int{400, 400, 400, 400, 400, 429} {
 		if r := f.guess(t, fmt.Sprint(n), "[2001:db8::1]:1"); r.status != want {
@@ -37,7 +35,7 @@ func TestGuessingIsSlow(t *testing.T) {
 		if r.status != 429 {
 			t.Errorf("a right one, too early: %d", r.status)
 		}
-		c.add(time.Duration(wait) * time.Second)
+		f.clock.add(time.Duration(wait) * time.Second)
 		if r := f.guess(t, fmt.Sprint("n", wait, checked), "[2001:db8::1]:1"); r.status != 400 {
 			t.Fatalf("after %d seconds: %d", wait, r.status)
 		}
@@ -46,7 +44,7 @@ func TestGuessingIsSlow(t *testing.T) {
 	if r := f.guess(t, "y", "[2001:db8:0:1::1]:1"); r.status != 400 {
 		t.Errorf("another network: %d", r.status)
 	}
-	c.add(failuresForgotten + time.Second)
+	f.clock.add(failuresForgotten + time.Second)
 	if r := f.guess(t, "x", "[2001:db8::1]:1"); r.status != 400 {
 		t.Errorf("after a quarter of an hour: %d", r.status)
 	}
@@ -61,9 +59,7 @@ func TestGuessingIsSlow(t *testing.T) {
 func TestOwnerGetsIn(t *testing.T) {
 	f := fresh(t)
 	f.withMethod(t)
-	var c clock
-	stopped := time.Now()
-	f.now = func() time.Time { return stopped.Add(time.Duration(c.offset.Load())) }
+	f.clock.stop()
 	f.must(t, 204, "POST", "sys/auth/t", `{"type":"test"}`)
 	home := "RemoteAddr: 10.0.0.1:1"
 	f.enter(t, "t", "bob", home)
@@ -71,7 +67,7 @@ func TestOwnerGetsIn(t *testing.T) {
 		if r := f.guess(t, "bob", fmt.Sprintf("10.1.0.%d:1", n)); r.status != 400 && r.status != 429 {
 			t.Fatal(r.text)
 		}
-		c.add(300 * time.Millisecond)
+		f.clock.add(300 * time.Millisecond)
 	}
 	f.guess(t, "bob", "10.2.0.1:1")
 	f.enter(t, "t", "bob", home)
@@ -82,7 +78,7 @@ func TestOwnerGetsIn(t *testing.T) {
 	if wait := away.header.Get("Retry-After"); away.status != 429 || wait != "1" && wait != "2" {
 		t.Fatalf("%d after %s", away.status, wait)
 	}
-	c.add(longestNameWait)
+	f.clock.add(longestNameWait)
 	f.enter(t, "t", "bob", "RemoteAddr: 10.4.0.1:1")
 	f.enter(t, "t", "ann", "RemoteAddr: 10.4.0.2:1")
 

@@ -33,7 +33,9 @@ func (f *fixture) withMethod(t testing.TB) {
 					}
 					return answer{warnings: warnings}, err
 				},
-				opRead:   func(*Server, *request) (answer, error) { return answer{data: viewParams(&params, map[string]any{})}, nil },
+				opRead: func(*Server, *request) (answer, error) {
+					return answer{data: viewParams(&params, map[string]any{})}, nil
+				},
 				opDelete: func(*Server, *request) (answer, error) { gone = true; return answer{}, nil },
 			}},
 			{path: "login", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: func(s *Server, r *request) (answer, error) {
@@ -193,8 +195,6 @@ func TestLoginMethods(t *testing.T) {
 func TestLoginRenewal(t *testing.T) {
 	f := fresh(t)
 	f.withMethod(t)
-	var c clock
-	f.set(&c)
 	f.must(t, 204, "POST", "sys/auth/t", `{"type":"test"}`)
 	f.must(t, 204, "POST", "auth/t/role", `{"token_ttl":"10m"}`)
 	_, token := f.enter(t, "t", "bob")
@@ -206,15 +206,15 @@ func TestLoginRenewal(t *testing.T) {
 	}
 	renewed(600)
 	f.must(t, 204, "POST", "auth/t/role", `{"token_ttl":"20m","token_max_ttl":"1h"}`)
-	c.add(5 * time.Minute)
+	f.clock.add(5 * time.Minute)
 	renewed(1200)
-	c.add(19 * time.Minute)
+	f.clock.add(19 * time.Minute)
 	renewed(1200)
-	c.add(19 * time.Minute)
+	f.clock.add(19 * time.Minute)
 	f.must(t, 204, "POST", "sys/auth/t/tune", `{"max_lease_ttl":"50m"}`)
 	renewed(50*60 - 43*60)
 	f.must(t, 204, "POST", "auth/t/role", `{"token_period":"30m"}`)
-	c.add(5 * time.Minute)
+	f.clock.add(5 * time.Minute)
 	renewed(1800)
 	if r := f.must(t, 200, "GET", "auth/token/lookup-self", "", as(token)); say(r.get("data", "period"), r.get("data", "creation_ttl")) != "1800 600" {
 		t.Error(r.text)

@@ -21,12 +21,22 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// A clock is moved by the test.
-type clock struct{ offset atomic.Int64 }
+// A clock is the keep's, moved by the test.
+type clock struct {
+	offset  atomic.Int64
+	stopped atomic.Int64 // ns since 1970; 0: it runs
+}
 
-func (c *clock) now() time.Time       { return time.Now().Add(time.Duration(c.offset.Load())) }
+func (c *clock) now() time.Time {
+	at := time.Now()
+	if stopped := c.stopped.Load(); stopped != 0 {
+		at = time.Unix(0, stopped)
+	}
+	return at.Add(time.Duration(c.offset.Load()))
+}
+
 func (c *clock) add(d time.Duration)  { c.offset.Add(int64(d)) }
-func (f *fixture) set(c *clock)       { f.keep.Load().now = c.now; f.now = c.now }
+func (c *clock) stop()                { c.stopped.Store(time.Now().UnixNano()) }
 func as(token string) (header string) { return "X-Vault-Token: " + token }
 
 // token makes a token with the root token.
@@ -183,20 +193,18 @@ func TestTokenMistakes(t *testing.T) {
 // they are in memory or not.
 func TestTokenStopsAtTheSecond(t *testing.T) {
 	f := fresh(t)
-	c := new(clock)
-	f.set(c)
 	mother := f.token(t, `{"policies":["root"],"ttl":"1h"}`)
 	child := f.token(t, `{"policies":["default"],"ttl":"2h"}`, as(mother))
 	for _, token := range []string{mother, child} {
 		f.must(t, 200, "GET", "auth/token/lookup-self", "", as(token))
 	}
-	c.add(59 * time.Minute)
+	f.clock.add(59 * time.Minute)
 	f.must(t, 200, "POST", "auth/token/renew-self", `{"increment":"10m"}`, as(mother))
-	c.add(9 * time.Minute)
+	f.clock.add(9 * time.Minute)
 	for _, token := range []string{mother, child} {
 		f.must(t, 200, "GET", "auth/token/lookup-self", "", as(token))
 	}
-	c.add(time.Minute)
+	f.clock.add(time.Minute)
 	for _, token := range []string{mother, child} {
 		f.must(t, 403, "GET", "auth/token/lookup-self", "", as(token))
 	}
@@ -205,13 +213,11 @@ func TestTokenStopsAtTheSecond(t *testing.T) {
 // A parent that is renewed for less takes those below with it.
 func TestRenewedForLess(t *testing.T) {
 	f := fresh(t)
-	c := new(clock)
-	f.set(c)
 	mother := f.token(t, `{"policies":["root"],"ttl":"1h"}`)
 	child := f.token(t, `{"policies":["default"],"ttl":"2h"}`, as(mother))
 	f.must(t, 200, "GET", "auth/token/lookup-self", "", as(child))
 	f.must(t, 200, "POST", "auth/token/renew-self", `{"increment":"1m"}`, as(mother))
-	c.add(2 * time.Minute)
+	f.clock.add(2 * time.Minute)
 	f.must(t, 403, "GET", "auth/token/lookup-self", "", as(child))
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -35,27 +36,47 @@ func TestCrowds(t *testing.T) {
 	}
 	const mib = 1 << 20
 	most := descriptors(t) - 200
-	t.Run("idle", func(t *testing.T) {
-		k, token := crowded(t)
-		all := k.crowd(min(5000, most), "GET /v1/sys/seal-status HTTP/1.1\r\nHost: keep\r\n\r\n") // kept alive after the first answer
-		for _, c := range all {
-			c.answer(t, 200)
-		}
+	const status = "GET /v1/sys/seal-status HTTP/1.1\r\nHost: keep\r\n\r\n"
+	for name, c := range map[string]struct {
+		tls    bool
+		say    string
+		answer int
+		bound  int
+	}{
+		"idle":          {false, status, 200, 320 * mib}, // kept alive after the first answer
+		"idle over TLS": {true, status, 200, 400 * mib},
+		"silent":        {false, "", 0, 192 * mib},
+		"slow headers":  {false, "GET /v1/sys/seal-status HTTP/1.1\r\nHost: k", 0, 256 * mib},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k, token := crowded(t, c.tls, 0)
+			n := min(10_000, most)
+			if c.tls && os.Getenv("SEALKEEP_LONG") == "" {
+				n = 1000 // each shakes hands
+			}
+			all := k.crowd(n, c.say)
+			if c.answer != 0 {
+				for _, one := range all {
+					one.answer(t, c.answer)
+				}
+			}
+			k.serves(token)
+			k.bounded(c.bound)
+			if c.answer != 0 {
+				for _, one := range all[:100] {
+					io.WriteString(one, c.say)
+					one.answer(t, c.answer)
+				}
+			}
+		})
+	}
+	t.Run("more than there may be", func(t *testing.T) {
+		k, token := crowded(t, false, 1000)
+		k.crowd(min(2000, most), status)
 		k.serves(token)
-		k.bounded(192 * mib)
-		for _, c := range all[:100] {
-			io.WriteString(c, "GET /v1/sys/seal-status HTTP/1.1\r\nHost: keep\r\n\r\n")
-			c.answer(t, 200)
-		}
-	})
-	t.Run("silent", func(t *testing.T) {
-		k, token := crowded(t)
-		k.crowd(min(5000, most), "")
-		k.serves(token)
-		k.bounded(128 * mib)
 	})
 	t.Run("half headers", func(t *testing.T) {
-		k, token := crowded(t)
+		k, token := crowded(t, false, 0)
 		var b strings.Builder
 		b.WriteString("GET /v1/sys/seal-status HTTP/1.1\r\nHost: keep\r\n")
 		for i := 0; b.Len() < 19_000; i++ {
@@ -70,7 +91,7 @@ func TestCrowds(t *testing.T) {
 		k.bounded(256 * mib)
 	})
 	t.Run("half bodies of strangers", func(t *testing.T) {
-		k, token := crowded(t)
+		k, token := crowded(t, false, 0)
 		all := k.crowd(min(2000, most), "PUT /v1/sys/unseal HTTP/1.1\r\nHost: keep\r\nContent-Length: 65536\r\n\r\n"+strings.Repeat(" ", 65535))
 		k.serves(token)
 		for _, c := range all {
@@ -80,7 +101,7 @@ func TestCrowds(t *testing.T) {
 		k.bounded(320 * mib)
 	})
 	t.Run("large bodies", func(t *testing.T) {
-		k, token := crowded(t)
+		k, token := crowded(t, false, 0)
 		var keys strings.Builder
 		for i := 0; keys.Len() < 900_000; i++ {
 			fmt.Fprintf(&keys, `"%x":%d,`, i, i%10)
@@ -190,9 +211,13 @@ func TestWrongProtocol(t *testing.T) {
 	}
 }
 
-// crowded is a new keep with a secret in it. When the test ends its store is checked.
-func crowded(t *testing.T) (k *keep, token string) {
+// crowded is a new keep with a secret in it, behind TLS if that is wanted. When the test ends its store is checked.
+func crowded(t *testing.T, secure bool, files int) (k *keep, token string) {
 	k = newKeep(t)
+	if secure {
+		k.secure()
+	}
+	k.files = files
 	k.start()
 	token = k.init()
 	if status, err := k.call(token, "POST", "secret/data/others", `{"data":{"v":"served"}}`, nil); status != 200 || err != nil {
@@ -205,10 +230,35 @@ func crowded(t *testing.T) (k *keep, token string) {
 	return k, token
 }
 
+// secure gives the keep, which is not running, a certificate.
+func (k *keep) secure() {
+	k.t.Helper()
+	a := newAuthority()
+	cert, key, err := a.issue("keep")
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	dir := filepath.Dir(k.config)
+	config, err := os.ReadFile(k.config)
+	files := map[string][]byte{filepath.Join(dir, "cert.pem"): cert, filepath.Join(dir, "cert.key"): key}
+	files[k.config] = bytes.Replace(config, []byte("listener \"tcp\" {\n"),
+		fmt.Appendf(nil, "listener \"tcp\" {\n  tls_cert_file = %q\n  tls_key_file = %q\n", filepath.Join(dir, "cert.pem"), filepath.Join(dir, "cert.key")), 1)
+	for name, content := range files {
+		err = errors.Join(err, os.WriteFile(name, content, 0o600))
+	}
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	k.roots = x509.NewCertPool()
+	k.roots.AddCert(a.cert)
+	k.web = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: k.roots}}}
+	k.url = "https" + strings.TrimPrefix(k.url, "http")
+}
+
 // serves wants a new client to be served.
 func (k *keep) serves(token string) {
 	k.t.Helper()
-	http.DefaultClient.CloseIdleConnections()
+	k.web.CloseIdleConnections()
 	began := time.Now()
 	if got := k.read(token, "others"); got != "served" {
 		k.t.Errorf("another client reads %q", got)
@@ -249,9 +299,13 @@ func (k *keep) crowd(n int, say string) []one {
 	k.t.Helper()
 	all := make([]one, n)
 	for i := range all {
-		c, err := net.Dial("tcp", strings.TrimPrefix(k.url, "http://"))
+		_, address, _ := strings.Cut(k.url, "//")
+		c, err := net.Dial("tcp", address)
 		if err != nil {
 			k.t.Fatalf("connection %d: %v", i, err)
+		}
+		if k.roots != nil {
+			c = tls.Client(c, &tls.Config{RootCAs: k.roots, ServerName: "127.0.0.1"})
 		}
 		k.t.Cleanup(func() { c.Close() })
 		c.SetDeadline(time.Now().Add(3 * patience))

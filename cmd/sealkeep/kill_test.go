@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -48,6 +49,9 @@ type keep struct {
 	program string
 	config  string
 	url     string
+	web     *http.Client
+	roots   *x509.CertPool // of its certificate; nil without TLS
+	files   int            // that the process may have open; 0: as many as this one
 	cmd     *exec.Cmd
 }
 
@@ -59,7 +63,7 @@ func newKeep(t *testing.T) *keep {
 		t.Fatal(err)
 	}
 	// TestMain runs the program when the test binary has its name.
-	k := &keep{t: t, program: filepath.Join(dir, "sealkeep"), config: filepath.Join(dir, "keep.hcl")}
+	k := &keep{t: t, program: filepath.Join(dir, "sealkeep"), config: filepath.Join(dir, "keep.hcl"), web: http.DefaultClient}
 	if err := os.Symlink(self, k.program); err != nil {
 		t.Fatal(err)
 	}
@@ -83,12 +87,15 @@ func (k *keep) start() {
 	k.t.Helper()
 	var log bytes.Buffer
 	k.cmd = exec.Command(k.program, "server", "-config="+k.config)
+	if k.files > 0 {
+		k.cmd = exec.Command("/bin/sh", "-c", fmt.Sprintf(`ulimit -n %d; exec "$0" server "-config=$1"`, k.files), k.program, k.config)
+	}
 	k.cmd.Stderr = &log
 	if err := k.cmd.Start(); err != nil {
 		k.t.Fatal(err)
 	}
 	for deadline := time.Now().Add(patience); ; {
-		resp, err := http.Get(k.url + "/v1/sys/health")
+		resp, err := k.web.Get(k.url + "/v1/sys/health")
 		if err == nil {
 			resp.Body.Close()
 			if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusNotImplemented {
@@ -127,7 +134,7 @@ func (k *keep) call(token, method, path, body string, into any) (int, error) {
 		return 0, err
 	}
 	req.Header.Set("X-Vault-Token", token)
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := k.web.Do(req)
 	if err != nil {
 		return 0, err
 	}
