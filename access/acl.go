@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 )
 
@@ -26,10 +27,14 @@ type rule struct {
 	allowed  map[string][]any // by folded name
 	denied   map[string][]any
 	required []string
+
+	minWrap, maxWrap time.Duration // that the answer must be wrapped for; 0: it need not be
 }
 
 // deny makes the rule one that only denies.
-func (r *rule) deny() { r.caps, r.allowed, r.denied, r.required = Denied, nil, nil, nil }
+func (r *rule) deny() {
+	r.caps, r.allowed, r.denied, r.required, r.minWrap, r.maxWrap = Denied, nil, nil, nil, 0, 0
+}
 
 // exact tells that the rule is for one path.
 func (r *rule) exact() bool { return !r.prefix && r.plus == 0 }
@@ -89,7 +94,7 @@ func (r *rule) within(folder string) bool {
 
 // merge adds what another policy allows on the same path: the capabilities of
 // both, the restrictions of both, and of the values of a parameter those of
-// both. A denial takes all.
+// both; of two limits of a wrapping TTL the lesser. A denial takes all.
 func (r *rule) merge(o *rule) {
 	if r.caps |= o.caps; r.caps&Denied != 0 {
 		r.deny()
@@ -101,6 +106,15 @@ func (r *rule) merge(o *rule) {
 			r.required = append(slices.Clip(r.required), name)
 		}
 	}
+	r.minWrap, r.maxWrap = lesser(r.minWrap, o.minWrap), lesser(r.maxWrap, o.maxWrap)
+}
+
+// lesser is the lesser of two durations that are given.
+func lesser(a, b time.Duration) time.Duration {
+	if a == 0 || b == 0 {
+		return max(a, b)
+	}
+	return min(a, b)
 }
 
 func mergeMaps(a, b map[string][]any) map[string][]any {
@@ -260,6 +274,18 @@ func (g Grant) Rule() (path string, line int, ok bool) {
 // Restricted tells whether [Grant.Check] may refuse some parameters.
 func (g Grant) Restricted() bool {
 	return g.rule != nil && (g.rule.allowed != nil || g.rule.denied != nil || g.rule.required != nil)
+}
+
+// CheckWrap returns [ErrDenied] when the grant is not for a request whose answer
+// is wrapped for ttl; 0: it is not wrapped.
+func (g Grant) CheckWrap(ttl time.Duration) error {
+	if g.rule == nil || g.rule.minWrap == 0 && g.rule.maxWrap == 0 {
+		return nil
+	}
+	if ttl == 0 || ttl < g.rule.minWrap || g.rule.maxWrap > 0 && ttl > g.rule.maxWrap {
+		return ErrDenied
+	}
+	return nil
 }
 
 // Check returns [ErrDenied] when the grant is not for a request with these

@@ -43,6 +43,9 @@ func (p *TokenParams) Check() error {
 	case len(p.Policies) > maxPolicies:
 		return mistake("a token has at most %d policies", maxPolicies)
 	}
+	if slices.Contains(cleanPolicies(p.Policies, false), WrappingPolicy) {
+		return mistake("cannot assign policy %q", WrappingPolicy)
+	}
 	switch p.Type {
 	case "", "default", serviceType, "default-service":
 	case "batch", "default-batch":

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
@@ -314,9 +316,13 @@ func parseRule(b *hcl.Block) (*rule, hcl.Diagnostics) {
 					r.required[i] = fold(r.required[i])
 				}
 			}
+		case "min_wrapping_ttl":
+			r.minWrap, err = wrapTTL(a.Expr)
+		case "max_wrapping_ttl":
+			r.maxWrap, err = wrapTTL(a.Expr)
 		case "comment":
 		default:
-			err = errors.New("not supported: a path has capabilities, allowed_parameters, denied_parameters, required_parameters and comment")
+			err = errors.New("not supported: a path has capabilities, allowed_parameters, denied_parameters, required_parameters, min_wrapping_ttl, max_wrapping_ttl and comment")
 		}
 		if err != nil {
 			diags = append(diags, fault(a.Range, "%s: %v", name, err))
@@ -328,6 +334,9 @@ func parseRule(b *hcl.Block) (*rule, hcl.Diagnostics) {
 		}
 		return a.Subject.Start.Byte - b.Subject.Start.Byte
 	})
+	if r.maxWrap > 0 && r.maxWrap < r.minWrap {
+		diags = append(diags, fault(b.DefRange, "max_wrapping_ttl is less than min_wrapping_ttl"))
+	}
 	if r.caps&Denied != 0 {
 		r.deny()
 	}
@@ -384,6 +393,23 @@ func decodeValue(x hcl.Expression, to any) error {
 		return errors.New("it has a value of another kind")
 	}
 	return nil
+}
+
+// wrapTTL reads 90, "90" or "1m30s".
+func wrapTTL(x hcl.Expression) (time.Duration, error) {
+	b, err := value(x)
+	if err != nil {
+		return 0, err
+	}
+	text := strings.Trim(string(b), `"`)
+	d, err := time.ParseDuration(text)
+	if n, number := strconv.ParseInt(text, 10, 32); number == nil {
+		d, err = time.Duration(n)*time.Second, nil
+	}
+	if err != nil || d < 0 {
+		return 0, errors.New(`write a duration, like 90 or "1m30s"`)
+	}
+	return d, nil
 }
 
 // stringList reads ["a", "b"].

@@ -36,6 +36,26 @@ path "auth/token/revoke-self" {
 path "sys/capabilities-self" {
   capabilities = ["update"]
 }
+
+# Keep something for itself: what is in a cubbyhole ends with its token.
+
+path "cubbyhole/*" {
+  capabilities = ["create", "read", "update", "delete", "list"]
+}
+
+# Wrap data for somebody else, and unwrap what it was given.
+
+path "sys/wrapping/wrap" {
+  capabilities = ["update"]
+}
+
+path "sys/wrapping/lookup" {
+  capabilities = ["update"]
+}
+
+path "sys/wrapping/unwrap" {
+  capabilities = ["update"]
+}
 `
 
 const (
@@ -64,8 +84,11 @@ func policyPath(name string) string {
 // GetPolicy returns a policy, nil when there is none of this name.
 func GetPolicy(tx *storage.Tx, name string) (*Policy, error) {
 	name = PolicyName(name)
-	if name == RootPolicy {
+	switch name {
+	case RootPolicy:
 		return &Policy{Name: name}, nil
+	case WrappingPolicy:
+		return ParsePolicy(name, wrappingText)
 	}
 	path := policyPath(name)
 	if path == "" {
@@ -102,7 +125,7 @@ func PutPolicy(tx *storage.Tx, p *Policy) error {
 	switch {
 	case path == "":
 		return mistake("the name of a policy is empty, or longer than %d bytes as a URL has it", storage.MaxSegment)
-	case name == RootPolicy || name == "response-wrapping" || name == "control-group":
+	case name == RootPolicy || name == WrappingPolicy || name == "control-group":
 		return mistake("cannot update %q policy", name)
 	}
 	value, err := json.Marshal(policyRecord{policyVersion, p.Text})
@@ -120,7 +143,7 @@ func DeletePolicy(tx *storage.Tx, name string) error {
 	name = PolicyName(name)
 	path := policyPath(name)
 	switch {
-	case name == RootPolicy || name == DefaultPolicy:
+	case name == RootPolicy || name == DefaultPolicy || name == WrappingPolicy:
 		return mistake("cannot delete %q policy", name)
 	case path == "":
 		return nil

@@ -19,7 +19,7 @@ func TestPolicyStore(t *testing.T) {
 	}
 	const text = `path "a" { capabilities = ["read"] }`
 	do(func(tx *storage.Tx) error {
-		for name, want := range map[string]bool{"root": true, "ROOT": true, "default": true, "web": false, "": false, strings.Repeat("/", 400): false} {
+		for name, want := range map[string]bool{"root": true, "ROOT": true, "default": true, "Response-Wrapping": true, "web": false, "": false, strings.Repeat("/", 400): false} {
 			if p, err := GetPolicy(tx, name); err != nil || (p != nil) != want {
 				t.Errorf("%q: %v %v", name, p, err)
 			}
@@ -49,7 +49,7 @@ func TestPolicyStore(t *testing.T) {
 			t.Errorf("%v %v", p, err)
 		}
 		for _, err := range []error{PutPolicy(tx, &Policy{Name: "Root"}), PutPolicy(tx, &Policy{}), PutPolicy(tx, &Policy{Name: strings.Repeat("n", storage.MaxSegment+1)}),
-			DeletePolicy(tx, "root"), DeletePolicy(tx, "Default")} {
+			DeletePolicy(tx, "root"), DeletePolicy(tx, "Default"), PutPolicy(tx, &Policy{Name: WrappingPolicy}), DeletePolicy(tx, WrappingPolicy)} {
 			if !errors.Is(err, ErrInvalid) {
 				t.Error(err)
 			}

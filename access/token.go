@@ -70,6 +70,7 @@ type Token struct {
 	until   time.Time // when it or the first of those above it ends; zero: never
 	depth   int       // how many are above it
 	limited bool      // it had a number of uses, though none may be left now
+	left    []byte    // its cubbyhole, if this was its last use
 }
 
 // ID names the token's record.
@@ -272,7 +273,7 @@ func Accessors(tx *storage.Tx) ([]string, error) {
 
 // Use is [Lookup] for a request: it takes one of the uses that the token has
 // left. With the last one the token is revoked; the one returned still serves
-// for this request.
+// for this request, and has what was in the cubbyhole.
 func Use(tx *storage.Tx, id ID, now time.Time) (*Token, error) {
 	r, err := find(tx, id, now)
 	if err != nil || r.NumUses == 0 {
@@ -283,6 +284,9 @@ func Use(tx *storage.Tx, id ID, now time.Time) (*Token, error) {
 	}
 	if r.NumUses == 1 {
 		r.NumUses = 0
+		if r.left, err = readCubbyhole(tx, id); err != nil {
+			return nil, err
+		}
 		return &r.Token, r.remove(tx)
 	}
 	r.NumUses--
@@ -370,6 +374,9 @@ func (r *record) index(tx *storage.Tx) error {
 func (r *record) remove(tx *storage.Tx) error {
 	if err := tx.Delete(r.path); err != nil {
 		return fmt.Errorf("deleting a token: %w", err)
+	}
+	if err := tx.Delete(r.id.cubbyholePath()); err != nil {
+		return fmt.Errorf("deleting a cubbyhole: %w", err)
 	}
 	if r.Accessor == "" {
 		return nil

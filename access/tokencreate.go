@@ -102,6 +102,9 @@ func Derive(parent *Token, role *Role, q *CreateRequest, sudo bool, now time.Tim
 	if err := t.checkSize(); err != nil {
 		return nil, nil, err
 	}
+	if slices.Contains(t.Policies, WrappingPolicy) {
+		return nil, nil, mistake("cannot assign policy %q", WrappingPolicy)
+	}
 	if t.Root() && !parent.Root() {
 		return nil, nil, mistake("root tokens may not be created without parent token being root")
 	}

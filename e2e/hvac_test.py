@@ -66,7 +66,7 @@ check("leader", sys_.read_leader_status()["ha_enabled"], False)
 
 # Mounts.
 mounts = sys_.list_mounted_secrets_engines()["data"]
-check("mounts at first", sorted(mounts), ["secret/", "sys/"])
+check("mounts at first", sorted(mounts), ["cubbyhole/", "secret/", "sys/"])
 check("secret/ is KV version 2", (mounts["secret/"]["type"], mounts["secret/"]["options"]["version"]), ("kv", "2"))
 sys_.enable_secrets_engine("kv", path="team/a", description="of team a", options={"version": "2"}, config={"max_lease_ttl": "48h"})
 check("its option", sys_.retrieve_mount_option("team/a", "version"), "2")
@@ -205,6 +205,24 @@ check("her child is an orphan", tok.lookup_accessor(child["accessor"])["data"]["
 check("revoke it by its accessor", tok.revoke_accessor(child["accessor"]).status_code, 204)
 check("tidy", tok.tidy().status_code, 202)
 
+# Wrapping and the cubbyhole.
+wrapped = tok.create(policies=["default"], wrap_ttl="60s")["wrap_info"]
+check("a wrapped token", [wrapped["ttl"], wrapped["creation_path"], "wrapped_accessor" in wrapped], [60, "auth/token/create", True])
+made = sys_.unwrap(wrapped["token"])["auth"]
+check("unwrapped by another", made["accessor"], wrapped["wrapped_accessor"])
+refused("unwrapped again", exceptions.InvalidRequest, "wrapping token is not valid", lambda: sys_.unwrap(wrapped["token"]))
+wrapped = c.adapter.post("/v1/sys/wrapping/wrap", json={"k": "v"}, wrap_ttl="90s")["wrap_info"]
+check("wrapped data", [wrapped["ttl"], wrapped["creation_path"]], [90, "sys/wrapping/wrap"])
+check("its token", c.write("sys/wrapping/lookup", token=wrapped["token"])["data"]["creation_ttl"], 90)
+bearer = hvac.Client(url=c.url, token=wrapped["token"])
+check("unwrapped by its own token", bearer.sys.unwrap()["data"], {"k": "v"})
+check("a read that is wrapped", c.read("secret/config", wrap_ttl="1m")["wrap_info"]["ttl"], 60)
+own = hvac.Client(url=c.url, token=made["client_token"])
+check("into the cubbyhole", own.write("cubbyhole/a/b", k="v").status_code, 204)
+check("out of it", own.read("cubbyhole/a/b")["data"], {"k": "v"})
+check("its names", own.list("cubbyhole")["data"]["keys"], ["a/"])
+check("nobody else's", c.read("cubbyhole/a/b"), None)
+
 # Seal and unseal.
 check("seal", sys_.seal().status_code, 204)
 check("sealed", sys_.is_sealed(), True)
@@ -224,5 +242,5 @@ check("all is there", kv.read_secret_version(odd)["data"]["metadata"]["version"]
 check("tuned still", sys_.read_mount_configuration("team/a")["data"]["description"], "tuned")
 
 check("disable a mount", sys_.disable_secrets_engine("team/a").status_code, 204)
-check("mounts at last", sorted(sys_.list_mounted_secrets_engines()["data"]), ["secret/", "sys/"])
+check("mounts at last", sorted(sys_.list_mounted_secrets_engines()["data"]), ["cubbyhole/", "secret/", "sys/"])
 refused("a mount that is gone", exceptions.InvalidPath, "no handler for route", lambda: kv.read_secret_version("app/new", mount_point="team/a"))

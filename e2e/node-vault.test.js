@@ -53,7 +53,7 @@ async function main() {
   check('leader', (await vault.leader()).ha_enabled, false);
 
   // Mounts and the barrier's key.
-  check('mounts at first', Object.keys((await vault.mounts()).data).sort(), ['secret/', 'sys/']);
+  check('mounts at first', Object.keys((await vault.mounts()).data).sort(), ['cubbyhole/', 'secret/', 'sys/']);
   await vault.mount({ mount_point: 'team', type: 'kv', description: 'of the team', options: { version: '2' }, config: { max_lease_ttl: '48h' } });
   check('a mount', pick((await vault.mounts()).data['team/'], 'type', 'description', 'options'), ['kv', 'of the team', { version: '2' }]);
   await refused('the path is taken', 400, 'path is already in use at team/', () => vault.mount({ mount_point: 'team', type: 'kv' }));
@@ -144,6 +144,15 @@ async function main() {
     is('and why', lost.warnings[0].startsWith('Invalid path for a versioned K/V secrets engine.'), true);
   }
 
+  // Wrapping and the cubbyhole.
+  const bearer = (token) => connect({ endpoint: process.env.VAULT_ADDR, token });
+  const wrapped = await vault.write('sys/wrapping/wrap', { k: 'v' }, { headers: { 'X-Vault-Wrap-TTL': '60' } });
+  check('wrapped data', pick(wrapped.wrap_info, 'ttl', 'creation_path'), [60, 'sys/wrapping/wrap']);
+  check('unwrapped', (await bearer(wrapped.wrap_info.token).unwrap()).data, { k: 'v' });
+  await refused('unwrapped again', 400, 'wrapping token is not valid', () => bearer(wrapped.wrap_info.token).unwrap());
+  await vault.write('cubbyhole/a', { k: 'v' });
+  check('the cubbyhole', (await vault.read('cubbyhole/a')).data, { k: 'v' });
+
   // Seal and unseal.
   await vault.seal();
   check('sealed', (await vault.status()).sealed, true);
@@ -159,7 +168,7 @@ async function main() {
   check('all is there', (await vault.read('team/config')).data.max_versions, 7);
 
   await vault.unmount({ mount_point: 'team' });
-  check('mounts at last', Object.keys((await vault.mounts()).data).sort(), ['secret/', 'sys/']);
+  check('mounts at last', Object.keys((await vault.mounts()).data).sort(), ['cubbyhole/', 'secret/', 'sys/']);
   await refused('a mount that is gone', 404, 'no handler for route', () => vault.read('team/config'));
 }
 

@@ -97,7 +97,7 @@ func (s *Server) encode(r *request, a answer) ([]byte, error) {
 		return a.text, nil
 	case a.raw != nil:
 		return json.Marshal(a.raw)
-	case a.data == nil && a.warnings == nil && a.auth == nil:
+	case a.data == nil && a.warnings == nil && a.auth == nil && a.wrap == nil:
 		return nil, nil
 	}
 	data := []byte("null")
@@ -124,7 +124,17 @@ func (s *Server) encode(r *request, a answer) ([]byte, error) {
 	} else {
 		b = append(b, data...)
 	}
-	b = append(b, `,"wrap_info":null,"warnings":`...)
+	b = append(b, `,"wrap_info":`...)
+	if a.wrap == nil {
+		b = append(b, "null"...)
+	} else {
+		wrap, err := json.Marshal(a.wrap)
+		if err != nil {
+			return nil, err
+		}
+		b = append(b, wrap...)
+	}
+	b = append(b, `,"warnings":`...)
 	if a.warnings == nil {
 		b = append(b, "null"...)
 	} else {
@@ -146,8 +156,11 @@ func (s *Server) encode(r *request, a answer) ([]byte, error) {
 	}
 	b = append(b, `,"mount_type":"`...)
 	switch {
+	case a.wrap != nil:
 	case r.mount != nil:
 		b = append(b, r.mount.Type...)
+	case strings.HasPrefix(r.path, "cubbyhole"):
+		b = append(b, "cubbyhole"...)
 	case strings.HasPrefix(r.path, "auth/token/"):
 		b = append(b, "token"...)
 	default:

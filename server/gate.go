@@ -48,7 +48,7 @@ func (r *request) params() (map[string]any, error) {
 
 // pass checks the gate and fills in the token, what it may do, and, where that
 // depends on the parameters, the grant to check them with.
-func (r *request) pass(g gate) error {
+func (r *request) pass(g gate) (err error) {
 	if g == open {
 		return nil
 	}
@@ -57,12 +57,14 @@ func (r *request) pass(g gate) error {
 	}
 	ctx := r.http.Context()
 	if r.secret = bearer(r.http.Header); r.secret != "" {
-		var err error
-		if r.token, err = r.keep.use(ctx, r.secret, r.source(), g == authenticated); err != nil && (g == authenticated || !errors.Is(err, access.ErrDenied)) {
+		r.token, err = r.keep.use(ctx, r.secret, r.source(), g == authenticated)
+		switch denied := errors.Is(err, access.ErrDenied); {
+		case denied && r.route != nil && r.route.denied != nil:
+			return r.route.denied
+		case err != nil && (g == authenticated || !denied):
 			return err
 		}
 	}
-	var err error
 	if r.acl, err = r.keep.acl(ctx, r.token); err != nil || g == unsealed {
 		return err
 	}
@@ -90,6 +92,9 @@ func (r *request) authorize(ctx context.Context) error {
 	}
 	if !allowed || r.route != nil && slices.Contains(r.route.sudo, r.op) && !grant.Has(access.CanSudo) {
 		return access.ErrDenied
+	}
+	if err := grant.CheckWrap(r.wrap); err != nil {
+		return err
 	}
 	if grant.Restricted() && r.op != opList && r.op != opDelete {
 		r.grant = grant

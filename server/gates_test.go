@@ -20,6 +20,7 @@ const rows = `
 open     GET sys/init, PUT sys/init, GET sys/health, HEAD sys/health, GET sys/seal-status, GET sys/seal-backend-status,
 open     PUT sys/unseal, GET sys/metrics, GET sys/leader
 
+unsealed GET sys/wrapping/lookup, PUT sys/wrapping/lookup
 unsealed GET sys/internal/ui/mounts, GET sys/internal/ui/mounts/*
 unsealed GET sys/generate-root/attempt, PUT sys/generate-root/attempt, DELETE sys/generate-root/attempt, PUT sys/generate-root/update
 unsealed GET sys/generate-root-token/attempt, PUT sys/generate-root-token/attempt, DELETE sys/generate-root-token/attempt
@@ -30,12 +31,14 @@ read     GET sys/rotate/config, GET sys/rotate/keyring/config, GET sys/slots, GE
 read     GET sys/mounts, GET sys/mounts/*, GET sys/mounts/*/tune, GET sys/auth, GET sys/mounts/auth/*/tune
 read     GET sys/policies/acl, GET sys/policies/acl/*, GET sys/policy, GET sys/policy/*
 read     GET auth/token/lookup, GET auth/token/lookup-self, GET auth/token/roles, GET auth/token/roles/*
+read     GET cubbyhole, GET cubbyhole/*
 read     GET {mount}/data, GET {mount}/data/*, GET {mount}/metadata, GET {mount}/metadata/*, GET {mount}/delete, GET {mount}/undelete
 read     GET {mount}/destroy, GET {mount}/subkeys/*, GET {mount}/config, GET {mount}/*
 read,sudo GET sys/storage/backup, GET sys/auth/*, GET sys/auth/*/tune
 
 list     LIST sys/slots, LIST sys/policies/acl, LIST sys/policy, LIST auth/token/roles
 list     LIST {mount}/metadata, LIST {mount}/metadata/*, LIST {mount}/detailed-metadata, LIST {mount}/detailed-metadata/*, LIST {mount}/*
+list     LIST cubbyhole, LIST cubbyhole/*
 list,sudo LIST auth/token/accessors
 
 update   PUT sys/recovery/verify, PUT sys/rotate/config, PUT sys/rotate/keyring/config, PUT sys/slots/*/verify
@@ -46,16 +49,17 @@ update   PUT auth/token/lookup-accessor, PUT auth/token/renew, PUT auth/token/re
 update   PUT auth/token/revoke, PUT auth/token/revoke-self, PUT auth/token/revoke-accessor, PUT auth/token/tidy
 update   PUT {mount}/data, PUT {mount}/metadata, PUT {mount}/delete, PUT {mount}/undelete, PUT {mount}/destroy
 update   PUT {mount}/delete/*, PUT {mount}/undelete/*, PUT {mount}/destroy/*, PUT {mount}/config, PUT {mount}/*
+update   PUT sys/wrapping/wrap, PUT sys/wrapping/unwrap, PUT sys/wrapping/rewrap, PUT cubbyhole
 update,sudo PUT sys/seal, PUT sys/rotate, PUT sys/rotate/keyring, PUT sys/rotate/root, PUT sys/slots/*
 update,sudo PUT sys/rotate/recovery/init, PUT sys/rotate/recovery/update, PUT sys/rekey-recovery-key/init, PUT sys/rekey-recovery-key/update
 update,sudo PUT auth/token/revoke-orphan, PUT sys/auth/*, PUT sys/auth/*/tune
 
-create   PUT {mount}/data/*, PUT {mount}/metadata/*, PUT auth/token/roles/*
+create   PUT cubbyhole/*, PUT {mount}/data/*, PUT {mount}/metadata/*, PUT auth/token/roles/*
 
 patch    PATCH {mount}/data/*, PATCH {mount}/metadata/*, PATCH {mount}/data, PATCH {mount}/metadata, PATCH {mount}/delete
 patch    PATCH {mount}/undelete, PATCH {mount}/destroy, PATCH {mount}/*
 
-delete   DELETE sys/mounts/*, DELETE sys/policies/acl/*, DELETE sys/policy/*, DELETE auth/token/roles/*
+delete   DELETE cubbyhole, DELETE cubbyhole/*, DELETE sys/mounts/*, DELETE sys/policies/acl/*, DELETE sys/policy/*, DELETE auth/token/roles/*
 delete   DELETE {mount}/data/*, DELETE {mount}/metadata/*, DELETE {mount}/data, DELETE {mount}/metadata, DELETE {mount}/delete
 delete   DELETE {mount}/undelete, DELETE {mount}/destroy, DELETE {mount}/*
 delete,sudo DELETE sys/auth/*, DELETE sys/slots/*, DELETE sys/rotate/recovery/init, DELETE sys/rekey-recovery-key/init, DELETE sys/rekey/init
@@ -230,12 +234,18 @@ func TestEveryRouteAndIdentity(t *testing.T) {
 		token["lacks "+key] = f.bearer(t, "lacks-"+key)
 	}
 
-	self := []string{"GET auth/token/lookup-self", "PUT auth/token/renew-self", "PUT auth/token/revoke-self", "PUT sys/capabilities-self"}
+	self := []string{"GET auth/token/lookup-self", "PUT auth/token/renew-self", "PUT auth/token/revoke-self", "PUT sys/capabilities-self", "PUT sys/wrapping/wrap", "PUT sys/wrapping/unwrap",
+		"GET cubbyhole/x", "PUT cubbyhole/x", "DELETE cubbyhole/x", "LIST cubbyhole/x", "LIST cubbyhole"}
+	gone := []string{"wrong", "like the root token", "expired", "revoked", "used up"} // what these are told at unwrap is of use to who was given a wrapping token
 	for _, c := range tries {
 		check := func(who, secret string, want int) {
 			t.Helper()
 			r := f.call(t, c.method, c.path, "{}", "X-Vault-Token: "+secret)
-			if r.status != want || want == 403 && r.errors() != "permission denied" {
+			text := "permission denied"
+			if want == 403 && c.path == "sys/wrapping/unwrap" && slices.Contains(gone, who) {
+				want, text = 400, errNotWrapping.text
+			}
+			if r.status != want || want >= 400 && want != http.StatusTeapot && r.errors() != text {
 				t.Errorf("%s %s, which takes %s, with a token that is %s: %d, want %d: %s", c.method, c.path, c.takes, who, r.status, want, r.text)
 			}
 		}

@@ -27,7 +27,7 @@ func TestMountsByClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	secret := mounts["secret/"]
-	if len(mounts) != 2 || secret == nil || secret.Type != "kv" || secret.Options["version"] != "2" || secret.UUID == "" ||
+	if len(mounts) != 3 || mounts["cubbyhole/"] == nil || mounts["cubbyhole/"].Type != "cubbyhole" || !mounts["cubbyhole/"].Local || secret == nil || secret.Type != "kv" || secret.Options["version"] != "2" || secret.UUID == "" ||
 		!strings.HasPrefix(secret.Accessor, "kv_") || mounts["sys/"] == nil || mounts["sys/"].Type != "system" {
 		t.Fatalf("mounts: %+v", mounts)
 	}
@@ -169,7 +169,7 @@ func TestUIMounts(t *testing.T) {
 	f := fresh(t)
 	f.must(t, 204, "POST", "sys/mounts/shown", `{"type":"kv-v2","config":{"listing_visibility":"unauth"}}`)
 	r := f.must(t, 200, "GET", "sys/internal/ui/mounts", "")
-	if mounts := f.must(t, 200, "GET", "sys/mounts", ""); len(mounts.get("data").(map[string]any)) != 3 || !reflect.DeepEqual(r.get("data", "secret"), mounts.get("data")) {
+	if mounts := f.must(t, 200, "GET", "sys/mounts", ""); len(mounts.get("data").(map[string]any)) != 4 || !reflect.DeepEqual(r.get("data", "secret"), mounts.get("data")) {
 		t.Errorf("with a token: %s, want %s", r.text, mounts.text)
 	}
 	if auth := f.must(t, 200, "GET", "sys/auth", ""); !reflect.DeepEqual(r.get("data", "auth"), auth.get("data")) {
@@ -379,7 +379,7 @@ func TestMountsAtOnce(t *testing.T) {
 	if err := f.Unseal(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if n := len(f.must(t, 200, "GET", "sys/mounts", "").get("data").(map[string]any)); n != 22 {
+	if n := len(f.must(t, 200, "GET", "sys/mounts", "").get("data").(map[string]any)); n != 23 {
 		t.Errorf("%d mounts", n)
 	}
 }

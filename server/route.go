@@ -58,6 +58,8 @@ type route struct {
 	// exists tells whether what a write is for is there; writing what is not is
 	// creating. nil: every write is an update.
 	exists func(*request, *storage.Tx) (bool, error)
+	// denied answers a token that does not work; nil: access.ErrDenied.
+	denied error
 	label  string // the path with its prefix, for metrics; set by newTable
 }
 
@@ -81,17 +83,19 @@ type request struct {
 	route  *route            // nil when there is none
 	mount  *mount            // an engine's or a login method's; nil for system routes
 	body   []byte            // of a write, patch or delete; nil until it is read
+	wrap   time.Duration     // for which the answer is to be wrapped; 0: it is not
 	query  url.Values        // never written to
 	listen Listener
 	label  string // of the route, for metrics
 }
 
 // An answer is what goes to the client: Vault's envelope around data, or raw
-// alone, or, with neither, 204.
+// alone, or a wrapping token in its place, or, with none of them, 204.
 type answer struct {
 	status   int // 0: 200, or 204 when there is nothing to send
 	data     any // JSON; a json.RawMessage is sent as it is
 	auth     *authView
+	wrap     *wrapView
 	inject   bool // Vault repeats the fields of data beside the envelope
 	raw      any
 	text     []byte // sent as it is, with kind as Content-Type
@@ -126,7 +130,7 @@ type tables struct {
 }
 
 func newTables() tables {
-	return tables{newTable("", slices.Concat(authRoutes, sysRoutes, tokenRoutes)), newTable("{mount}/", kvRoutes), newAuthTables(authMethods)}
+	return tables{newTable("", slices.Concat(authRoutes, sysRoutes, wrappingRoutes, cubbyholeRoutes, tokenRoutes)), newTable("{mount}/", kvRoutes), newAuthTables(authMethods)}
 }
 
 func newTable(prefix string, routes []route) table {
@@ -184,13 +188,16 @@ func (s *Server) Handler(l Listener) http.Handler {
 // serve does with a request, in this order: refuse what it must not ignore;
 // read the path; find the route; check the gate; check that the route has the
 // operation; read the body; check the parameters, where a policy restricts them;
-// run the handler.
+// run the handler; wrap the answer.
 func (s *Server) serve(w http.ResponseWriter, r *request) (a answer, err error) {
 	w.Header().Set("Cache-Control", "no-store")
 	if err := r.listen.Forwarded.apply(r.http); err != nil {
 		return a, err
 	}
 	if err := refuse(r.http.Header); err != nil {
+		return a, err
+	}
+	if r.wrap, err = wrapTTL(r.http.Header); err != nil {
 		return a, err
 	}
 	if r.path, err = cleanPath(r.http.URL.Path); err != nil {
@@ -233,7 +240,10 @@ func (s *Server) serve(w http.ResponseWriter, r *request) (a answer, err error) 
 		return a, err
 	}
 	defer answering(r.ctx)()
-	return route.on[r.op](s, r)
+	if a, err = route.on[r.op](s, r); err != nil {
+		return a, err
+	}
+	return s.wrap(r, a)
 }
 
 // find returns the request's route, nil when there is none, and fills in the
@@ -262,11 +272,6 @@ func refuse(h http.Header) error {
 	for _, ns := range h["X-Vault-Namespace"] {
 		if name := strings.Trim(ns, "/"); name != "" && name != "root" {
 			return invalid("namespaces are not supported: remove the header X-Vault-Namespace (VAULT_NAMESPACE)")
-		}
-	}
-	for _, ttl := range h["X-Vault-Wrap-Ttl"] {
-		if ttl != "" && ttl != "0" {
-			return invalid("response wrapping is not supported: remove the header X-Vault-Wrap-TTL")
 		}
 	}
 	return nil

@@ -49,7 +49,7 @@ func mountView(m *mount) map[string]any {
 		"config":                  m.Config,
 		"description":             m.Description,
 		"external_entropy_access": false,
-		"local":                   false,
+		"local":                   m.Type == "cubbyhole",
 		"options":                 m.Options,
 		"plugin_version":          "",
 		"running_plugin_version":  "",
@@ -71,17 +71,14 @@ func (k *keep) system() *mount {
 
 func listMounts(s *Server, r *request) (answer, error) {
 	data := make(map[string]any)
-	for _, m := range append(r.keep.mounts.Load().all(), r.keep.system()) {
+	for _, m := range slices.Concat(r.keep.mounts.Load().all(), r.keep.builtin()) {
 		data[m.Path] = mountView(m)
 	}
 	return answer{data: data, inject: true}, nil
 }
 
 func readMount(s *Server, r *request) (answer, error) {
-	m := r.keep.mounts.Load().byPath[r.rest]
-	if r.rest == "sys" {
-		m = r.keep.system()
-	}
+	m := r.keep.mountAt(r.rest)
 	if m == nil {
 		return answer{}, invalid("No secret engine mount at %s/", r.rest)
 	}
@@ -219,10 +216,7 @@ func disableMount(s *Server, r *request) (answer, error) {
 }
 
 func readTune(s *Server, r *request) (answer, error) {
-	m := r.keep.mounts.Load().byPath[r.rest]
-	if r.rest == "sys" {
-		m = r.keep.system()
-	}
+	m := r.keep.mountAt(r.rest)
 	if m == nil {
 		return answer{}, invalid("cannot fetch sysview for path %q", r.rest+"/")
 	}
@@ -264,7 +258,7 @@ func writeTune(s *Server, r *request) (answer, error) {
 // little of each, those that everybody may.
 func uiMounts(s *Server, r *request) (answer, error) {
 	secret := make(map[string]any)
-	for _, m := range append(r.keep.mounts.Load().all(), r.keep.system()) {
+	for _, m := range slices.Concat(r.keep.mounts.Load().all(), r.keep.builtin()) {
 		switch {
 		case r.acl.Within(m.Path):
 			secret[m.Path] = mountView(m)
@@ -287,6 +281,9 @@ func uiMounts(s *Server, r *request) (answer, error) {
 // uiMount tells which mount a path is in: how clients find the version of KV.
 func uiMount(s *Server, r *request) (answer, error) {
 	m, _ := r.keep.mounts.Load().find(r.rest)
+	if first, _, _ := strings.Cut(r.rest, "/"); first == "cubbyhole" {
+		m = r.keep.cubbyhole()
+	}
 	if m == nil || !r.acl.Within(m.Path) && r.acl.Capabilities(r.rest)&^access.Denied == 0 {
 		return answer{}, &requestError{http.StatusForbidden, fmt.Sprintf(
 			"preflight capability check returned 403, please ensure client's policies grant access to path %q", r.rest+"/")}

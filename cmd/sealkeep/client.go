@@ -27,13 +27,13 @@ const defaultAddress = "http://127.0.0.1:8200"
 
 // remote holds the client's settings: the flags, and what the environment says where a flag is not given.
 type remote struct {
-	address, caCert, caPath, cert, key, serverName, namespace, format string
-	token                                                             string // the one that login checks
-	skipVerify                                                        bool
+	address, caCert, caPath, cert, key, serverName, namespace, format, wrapTTL string
+	token                                                                      string // the one that login checks
+	skipVerify                                                                 bool
 }
 
 // remoteFlags are the flags that every client command has.
-var remoteFlags = []string{"address", "ca-cert", "ca-path", "client-cert", "client-key", "tls-server-name", "tls-skip-verify", "namespace", "format"}
+var remoteFlags = []string{"address", "ca-cert", "ca-path", "client-cert", "client-key", "tls-server-name", "tls-skip-verify", "namespace", "format", "wrap-ttl"}
 
 func (r *remote) register(f *flag.FlagSet) {
 	f.StringVar(&r.address, "address", "", "address of the server: http://, https:// or unix://; else VAULT_ADDR, else "+defaultAddress)
@@ -44,6 +44,7 @@ func (r *remote) register(f *flag.FlagSet) {
 	f.StringVar(&r.serverName, "tls-server-name", "", "`name` to expect in the server's certificate; else VAULT_TLS_SERVER_NAME")
 	f.BoolVar(&r.skipVerify, "tls-skip-verify", false, "do not verify the server's certificate (unsafe); else VAULT_SKIP_VERIFY")
 	f.StringVar(&r.namespace, "namespace", "", "namespace to name in the request; sealkeep has none and refuses it; else VAULT_NAMESPACE")
+	f.StringVar(&r.wrapTTL, "wrap-ttl", "", "wrap the answer: print, in its place, a token that unwraps it once within this `duration`; else VAULT_WRAP_TTL")
 	f.StringVar(&r.format, "format", "", "`table` or json; else VAULT_FORMAT")
 }
 
@@ -75,6 +76,7 @@ type api struct {
 	base             *url.URL
 	address          string // as the user gave it
 	token, namespace string
+	wrapTTL          string // for which the server is to wrap the answers; "": not at all
 }
 
 // api makes the client that flags and environment describe. It does no network I/O.
@@ -90,6 +92,12 @@ func (c *cli) api() (*api, error) {
 		address:   cmp.Or(c.remote.address, c.env("ADDR"), defaultAddress),
 		token:     token,
 		namespace: cmp.Or(c.remote.namespace, c.env("NAMESPACE")),
+		wrapTTL:   cmp.Or(c.remote.wrapTTL, c.env("WRAP_TTL")),
+	}
+	if a.wrapTTL != "" {
+		if _, err := duration(a.wrapTTL); err != nil {
+			return nil, hint(fmt.Errorf("the wrapping TTL %q is wrong", a.wrapTTL), "-wrap-ttl and VAULT_WRAP_TTL are a number of seconds or a duration such as 5m")
+		}
 	}
 	timeout := 60 * time.Second
 	if v := c.env("CLIENT_TIMEOUT"); v != "" {
@@ -247,6 +255,9 @@ func (a *api) request(ctx context.Context, method, path string, query url.Values
 	if a.namespace != "" {
 		req.Header.Set("X-Vault-Namespace", a.namespace)
 	}
+	if a.wrapTTL != "" {
+		req.Header.Set("X-Vault-Wrap-TTL", a.wrapTTL)
+	}
 	switch {
 	case method == http.MethodPatch:
 		req.Header.Set("Content-Type", "application/merge-patch+json")
@@ -275,6 +286,9 @@ func (a *api) do(c *cli, method, path string, query url.Values, body any) ([]byt
 		return nil, coded{fmt.Errorf("reading the answer of %s: %w", req.URL, err), 2}
 	}
 	if resp.StatusCode/100 == 2 {
+		if a.wrapTTL != "" {
+			return b, asWrapped(b)
+		}
 		return b, nil
 	}
 	return nil, coded{a.refusal(&apiError{method: method, url: req.URL.String(), code: resp.StatusCode, body: b}), 2}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -64,6 +65,9 @@ func genericWrite(f *flag.FlagSet) action {
 		data, err := c.data(args[1:])
 		if err != nil {
 			return err
+		}
+		if args[0] == "sys/wrapping/wrap" {
+			a.wrapTTL = cmp.Or(a.wrapTTL, "5m") // what Vault's command does
 		}
 		b, err := a.do(c, http.MethodPut, args[0], nil, data)
 		if err != nil {

@@ -66,7 +66,7 @@ func kvAction(f *flag.FlagSet, act func(c *cli, p place) error) action {
 
 // find asks the server which mount a path belongs to.
 func (c *cli) find(a *api, mount, path string) (place, error) {
-	b, err := a.do(c, http.MethodGet, "sys/internal/ui/mounts/"+cmp.Or(mount, path), nil, nil)
+	b, err := a.plain().do(c, http.MethodGet, "sys/internal/ui/mounts/"+cmp.Or(mount, path), nil, nil)
 	if err != nil {
 		return place{}, err
 	}
@@ -279,6 +279,7 @@ func (p place) rewrite(c *cli, changes object, cas int64) ([]byte, error) {
 
 // content reads the data of a version (0: the newest), nil when it is deleted, and the version's number.
 func (p place) content(c *cli, version int) (map[string]any, int64, error) {
+	p.api = p.api.plain()
 	b, err := p.read(c, version)
 	if err != nil {
 		return nil, 0, err

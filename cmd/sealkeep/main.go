@@ -73,7 +73,7 @@ const (
 
 // commands is the table of all commands, in the order of the help.
 func commands() []command {
-	return slices.Concat(serverCommands(), statusCommands(), doctorCommands(), operatorCommands(), slotCommands(), recoveryCommands(), backupCommands(), secretsCommands(), kvCommands(), genericCommands(), policyCommands(), tokenCommands(), localCommands())
+	return slices.Concat(serverCommands(), statusCommands(), doctorCommands(), operatorCommands(), slotCommands(), recoveryCommands(), backupCommands(), secretsCommands(), kvCommands(), genericCommands(), policyCommands(), tokenCommands(), wrappingCommands(), localCommands())
 }
 
 // run runs one command line and returns the exit code.
@@ -160,7 +160,15 @@ func (c *cli) runCommand(cmd command, args []string) error {
 		}
 		return hint(fmt.Errorf("%s: %s", cmd.name, what), "usage: %s", usage(cmd))
 	}
-	return act(c, rest)
+	err = act(c, rest)
+	if w, ok := errors.AsType[wrapped](err); ok {
+		field := ""
+		if one := f.Lookup("field"); one != nil {
+			field = one.Value.String()
+		}
+		return c.printWrapped(w, field)
+	}
+	return err
 }
 
 // flags returns the flags of cmd and what runs it.

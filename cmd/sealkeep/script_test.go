@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 //	eventually [!] CMD ARGS... runs a command until it succeeds (or fails)
 //	exits CODE CMD ARGS...     runs a command that must end with this code
 //	signal NAME                sends a signal (HUP, TERM) to every background command
-//	setfrom NAME FIELD         sets a variable to a field of the JSON object on stdout
+//	setfrom NAME FIELD         sets a variable to a field (a.b: one inside another) of the JSON object on stdout
 //	keyservice start|stop|rotate   the Transit fake at $TRANSIT_ADDR, with a key named keep
 //	certificate NAME CN        makes NAME.pem and NAME.key, signed by the authority in ca.pem
 //	peer ADDRESS CN            waits until the TLS server has the certificate of that name
@@ -174,9 +174,13 @@ func sendSignal(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 func setFrom(ts *testscript.TestScript, _ bool, args []string) {
-	var o map[string]any
+	var o any
 	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &o))
-	v, ok := o[args[1]].(string)
+	for name := range strings.SplitSeq(args[1], ".") {
+		inner, _ := o.(map[string]any)
+		o = inner[name]
+	}
+	v, ok := o.(string)
 	if !ok || v == "" {
 		ts.Fatalf("no text in the field %s", args[1])
 	}

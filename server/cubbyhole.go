@@ -1,0 +1,111 @@
+package server
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"unicode/utf8"
+
+	"github.com/sealkeep/sealkeep/storage"
+)
+
+// cubbyholeRoutes is where each token keeps what no other sees. Its paths are in
+// the token's own cubbyhole.
+var cubbyholeRoutes = []route{
+	{path: "cubbyhole", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: cubbyholeRoot, opList: cubbyholeList, opWrite: cubbyholeRoot, opDelete: cubbyholeRoot}},
+	{path: "cubbyhole/*", gate: authenticated, exists: cubbyholeExists, body: bodyKV, timeout: timeoutShort, on: [ops]handler{opRead: cubbyholeRead, opList: cubbyholeList, opWrite: cubbyholeWrite, opDelete: cubbyholeDelete}},
+}
+
+// builtin lists what is there without having been mounted, and shown as if it
+// had been. Their UUIDs are made from the store's, so that they stay the same.
+func (k *keep) builtin() []*mount { return []*mount{k.system(), k.cubbyhole()} }
+
+func (k *keep) cubbyhole() *mount {
+	h := sha256.Sum256([]byte("cubbyhole/" + k.store.UUID()))
+	id := fmt.Sprintf("%x-%x-%x-%x-%x", h[:4], h[4:6], h[6:8], h[8:10], h[10:16])
+	return &mount{
+		Path: "cubbyhole/", UUID: id, Accessor: "cubbyhole_" + id[:8], Type: "cubbyhole", Description: "per-token private secret storage",
+	}
+}
+
+// mountAt is the mount at a path without the slash at its end, nil when there is
+// none.
+func (k *keep) mountAt(path string) *mount {
+	for _, m := range k.builtin() {
+		if m.Path == path+"/" {
+			return m
+		}
+	}
+	return k.mounts.Load().byPath[path]
+}
+
+func cubbyholeExists(r *request, tx *storage.Tx) (bool, error) {
+	object, err := r.token.Secret(tx, r.rest)
+	return object != nil, err
+}
+
+func cubbyholeRoot(s *Server, r *request) (answer, error) { return answer{}, invalid("missing path") }
+
+func cubbyholeRead(s *Server, r *request) (a answer, err error) {
+	err = r.keep.store.View(r.ctx, func(tx *storage.Tx) error {
+		object, err := r.token.Secret(tx, r.rest)
+		if err == nil && object == nil {
+			err = errAbsent
+		}
+		a.data = object
+		return err
+	})
+	return a, err
+}
+
+func cubbyholeList(s *Server, r *request) (a answer, err error) {
+	err = r.keep.store.View(r.ctx, func(tx *storage.Tx) error {
+		names, err := r.token.Secrets(tx, r.rest)
+		if err == nil && len(names) == 0 {
+			err = errAbsent
+		}
+		a.data = map[string]any{"keys": names}
+		return err
+	})
+	return a, err
+}
+
+func cubbyholeWrite(s *Server, r *request) (answer, error) {
+	object, err := r.object()
+	if err != nil {
+		return answer{}, err
+	}
+	if object == nil {
+		return answer{}, invalid("missing data fields")
+	}
+	return answer{}, r.setSecret(object)
+}
+
+func cubbyholeDelete(s *Server, r *request) (answer, error) { return answer{}, r.setSecret(nil) }
+
+func (r *request) setSecret(object json.RawMessage) error {
+	return r.keep.store.Update(r.ctx, func(tx *storage.Tx) error {
+		if err := r.mayWrite(tx); err != nil { // again: another may have been quicker
+			return err
+		}
+		return r.token.SetSecret(tx, r.rest, object)
+	})
+}
+
+// object is the whole body, a JSON object; nil when there is nothing in it.
+func (r *request) object() (json.RawMessage, error) {
+	var fields map[string]json.RawMessage
+	if !utf8.Valid(r.body) {
+		return nil, invalid("failed to parse JSON input: it is not valid UTF-8")
+	}
+	if err := r.decode(&fields); err != nil || len(fields) == 0 {
+		return nil, err
+	}
+	switch text := scan(r.body); {
+	case text.levels > maxLevels:
+		return nil, errLevels
+	case text.twice:
+		return last(r.body)
+	}
+	return r.body, nil
+}

@@ -1,0 +1,345 @@
+package server
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/sealkeep/sealkeep/storage"
+)
+
+const wrapMinute = "X-Vault-Wrap-TTL: 60"
+
+// wrapped makes a request whose answer is wrapped and returns the wrapping token.
+func (f *fixture) wrapped(t testing.TB, method, path, body string, headers ...string) string {
+	t.Helper()
+	r := f.must(t, 200, method, path, body, append(headers, wrapMinute)...)
+	if r.get("data") != nil || r.get("auth") != nil {
+		t.Fatalf("the answer is not wrapped alone: %s", r.text)
+	}
+	return r.get("wrap_info", "token").(string)
+}
+
+// Every call of the official client about wrapping and the cubbyhole.
+func TestWrappingByClient(t *testing.T) {
+	f := fresh(t)
+	f.must(t, 200, "POST", "secret/data/a", `{"data":{"k":"s3cret","n":12345678901234567890}}`)
+	c := f.client(t)
+	wrapping := f.client(t)
+	wrapping.SetWrappingLookupFunc(func(_, path string) string { return "90s" })
+
+	s, err := wrapping.Logical().Read("secret/data/a")
+	if err != nil || s.Data != nil || s.WrapInfo == nil || s.WrapInfo.TTL != 90 || s.WrapInfo.CreationPath != "secret/data/a" || s.WrapInfo.Accessor == "" ||
+		s.WrapInfo.WrappedAccessor != "" || time.Since(s.WrapInfo.CreationTime).Abs() > time.Minute {
+		t.Fatalf("%+v %v", s, err)
+	}
+	info, err := c.Logical().Write("sys/wrapping/lookup", map[string]any{"token": s.WrapInfo.Token})
+	if err != nil || info.Data["creation_path"] != "secret/data/a" || fmt.Sprint(info.Data["creation_ttl"]) != "90" || info.Data["creation_time"] != s.WrapInfo.CreationTime.Format(time.RFC3339Nano) {
+		t.Errorf("%+v %v", info, err)
+	}
+	seen, err := c.Auth().Token().LookupAccessor(s.WrapInfo.Accessor)
+	if err != nil || !slices.Equal(seen.Data["policies"].([]any), []any{"response-wrapping"}) || fmt.Sprint(seen.Data["num_uses"]) != "1" || seen.Data["orphan"] != true ||
+		seen.Data["display_name"] != "root" || seen.Data["path"] != "secret/data/a" {
+		t.Errorf("%+v %v", seen, err)
+	}
+	// A third party with a token of its own; the numbers are as they were.
+	got, err := c.Logical().Unwrap(s.WrapInfo.Token)
+	if err != nil || got.WrapInfo != nil {
+		t.Fatalf("%+v %v", got, err)
+	}
+	if data := got.Data["data"].(map[string]any); data["k"] != "s3cret" || fmt.Sprint(data["n"]) != "12345678901234567890" {
+		t.Errorf("%v", data)
+	}
+	if _, err := c.Logical().Unwrap(s.WrapInfo.Token); err == nil || !strings.Contains(err.Error(), "400") || !strings.Contains(err.Error(), "wrapping token is not valid or does not exist") {
+		t.Errorf("a second time: %v", err)
+	}
+	// The wrapping token by itself.
+	s, err = wrapping.Auth().Token().Create(&api.TokenCreateRequest{Policies: []string{"default"}, TTL: "1h"})
+	if err != nil || s.Auth != nil || s.WrapInfo == nil || s.WrapInfo.WrappedAccessor == "" {
+		t.Fatalf("%+v %v", s, err)
+	}
+	own := f.client(t)
+	own.SetToken(s.WrapInfo.Token)
+	got, err = own.Logical().Unwrap("")
+	if err != nil || got.Auth == nil || got.Auth.Accessor != s.WrapInfo.WrappedAccessor {
+		t.Fatalf("%+v %v", got, err)
+	}
+	own.SetToken(got.Auth.ClientToken)
+	if _, err := own.Auth().Token().LookupSelf(); err != nil {
+		t.Error(err)
+	}
+	// Without any token; wrapped again by another on the way.
+	s, err = c.Logical().Write("sys/wrapping/wrap", map[string]any{"k": "v"}) // for 5 minutes: the client's default
+	if err != nil || s.WrapInfo.TTL != 300 {
+		t.Fatalf("%+v %v", s, err)
+	}
+	again, err := c.Logical().Write("sys/wrapping/rewrap", map[string]any{"token": s.WrapInfo.Token})
+	if err != nil || again.WrapInfo == nil || again.WrapInfo.TTL != 300 || again.WrapInfo.CreationPath != "sys/wrapping/wrap" || again.WrapInfo.Token == s.WrapInfo.Token {
+		t.Fatalf("%+v %v", again, err)
+	}
+	own.ClearToken()
+	if _, err := own.Logical().Unwrap(s.WrapInfo.Token); err == nil {
+		t.Error("what was wrapped again is good yet")
+	}
+	own.ClearToken()
+	if got, err = own.Logical().Unwrap(again.WrapInfo.Token); err != nil || got.Data["k"] != "v" {
+		t.Errorf("%+v %v", got, err)
+	}
+
+	if _, err := c.Logical().Write("cubbyhole/a/b", map[string]any{"k": "v", "n": 1}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := c.Logical().Read("cubbyhole/a/b"); err != nil || got.Data["k"] != "v" || fmt.Sprint(got.Data["n"]) != "1" {
+		t.Errorf("%+v %v", got, err)
+	}
+	if got, err := c.Logical().List("cubbyhole"); err != nil || !slices.Equal(got.Data["keys"].([]any), []any{"a/"}) {
+		t.Errorf("%+v %v", got, err)
+	}
+	if _, err := c.Logical().Delete("cubbyhole/a/b"); err != nil {
+		t.Error(err)
+	}
+	if got, err := c.Logical().Read("cubbyhole/a/b"); err != nil || got != nil {
+		t.Errorf("%+v %v", got, err)
+	}
+	if got, err := c.Logical().List("cubbyhole"); err != nil || got != nil {
+		t.Errorf("%+v %v", got, err)
+	}
+}
+
+// What is wrapped, and what is not.
+func TestWrappedAnswers(t *testing.T) {
+	f := fresh(t)
+	f.must(t, 200, "POST", "secret/data/a", `{"data":{"k":"s3cret"}}`)
+	plain := f.must(t, 200, "GET", "secret/data/a", "")
+	unwrap := func(token string) reply {
+		t.Helper()
+		return f.call(t, "POST", "sys/wrapping/unwrap", `{"token":"`+token+`"}`)
+	}
+	if r := unwrap(f.wrapped(t, "GET", "secret/data/a", "")); r.status != 200 || fmt.Sprint(r.get("data")) != fmt.Sprint(plain.get("data")) || r.get("wrap_info") != nil {
+		t.Errorf("%d %s", r.status, r.text)
+	}
+	if r := unwrap(f.wrapped(t, "LIST", "secret/metadata", "")); fmt.Sprint(r.get("data", "keys")) != "[a]" {
+		t.Errorf("%s", r.text)
+	}
+	if r := unwrap(f.wrapped(t, "GET", "sys/mounts", "")); r.get("data", "secret/") == nil {
+		t.Errorf("%s", r.text)
+	}
+	if r := unwrap(f.wrapped(t, "POST", "secret/data/a", `{"data":{"k":"x"}}`)); fmt.Sprint(r.get("data", "version")) != "2" {
+		t.Errorf("%s", r.text)
+	}
+	f.must(t, 204, "DELETE", "secret/data/a", "", wrapMinute)
+	if r := unwrap(f.wrapped(t, "GET", "secret/data/a", "")); r.status != 404 || fmt.Sprint(r.get("data", "metadata", "version")) != "2" {
+		t.Errorf("a version that is deleted: %d %s", r.status, r.text)
+	}
+	f.must(t, 404, "GET", "secret/data/none", "", wrapMinute)
+	f.must(t, 404, "LIST", "secret/metadata/none", "", wrapMinute)
+	for _, path := range []string{"sys/health", "sys/seal-status", "sys/leader"} { // as in Vault
+		if r := f.must(t, 200, "GET", path, "", wrapMinute); strings.Contains(r.text, "wrap_info") {
+			t.Errorf("%s: %s", path, r.text)
+		}
+	}
+	for header, want := range map[string]string{
+		"X-Vault-Wrap-TTL: -1":                                "requested wrap ttl cannot be negative",
+		"X-Vault-Wrap-TTL: soon":                              "error parsing X-Vault-Wrap-TTL header",
+		"X-Vault-Wrap-TTL: 10ms":                              "it is less than a second",
+		"X-Vault-Wrap-TTL: 60\nX-Vault-Wrap-Format: jwt":      "remove the header X-Vault-Wrap-Format",
+		"X-Vault-Wrap-TTL: 99999999999999":                    "error parsing X-Vault-Wrap-TTL header",
+		"X-Vault-Wrap-TTL: 60\nX-Vault-Namespace: team\nX: y": "namespaces are not supported",
+	} {
+		if r := f.call(t, "GET", "secret/data/a", "", strings.Split(header, "\n")...); r.status != 400 || !strings.Contains(r.errors(), want) {
+			t.Errorf("%q: %d %s", header, r.status, r.text)
+		}
+	}
+	f.must(t, 404, "GET", "secret/data/a", "", "X-Vault-Wrap-TTL: 0")
+	if r := f.call(t, "POST", "sys/wrapping/wrap", `{"a":1}`); r.status != 400 || r.errors() != "endpoint requires response wrapping to be used" {
+		t.Errorf("%d %s", r.status, r.text)
+	}
+	f.must(t, 400, "POST", "sys/wrapping/wrap", `[1]`, wrapMinute)
+	if r := unwrap(f.wrapped(t, "POST", "sys/wrapping/wrap", "")); r.status != 200 || fmt.Sprint(r.get("data")) != "map[]" {
+		t.Errorf("%d %s", r.status, r.text)
+	}
+	// What does not fit in one record.
+	if r := f.call(t, "POST", "sys/wrapping/wrap", `{"k":"`+strings.Repeat("x", storage.MaxValue)+`"}`, wrapMinute); r.status != 413 || !strings.Contains(r.errors(), "too much to wrap") {
+		t.Errorf("%d %.200s", r.status, r.text)
+	}
+}
+
+// A wrapping token is good for its one answer: with what token, how often, how long.
+func TestWrappingToken(t *testing.T) {
+	f := fresh(t)
+	f.must(t, 200, "POST", "secret/data/a", `{"data":{"k":"s3cret"}}`)
+	get := func(headers ...string) string {
+		t.Helper()
+		return f.wrapped(t, "GET", "secret/data/a", "", headers...)
+	}
+	with := func(token string) string { return `{"token":"` + token + `"}` }
+	refused := func(what, method, path, body string, status int, text string, headers ...string) {
+		t.Helper()
+		if r := f.call(t, method, path, body, headers...); r.status != status || r.errors() != text {
+			t.Errorf("%s: %d %s, want %d %s", what, r.status, r.text, status, text)
+		}
+	}
+	const lost, denied = "wrapping token is not valid or does not exist", "permission denied"
+
+	// It may not do anything else, and is then used up.
+	for _, path := range []string{"GET secret/data/a", "GET auth/token/lookup-self", "GET cubbyhole/response", "PUT sys/wrapping/rewrap", "PUT sys/wrapping/wrap"} {
+		token := get()
+		method, path, _ := strings.Cut(path, " ")
+		refused(path, method, path, "{}", 403, denied, as(token), wrapMinute)
+		refused("after "+path, "POST", "sys/wrapping/unwrap", "{}", 400, lost, as(token))
+	}
+	// Looking it up does not use it up, and takes no token.
+	token := get()
+	for range 3 {
+		f.must(t, 200, "POST", "sys/wrapping/lookup", with(token), as(""))
+		f.must(t, 200, "GET", "sys/wrapping/lookup", "", as(token))
+	}
+	// Somebody without the capability may not have it.
+	f.policy(t, "little", map[string]string{"secret/*": `"read"`})
+	refused("without the policy", "POST", "sys/wrapping/unwrap", with(token), 403, denied, as(f.bearer(t, "little")))
+	refused("with an unknown token", "POST", "sys/wrapping/unwrap", with(token), 400, lost, as("hvs.unknown"))
+	refused("without any token", "POST", "sys/wrapping/unwrap", with(token), 403, denied, as(""))
+	// With itself in the header and the body, as some clients send it.
+	if r := f.must(t, 200, "POST", "sys/wrapping/unwrap", with(token), as(token)); r.get("data", "data", "k") != "s3cret" {
+		t.Errorf("%s", r.text)
+	}
+	refused("again", "POST", "sys/wrapping/unwrap", with(token), 400, lost)
+	refused("looked up", "POST", "sys/wrapping/lookup", with(token), 400, lost)
+	refused("wrapped again", "POST", "sys/wrapping/rewrap", with(token), 400, lost)
+	// Tokens that wrap nothing stay as they are.
+	other := f.token(t, `{"num_uses":1,"policies":["default"]}`)
+	for _, what := range []string{"lookup", "unwrap", "rewrap"} {
+		refused(what+" of another kind", "POST", "sys/wrapping/"+what, with(other), 400, lost)
+		refused(what+" of nothing", "POST", "sys/wrapping/"+what, with("x y"), 400, lost)
+	}
+	refused("a token of another kind by itself", "POST", "sys/wrapping/unwrap", "{}", 400, lost)
+	f.must(t, 200, "GET", "auth/token/lookup-self", "", as(other))
+	// It ends at the second.
+	token = get()
+	f.clock.add(59 * time.Second)
+	f.must(t, 200, "POST", "sys/wrapping/lookup", with(token))
+	f.clock.add(time.Second)
+	refused("too late", "POST", "sys/wrapping/unwrap", with(token), 400, lost)
+	// It does not end with the token that made it, and may be revoked.
+	mother := f.token(t, `{"policies":["root"],"ttl":"1h"}`)
+	token, second := get(as(mother)), get(as(mother))
+	f.must(t, 204, "POST", "auth/token/revoke-self", "{}", as(mother))
+	f.must(t, 200, "POST", "sys/wrapping/unwrap", with(token))
+	f.must(t, 204, "POST", "auth/token/revoke", with(second))
+	refused("revoked", "POST", "sys/wrapping/unwrap", with(second), 400, lost)
+	// A shorter life the second time.
+	r := f.must(t, 200, "POST", "sys/wrapping/rewrap", with(get()), "X-Vault-Wrap-TTL: 10")
+	if fmt.Sprint(r.get("wrap_info", "ttl")) != "10" || r.get("wrap_info", "creation_path") != "secret/data/a" {
+		t.Errorf("%s", r.text)
+	}
+	// It lives through a restart, sealed and unsealed.
+	token = get()
+	f.Server.Seal()
+	refused("while sealed", "POST", "sys/wrapping/lookup", with(token), 503, "Vault is sealed")
+	if err := f.Unseal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f.must(t, 200, "POST", "sys/wrapping/unwrap", "", as(token))
+}
+
+// Of many who have the token at once, one gets the answer.
+func TestUnwrapOnce(t *testing.T) {
+	f := fresh(t)
+	f.must(t, 200, "POST", "secret/data/a", `{"data":{"k":"s3cret"}}`)
+	for range 10 {
+		token := f.wrapped(t, "GET", "secret/data/a", "")
+		var got atomic.Int64
+		var wait sync.WaitGroup
+		for i := range 16 {
+			wait.Go(func() {
+				body, header := "{}", as(token)
+				if i%2 == 0 {
+					body, header = `{"token":"`+token+`"}`, as(f.root)
+				}
+				switch r := f.call(t, "POST", "sys/wrapping/unwrap", body, header); r.status {
+				case http.StatusOK:
+					got.Add(1)
+				case http.StatusBadRequest:
+				default:
+					t.Errorf("%d %s", r.status, r.text)
+				}
+			})
+		}
+		wait.Wait()
+		if got.Load() != 1 {
+			t.Fatalf("%d had the answer", got.Load())
+		}
+	}
+}
+
+// Nobody finds the secret in clear where its answer was to be wrapped.
+func TestPolicyWrapsAnswers(t *testing.T) {
+	f := fresh(t)
+	f.must(t, 200, "POST", "secret/data/a", `{"data":{"k":"s3cret"}}`)
+	f.must(t, 204, "POST", "sys/policies/acl/wrapped", `{"policy":"path \"secret/data/a\" {\n capabilities = [\"read\"]\n min_wrapping_ttl = \"1s\"\n max_wrapping_ttl = \"90s\"\n}"}`)
+	token := f.bearer(t, "wrapped")
+	f.must(t, 403, "GET", "secret/data/a", "", as(token))
+	f.must(t, 403, "GET", "secret/data/a", "", as(token), "X-Vault-Wrap-TTL: 91")
+	f.wrapped(t, "GET", "secret/data/a", "", as(token))
+}
+
+func TestCubbyholes(t *testing.T) {
+	f := fresh(t)
+	one, other := f.token(t, `{"policies":["default"]}`), f.token(t, `{"policies":["default"]}`)
+	f.must(t, 204, "POST", "cubbyhole/a", `{"k":"one","k":"two"}`, as(one))
+	f.must(t, 204, "PUT", "cubbyhole/b/c", ` {"list":[1,{"x":null}]} `, as(one))
+	if r := f.must(t, 200, "GET", "cubbyhole/a", "", as(one)); fmt.Sprint(r.get("data")) != "map[k:two]" || r.get("mount_type") != "cubbyhole" {
+		t.Errorf("%s", r.text)
+	}
+	if r := f.must(t, 200, "GET", "cubbyhole?list=true", "", as(one)); fmt.Sprint(r.get("data", "keys")) != "[a b/]" {
+		t.Errorf("%s", r.text)
+	}
+	// Nobody else sees it: not its maker, nor a root token.
+	for _, who := range []string{other, f.root} {
+		f.must(t, 404, "GET", "cubbyhole/a", "", as(who))
+		f.must(t, 404, "LIST", "cubbyhole", "", as(who))
+		f.must(t, 204, "DELETE", "cubbyhole/a", "", as(who))
+	}
+	f.must(t, 200, "GET", "cubbyhole/a", "", as(one))
+	for path, body := range map[string]string{"cubbyhole/a": "", "cubbyhole/b": "{}", "cubbyhole/c": "[1]", "cubbyhole/d": "\"\xff\"", "cubbyhole/e": "{\"a\":\"\xff\"}",
+		"cubbyhole/f": `{"a":` + strings.Repeat("[", maxLevels+1) + strings.Repeat("]", maxLevels+1) + `}`} {
+		if r := f.call(t, "POST", path, body, as(one)); r.status != 400 {
+			t.Errorf("%s %.40q: %d %s", path, body, r.status, r.text)
+		}
+	}
+	f.must(t, 400, "POST", "cubbyhole", `{"k":1}`)
+	f.must(t, 413, "POST", "cubbyhole/a", `{"k":"`+strings.Repeat("x", 300<<10)+`"}`, as(one))
+	f.must(t, 405, "PATCH", "cubbyhole/a", `{"k":"x"}`, as(f.root))
+	// Creating and updating are two capabilities.
+	f.policy(t, "update", map[string]string{"cubbyhole/*": `"update"`})
+	f.must(t, 403, "POST", "cubbyhole/a", `{"k":1}`, as(f.bearer(t, "update")))
+	f.policy(t, "create", map[string]string{"cubbyhole/*": `"create"`})
+	creator := f.bearer(t, "create")
+	f.must(t, 204, "POST", "cubbyhole/a", `{"k":1}`, as(creator))
+	f.must(t, 403, "POST", "cubbyhole/a", `{"k":1}`, as(creator))
+	// The last use of a token has it yet; writing to what ends with the request is refused.
+	limited := f.token(t, `{"policies":["default"],"num_uses":2}`)
+	f.must(t, 204, "POST", "cubbyhole/a", `{"k":1}`, as(limited))
+	f.must(t, 200, "GET", "cubbyhole/a", "", as(limited))
+	limited = f.token(t, `{"policies":["default"],"num_uses":1}`)
+	f.must(t, 403, "POST", "cubbyhole/a", `{"k":1}`, as(limited))
+	// It is shown as if it were mounted, and stays.
+	if r := f.must(t, 200, "GET", "sys/mounts/cubbyhole", ""); r.get("data", "type") != "cubbyhole" {
+		t.Errorf("%s", r.text)
+	}
+	f.must(t, 200, "GET", "sys/mounts/cubbyhole/tune", "")
+	f.must(t, 400, "POST", "sys/mounts/cubbyhole/tune", `{"description":"x"}`)
+	f.must(t, 400, "DELETE", "sys/mounts/cubbyhole", "")
+	f.must(t, 400, "POST", "sys/mounts/cubbyhole", `{"type":"kv-v2"}`)
+	if r := f.must(t, 200, "GET", "sys/internal/ui/mounts/cubbyhole/a", "", as(one)); r.get("data", "path") != "cubbyhole/" {
+		t.Errorf("%s", r.text)
+	}
+	f.must(t, 403, "GET", "sys/internal/ui/mounts/cubbyhole/a", "", as(f.bearer(t)))
+}
