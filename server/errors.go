@@ -80,6 +80,8 @@ func fault(err error) (status int, text string, ours bool) {
 		return http.StatusRequestEntityTooLarge, err.Error(), false
 	case errors.Is(err, storage.ErrSealed), errors.Is(err, storage.ErrClosed):
 		return http.StatusServiceUnavailable, errSealed.text, false
+	case errors.Is(err, storage.ErrBusy):
+		return http.StatusTooManyRequests, "too many writes are waiting: try again", false
 	case errors.Is(err, storage.ErrUnavailable):
 		return http.StatusServiceUnavailable, "the store is recovering from a failed write: try again", false
 	case errors.Is(err, storage.ErrUnknownOutcome) && errors.Is(err, syscall.ENOSPC):

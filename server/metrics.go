@@ -123,6 +123,8 @@ var (
 	descCommits    = prometheus.NewDesc("sealkeep_storage_commits_total", "Commits of the store.", nil, nil)
 	descUpdates    = prometheus.NewDesc("sealkeep_storage_updates_total", "Update functions committed.", nil, nil)
 	descFailures   = prometheus.NewDesc("sealkeep_storage_commit_failures_total", "Commits that failed.", nil, nil)
+	descWaiting    = prometheus.NewDesc("sealkeep_storage_updates_waiting", "Updates that wait for their turn.", nil, nil)
+	descRefused    = prometheus.NewDesc("sealkeep_storage_updates_refused_total", "Updates that were refused because too many waited.", nil, nil)
 	descViews      = prometheus.NewDesc("sealkeep_storage_views", "Read transactions running now.", nil, nil)
 	descOldestView = prometheus.NewDesc("sealkeep_storage_oldest_view_seconds", "Age of the oldest read transaction.", nil, nil)
 	descFileBytes  = prometheus.NewDesc("sealkeep_storage_file_bytes", "Size of the store's file.", nil, nil)
@@ -131,7 +133,7 @@ var (
 
 func (stateCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descInitialized, descSealed, descSlot, descSlotLast, descSlotOpened, descTokenTTL, descTerms, descTerm, descScrubbed, descDamage, descCommits, descUpdates,
-		descFailures, descViews, descOldestView, descFileBytes, descFreePages} {
+		descFailures, descWaiting, descRefused, descViews, descOldestView, descFileBytes, descFreePages} {
 		ch <- d
 	}
 }
@@ -196,6 +198,8 @@ func (c stateCollector) Collect(ch chan<- prometheus.Metric) {
 	count(descCommits, f.Commits)
 	count(descUpdates, f.Updates)
 	count(descFailures, f.Failures)
+	gauge(descWaiting, float64(f.Waiting))
+	count(descRefused, f.Refused)
 	gauge(descViews, float64(f.Views))
 	gauge(descOldestView, f.OldestView.Seconds())
 	gauge(descFileBytes, float64(f.FileBytes))

@@ -174,7 +174,7 @@ func New(c Config) (*Server, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
-	s.ctx, s.end = context.WithCancel(context.Background())
+	s.ctx, s.end = context.WithCancel(storage.Patient(context.Background()))
 	s.metrics = newMetrics(s)
 	s.tables = newTables()
 

@@ -85,7 +85,7 @@ func (s *Server) wrap(r *request, a answer) (answer, error) {
 	if r.token != nil {
 		name = r.token.DisplayName
 	}
-	ctx, cancel := context.WithTimeout(r.ctx, timeoutShort)
+	ctx, cancel := context.WithTimeout(storage.Patient(r.ctx), timeoutShort) // the answer is not to be had again
 	defer cancel()
 	var view *wrapView
 	err = r.keep.store.Update(ctx, func(tx *storage.Tx) error {

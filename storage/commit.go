@@ -14,12 +14,22 @@ import (
 // clients of the one before can be answered and the others' requests be read. If
 // it took all, everybody would wait for the disk at once, and then the disk for
 // everybody.
+//
+// While maxQueue wait, others are turned away: who waits is served within about
+// nine commits, and what waits is bounded.
 const (
 	minBatch      = 32
 	maxBatch      = 256
 	maxBatchBytes = 4 << 20
+	maxQueue      = 2048
 	slowFunction  = 50 * time.Millisecond
 )
+
+type patientKey struct{}
+
+// Patient returns a context with which [Store.Update] waits where it would return
+// [ErrBusy]: for work that nobody would do again.
+func Patient(ctx context.Context) context.Context { return context.WithValue(ctx, patientKey{}, true) }
 
 // update is one call waiting for the committer.
 //
@@ -53,7 +63,8 @@ var errAborted = errors.New("function did not return")
 // result of the commit is waited for. fn does no I/O and takes microseconds:
 // everybody waits for it.
 //
-// ErrUnknownOutcome: the commit failed. The store recovers by itself.
+// ErrUnknownOutcome: the commit failed. The store recovers by itself. ErrBusy: fn
+// did not run; see [Patient].
 func (s *Store) Update(ctx context.Context, fn func(*Tx) error) error {
 	if ctx.Value(txKey{}) != nil {
 		return ErrNested
@@ -100,7 +111,7 @@ func (u *update) run(t *Tx, fn func(*Tx) error) (err error) {
 // alone runs fn in the committer, in its turn.
 func (s *Store) alone(ctx context.Context, fn func(*trees) (func(), error)) error {
 	u := &update{alone: fn, done: make(chan error, 1)}
-	if err := s.enqueue(ctx, u); err != nil {
+	if err := s.enqueue(Patient(ctx), u); err != nil {
 		return err
 	}
 	select {
@@ -119,6 +130,15 @@ func (s *Store) alone(ctx context.Context, fn func(*trees) (func(), error)) erro
 func (s *Store) enqueue(ctx context.Context, u *update) error {
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	select {
+	case s.queue <- u:
+		return nil
+	default:
+		if ctx.Value(patientKey{}) == nil {
+			s.stats.refused.Add(1)
+			return ErrBusy
+		}
 	}
 	select {
 	case s.queue <- u:

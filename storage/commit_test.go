@@ -419,3 +419,61 @@ func BenchmarkGet(b *testing.B) {
 		}
 	}
 }
+
+// While as many updates wait as may, another is turned away at once; who is
+// patient waits; and when there is room again all is as before.
+func TestQueueIsBounded(t *testing.T) {
+	s, _ := newStore(t)
+	release, held := make(chan bool), make(chan bool)
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		if err := s.Update(t.Context(), func(*Tx) error { close(held); <-release; return nil }); err != nil {
+			t.Error(err)
+		}
+	})
+	<-held
+	add := func(ctx context.Context) error {
+		return s.Update(ctx, func(tx *Tx) error {
+			v, err := tx.Get("n")
+			if err != nil {
+				return err
+			}
+			n, _ := strconv.Atoi(string(v))
+			return tx.Put("n", []byte(strconv.Itoa(n+1)))
+		})
+	}
+	for range maxQueue {
+		wait.Go(func() {
+			if err := add(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for s.Stats().Waiting < maxQueue {
+		runtime.Gosched()
+	}
+	if err := add(t.Context()); !errors.Is(err, ErrBusy) {
+		t.Errorf("one too many: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(Patient(t.Context()), 10*time.Millisecond)
+	defer cancel()
+	if err := add(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("who is patient, but not for ever: %v", err)
+	}
+	wait.Go(func() {
+		if err := add(Patient(t.Context())); err != nil {
+			t.Error(err)
+		}
+	})
+	close(release)
+	wait.Wait()
+	if got := mustGet(t, s, "n"); got != strconv.Itoa(maxQueue+1) {
+		t.Errorf("%s updates ran", got)
+	}
+	if st := s.Stats(); st.Waiting != 0 || st.Refused != 1 {
+		t.Errorf("%+v", st)
+	}
+	if err := add(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

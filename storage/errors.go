@@ -30,6 +30,8 @@ var (
 	// ErrUnknownOutcome: the commit failed; the change may or may not be there
 	// after the recovery. It is never half there.
 	ErrUnknownOutcome = errors.New("outcome of the write is unknown")
+	// ErrBusy: too many updates wait already. Nothing has been done.
+	ErrBusy = errors.New("too many writes are waiting")
 	// ErrCorrupt: stored bytes are damaged, or belong to another place.
 	ErrCorrupt = errors.New("store is damaged")
 	// ErrReadOnly: a write inside View.

@@ -110,7 +110,7 @@ type Store struct {
 	stats stats
 }
 
-type stats struct{ commits, updates, failures atomic.Uint64 }
+type stats struct{ commits, updates, failures, refused atomic.Uint64 }
 
 // NewUUID returns a random UUID for a new store.
 func NewUUID() string { return uuid.NewString() }
@@ -236,7 +236,7 @@ func syncDir(dir string) error {
 func Open(path string, o Options) (*Store, error) {
 	s := &Store{
 		path: path, o: o.withDefaults(),
-		queue: make(chan *update, 1024), closing: make(chan struct{}), done: make(chan struct{}),
+		queue: make(chan *update, maxQueue), closing: make(chan struct{}), done: make(chan struct{}),
 		open: make(map[*Tx]time.Time),
 	}
 	s.viewEnd = sync.NewCond(&s.views)
@@ -541,6 +541,8 @@ func (s *Store) Close() error {
 // Stats are figures for metrics; the counts are since Open.
 type Stats struct {
 	Commits, Updates, Failures uint64
+	Waiting                    int           // updates, for their turn
+	Refused                    uint64        // updates, because too many waited
 	Views                      int           // running now
 	OldestView                 time.Duration // 0 without one
 	FileBytes                  int64
@@ -549,7 +551,7 @@ type Stats struct {
 
 // Stats reads the figures. It takes no transaction.
 func (s *Store) Stats() Stats {
-	st := Stats{Commits: s.stats.commits.Load(), Updates: s.stats.updates.Load(), Failures: s.stats.failures.Load()}
+	st := Stats{Commits: s.stats.commits.Load(), Updates: s.stats.updates.Load(), Failures: s.stats.failures.Load(), Waiting: len(s.queue), Refused: s.stats.refused.Load()}
 	s.views.Lock()
 	st.Views = len(s.open)
 	for _, began := range s.open {
