@@ -63,6 +63,32 @@ delete   DELETE cubbyhole, DELETE cubbyhole/*, DELETE sys/mounts/*, DELETE sys/p
 delete   DELETE {mount}/data/*, DELETE {mount}/metadata/*, DELETE {mount}/data, DELETE {mount}/metadata, DELETE {mount}/delete
 delete   DELETE {mount}/undelete, DELETE {mount}/destroy, DELETE {mount}/*
 delete,sudo DELETE sys/auth/*, DELETE sys/slots/*, DELETE sys/rotate/recovery/init, DELETE sys/rekey-recovery-key/init, DELETE sys/rekey/init
+
+unsealed PUT auth/{approle}/login, PUT auth/{userpass}/login/*
+read     GET auth/{userpass}/users/*
+list     LIST auth/{userpass}/users
+update   PUT auth/{userpass}/users/*/password, PUT auth/{userpass}/users/*/policies
+create   PUT auth/{userpass}/users/*
+delete   DELETE auth/{userpass}/users/*
+read     GET auth/{approle}/role/*, GET auth/{approle}/role/*/policies, GET auth/{approle}/role/*/bound-cidr-list, GET auth/{approle}/role/*/secret-id-bound-cidrs
+read     GET auth/{approle}/role/*/token-bound-cidrs, GET auth/{approle}/role/*/bind-secret-id, GET auth/{approle}/role/*/secret-id-num-uses
+read     GET auth/{approle}/role/*/secret-id-ttl, GET auth/{approle}/role/*/period, GET auth/{approle}/role/*/token-num-uses
+read     GET auth/{approle}/role/*/token-ttl, GET auth/{approle}/role/*/token-max-ttl, GET auth/{approle}/role/*/role-id
+read     GET auth/{approle}/role/*/local-secret-ids
+list     LIST auth/{approle}/role, LIST auth/{approle}/role/*/secret-id
+update   PUT auth/{approle}/role/*/policies, PUT auth/{approle}/role/*/bound-cidr-list, PUT auth/{approle}/role/*/secret-id-bound-cidrs
+update   PUT auth/{approle}/role/*/token-bound-cidrs, PUT auth/{approle}/role/*/bind-secret-id, PUT auth/{approle}/role/*/secret-id-num-uses
+update   PUT auth/{approle}/role/*/secret-id-ttl, PUT auth/{approle}/role/*/period, PUT auth/{approle}/role/*/token-num-uses
+update   PUT auth/{approle}/role/*/token-ttl, PUT auth/{approle}/role/*/token-max-ttl, PUT auth/{approle}/role/*/role-id
+update   PUT auth/{approle}/role/*/secret-id, PUT auth/{approle}/role/*/custom-secret-id, PUT auth/{approle}/role/*/secret-id/lookup
+update   PUT auth/{approle}/role/*/secret-id/destroy, PUT auth/{approle}/role/*/secret-id-accessor/lookup, PUT auth/{approle}/role/*/secret-id-accessor/destroy
+update   PUT auth/{approle}/tidy/secret-id
+create   PUT auth/{approle}/role/*
+delete   DELETE auth/{approle}/role/*, DELETE auth/{approle}/role/*/policies, DELETE auth/{approle}/role/*/bound-cidr-list
+delete   DELETE auth/{approle}/role/*/secret-id-bound-cidrs, DELETE auth/{approle}/role/*/token-bound-cidrs, DELETE auth/{approle}/role/*/bind-secret-id
+delete   DELETE auth/{approle}/role/*/secret-id-num-uses, DELETE auth/{approle}/role/*/secret-id-ttl, DELETE auth/{approle}/role/*/period
+delete   DELETE auth/{approle}/role/*/token-num-uses, DELETE auth/{approle}/role/*/token-ttl, DELETE auth/{approle}/role/*/token-max-ttl
+delete   DELETE auth/{approle}/role/*/secret-id/destroy, DELETE auth/{approle}/role/*/secret-id-accessor/destroy
 `
 
 var methods = [ops]string{opRead: "GET", opList: "LIST", opWrite: "PUT", opPatch: "PATCH", opDelete: "DELETE", opHead: "HEAD"}

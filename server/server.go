@@ -125,6 +125,7 @@ type Server struct {
 	unsealing gathering     // of shares to unseal with
 	refusals  *rate.Limiter // of recovery shares that are refused
 
+	hashes       chan struct{} // holds a value for each password that is being hashed
 	large        chan struct{} // holds a value for each large body in memory
 	backingUp    sync.Mutex    // held while a backup is made and sent
 	initializing chan struct{} // holds one value while Init runs
@@ -160,6 +161,7 @@ func New(c Config) (*Server, error) {
 		config:       c,
 		log:          c.Logger,
 		now:          c.Now,
+		hashes:       make(chan struct{}, hashesAtOnce),
 		large:        make(chan struct{}, largeBodies),
 		initializing: make(chan struct{}, 1),
 		seals:        newSealSet(c.Seals),

@@ -19,10 +19,13 @@ type authMethod struct {
 	// renew returns what the tokens of the one who once logged in are like now,
 	// or why they are not renewed any more.
 	renew func(tx *storage.Tx, folder string, t *access.Token) (*access.TokenParams, error)
+	// tidy deletes what is of no use any more; it is called after each sweep of
+	// the tokens, and returns how many records there were. nil: nothing to do.
+	tidy func(k *keep, folder string) (n int, err error)
 }
 
 // authMethods are all types of login methods but token, which is always there.
-var authMethods = map[string]authMethod{}
+var authMethods = map[string]authMethod{"approle": appRole(), "userpass": userPass()}
 
 type authTable struct {
 	table
@@ -65,6 +68,22 @@ func (r *request) updateMethod(fn func(tx *storage.Tx, folder string) error) err
 		}
 		return fn(tx, r.mount.prefix())
 	})
+}
+
+// listMethod answers with names; that there are none is 404, as with Vault.
+func (r *request) listMethod(fn func(tx *storage.Tx, folder string) ([]string, error)) (answer, error) {
+	var names []string
+	err := r.viewMethod(func(tx *storage.Tx, folder string) (err error) {
+		names, err = fn(tx, folder)
+		return err
+	})
+	if err == nil && len(names) == 0 {
+		err = errAbsent
+	}
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{data: map[string]any{"keys": names}}, nil
 }
 
 // authRoutes is the API that enables login methods. It goes before sysRoutes.
@@ -233,6 +252,14 @@ func (m *mount) limit(l *access.Login) {
 	l.Method = m.UUID
 	l.DefaultTTL = time.Duration(m.Config.DefaultLeaseTTL) * time.Second
 	l.MaxTTL = time.Duration(m.Config.MaxLeaseTTL) * time.Second
+}
+
+// longest is how long anything that the method makes may live.
+func (m *mount) longest() time.Duration {
+	if most := time.Duration(m.Config.MaxLeaseTTL) * time.Second; most > 0 {
+		return min(most, access.SystemMax)
+	}
+	return access.SystemMax
 }
 
 // loginAgain is what the login that made a token would make now.

@@ -51,6 +51,7 @@ func (s *Server) sweep(k *keep) {
 			s.log.Info("deleted tokens that had ended or were revoked, or made them orphans", "tokens", swept)
 		}
 		marks = found
+		s.tidyMethods(k)
 	}
 }
 

@@ -1,0 +1,63 @@
+package access
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/sealkeep/sealkeep/storage"
+)
+
+func TestPasswordHash(t *testing.T) {
+	hash := HashPassword("secret")
+	if !strings.HasPrefix(string(hash), "$argon2id$v=19$m=19456,t=2,p=1$") || hash == HashPassword("secret") {
+		t.Errorf("%s", hash)
+	}
+	for password, want := range map[string]bool{"secret": true, "Secret": false, "": false, "secret ": false} {
+		if ok, err := hash.Matches(password); ok != want || err != nil {
+			t.Errorf("%q: %v %v", password, ok, err)
+		}
+	}
+	// A hash that the reference implementation made.
+	other := PasswordHash("$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$ZVrRXqxlLcWfcXCnMyv0m4Rpvh/bnCi7")
+	if ok, err := other.Matches("password"); !ok || err != nil {
+		t.Errorf("another's hash: %v %v", ok, err)
+	}
+	if ok, err := PasswordHash("").Matches(""); ok || err != nil {
+		t.Errorf("nobody's: %v %v", ok, err)
+	}
+	for _, damaged := range []PasswordHash{"x", hash[:len(hash)-1] + "!", "$argon2id$v=18" + hash[14:], "$argon2i$v=19" + hash[14:], "$argon2id$v=19$m=9999999,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAA"} {
+		if _, err := damaged.Matches("secret"); !errors.Is(err, storage.ErrCorrupt) {
+			t.Errorf("%s: %v", damaged, err)
+		}
+	}
+}
+
+// FuzzPasswordHash: whatever the store holds, reading it takes no more than the
+// bounds allow.
+func FuzzPasswordHash(f *testing.F) {
+	f.Add(string(HashPassword("x")))
+	f.Add("$argon2id$v=19$m=4294967295,t=1,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAA")
+	f.Add("$$$$$")
+	f.Fuzz(func(t *testing.T, text string) {
+		memory, passes, salt, hash, err := PasswordHash(text).decode()
+		if err != nil {
+			if !errors.Is(err, storage.ErrCorrupt) {
+				t.Error(err)
+			}
+			return
+		}
+		if memory > maxArgonMemory || passes > maxArgonPasses || len(salt)+len(hash) > 512 {
+			t.Errorf("%d %d %d %d", memory, passes, len(salt), len(hash))
+		}
+	})
+}
+
+func BenchmarkPassword(b *testing.B) {
+	hash := HashPassword("secret")
+	for b.Loop() {
+		if ok, err := hash.Matches("secret"); !ok || err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,161 @@
+package server
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/storage"
+)
+
+func (f *fixture) userLogin(t testing.TB, name, password string, headers ...string) reply {
+	t.Helper()
+	return f.call(t, "POST", "auth/userpass/login/"+name, fmt.Sprintf(`{"password":%q}`, password), append(headers, "X-Vault-Token: ")...)
+}
+
+func TestUserPass(t *testing.T) {
+	f := fresh(t)
+	f.must(t, 204, "POST", "sys/auth/userpass", `{"type":"userpass"}`)
+	users := "auth/userpass/users/"
+	f.must(t, 404, "LIST", "auth/userpass/users", "")
+	f.must(t, 204, "POST", users+"Bob", `{"password":"correct horse","token_policies":"app","ttl":"10m"}`)
+	if r := f.must(t, 200, "LIST", "auth/userpass/users", ""); fmt.Sprint(r.get("data", "keys")) != "[bob]" {
+		t.Error(r.text)
+	}
+	r := f.must(t, 200, "GET", users+"BOB", "")
+	if say(r.get("data", "token_policies"), r.get("data", "token_ttl"), r.get("data", "password")) != "[app] 600 <nil>" || strings.Contains(r.text, "argon") {
+		t.Error(r.text)
+	}
+	r = f.userLogin(t, "bOb", "correct horse")
+	if got := say(r.get("auth", "policies"), r.get("auth", "lease_duration"), r.get("auth", "metadata")); got != "[app default] 600 map[username:bob]" {
+		t.Fatal(r.text)
+	}
+	token := r.get("auth", "client_token").(string)
+	if r := f.must(t, 200, "GET", "auth/token/lookup-self", "", as(token)); say(r.get("data", "display_name"), r.get("data", "path")) != "userpass-bob auth/userpass/login/bOb" {
+		t.Error(r.text)
+	}
+	for n, c := range []struct {
+		status             int
+		method, path, body string
+		text               string
+	}{
+		{400, "POST", "login/bob", `{"password":"Correct horse"}`, "invalid username or password"},
+		{400, "POST", "login/eve", `{"password":"correct horse"}`, "invalid username or password"},
+		{400, "POST", "login/e/ve", `{"password":"correct horse"}`, "invalid username or password"},
+		{400, "POST", "login/bob", `{"password":"` + strings.Repeat("a", 5000) + `"}`, "invalid username or password"},
+		{400, "POST", "login/bob", `{}`, "missing password"},
+		{400, "POST", "users/eve", `{}`, "missing password"},
+		{400, "POST", "users/e/ve", `{"password":"x"}`, "the name of a user"},
+		{400, "POST", "users/eve", `{"password_hash":"$2a$10$x"}`, "password_hash is not supported"},
+		{400, "POST", "users/eve", `{"password":"` + strings.Repeat("a", 5000) + `"}`, "a password has at most 4096 bytes"},
+		{400, "POST", "users/eve", `{"password":"x","token_type":"batch"}`, "batch tokens are not supported"},
+		{404, "GET", "users/eve", ``, ""},
+		{404, "POST", "users/eve/password", `{"password":"x"}`, `user "eve" does not exist`},
+		{404, "POST", "users/eve/policies", `{"policies":"x"}`, `user "eve" does not exist`},
+		{400, "POST", "users/bob/password", `{}`, "missing password"},
+		{400, "POST", "users/bob/policies", `{}`, "missing token_policies"},
+		{204, "DELETE", "users/eve", ``, ""},
+	} {
+		if r := f.call(t, c.method, "auth/userpass/"+c.path, c.body); r.status != c.status || c.text != "" && r.errors() != c.text && !strings.Contains(r.errors(), c.text) {
+			t.Errorf("%d: %s %s: %d %s", n, c.method, c.path, r.status, r.text)
+		}
+	}
+	f.slowdown = newSlowdown()
+
+	f.must(t, 204, "POST", users+"bob", `{"token_max_ttl":"1h"}`) // keeps the password
+	f.must(t, 200, "POST", "auth/token/renew-self", "{}", as(token))
+	f.must(t, 204, "POST", users+"bob/password", `{"password":"battery staple"}`)
+	if r := f.userLogin(t, "bob", "correct horse"); r.status != 400 {
+		t.Errorf("the old password: %d", r.status)
+	}
+	if r := f.userLogin(t, "bob", "battery staple"); r.status != 200 {
+		t.Error(r.text)
+	}
+	f.must(t, 204, "POST", users+"bob/policies", `{"policies":["app","more"]}`)
+	if r := f.must(t, 400, "POST", "auth/token/renew-self", "{}", as(token)); r.errors() != "policies have changed, not renewing" {
+		t.Error(r.text)
+	}
+	f.must(t, 204, "POST", users+"bob/policies", `{"token_policies":"App"}`)
+	f.must(t, 200, "POST", "auth/token/renew-self", "{}", as(token))
+	f.must(t, 204, "DELETE", users+"bob", "")
+	f.must(t, 400, "POST", "auth/token/renew-self", "{}", as(token))
+	if r := f.userLogin(t, "bob", "battery staple"); r.status != 400 {
+		t.Errorf("a user that is gone: %d", r.status)
+	}
+	for _, word := range []string{"correct horse", "battery staple"} {
+		if strings.Contains(f.log.String(), word) {
+			t.Error("a password is in the log")
+		}
+	}
+}
+
+// A password that is changed while somebody logs in with it counts no more.
+func TestPasswordChangesMeanwhile(t *testing.T) {
+	f := fresh(t)
+	f.must(t, 204, "POST", "sys/auth/userpass", `{"type":"userpass"}`)
+	f.must(t, 204, "POST", "auth/userpass/users/bob", `{"password":"old"}`)
+	for range hashesAtOnce { // so that the login stops where it hashes
+		f.hashes <- struct{}{}
+	}
+	var login sync.WaitGroup
+	var got reply
+	login.Go(func() { got = f.userLogin(t, "bob", "old") })
+	eventually(t, "the login has begun", func() bool {
+		f.slowdown.mu.Lock()
+		defer f.slowdown.mu.Unlock()
+		for _, n := range f.slowdown.names.young {
+			if n.running > 0 {
+				return true
+			}
+		}
+		return false
+	})
+	next := access.HashPassword("new") // while it reads the old one
+	k := f.keep.Load()
+	users := access.Users(k.auths.Load().byPath["userpass"].prefix())
+	err := k.store.Update(t.Context(), func(tx *storage.Tx) error { return users.Put(tx, &access.User{Name: "bob", Password: next}) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range hashesAtOnce {
+		<-f.hashes
+	}
+	login.Wait()
+	if got.status != 400 || got.errors() != "invalid username or password" {
+		t.Errorf("%d %s", got.status, got.text)
+	}
+}
+
+// No more than a few passwords are hashed at once, however many come, and who is
+// nobody waits as long as somebody.
+func TestPasswordsAtOnce(t *testing.T) {
+	f := fresh(t)
+	f.must(t, 204, "POST", "sys/auth/userpass", `{"type":"userpass"}`)
+	f.must(t, 204, "POST", "auth/userpass/users/bob", `{"password":"right"}`)
+	var all sync.WaitGroup
+	for n := range 20 {
+		all.Go(func() {
+			if r := f.userLogin(t, "bob", "right", fmt.Sprintf("RemoteAddr: 10.0.0.%d:1", n)); r.status != 200 {
+				t.Errorf("%d %s", r.status, r.text)
+			}
+		})
+	}
+	all.Wait()
+	least := func(password access.PasswordHash) time.Duration {
+		best := time.Hour
+		for range 5 {
+			began := time.Now()
+			if ok, err := password.Matches("wrong"); ok || err != nil {
+				t.Fatal(ok, err)
+			}
+			best = min(best, time.Since(began))
+		}
+		return best
+	}
+	if somebody, nobody := least(access.HashPassword("right")), least(""); nobody < somebody/2 || nobody > 2*somebody {
+		t.Errorf("a wrong password takes %s, a wrong name %s", somebody, nobody)
+	}
+}
