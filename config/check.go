@@ -130,6 +130,15 @@ func checkHostPort(v string) string {
 	return ""
 }
 
+const maxRate = 1_000_000
+
+func checkRate(v string) string {
+	if n, err := strconv.Atoi(v); err != nil || n > maxRate {
+		return fmt.Sprintf("%q is more than anybody can make: write a number up to %d", v, maxRate)
+	}
+	return ""
+}
+
 // badPort reports whether a port is neither empty nor a number up to 65535.
 func badPort(port string) bool {
 	_, err := strconv.ParseUint(port, 10, 16)

@@ -19,12 +19,23 @@ type Config struct {
 	LogFormat string // text or json; default text
 	PIDFile   string // "" when not wanted
 
+	Limits Limits
+
 	EnableGenerateRoot bool // a lost root token may be made anew from recovery shares; default false
 
 	Settings []Setting // everything that is in force and where it comes from: top level, storage, listeners, seals
 
 	// Warnings are sentences "file:line: text" about what was read but has no effect, or not the likely one.
 	Warnings []string
+}
+
+// Limits say how many requests are answered. The zero value limits nobody.
+type Limits struct{ PerToken, PerSource Rate }
+
+// A Rate is a number of requests a second.
+type Rate struct {
+	PerSecond int // 0: any number
+	Burst     int // at once; 0: PerSecond
 }
 
 // Storage says where the store is.

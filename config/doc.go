@@ -73,6 +73,10 @@
 //	log_format                      text or json (Vault's standard is text) [text]
 //	pid_file                        file that gets the process ID
 //	enable_generate_root            let people with recovery shares make a new root token [false]
+//	rate_limit_per_token            requests a second that each token may make; 0: any number [0]
+//	rate_limit_per_token_burst      how many of them at once; as many as in a second if unset
+//	rate_limit_per_source           requests a second from each address (of IPv6: each /64); 0: any number [0]
+//	rate_limit_per_source_burst     how many of them at once; as many as in a second if unset
 //
 // storage "bbolt":
 //

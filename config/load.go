@@ -125,6 +125,8 @@ func (l *loader) finish() (*Config, error) {
 		PIDFile:   top["pid_file"].text,
 
 		EnableGenerateRoot: top["enable_generate_root"].text == "true",
+
+		Limits: Limits{l.rate(top, "rate_limit_per_token"), l.rate(top, "rate_limit_per_source")},
 	}
 	l.inForce("top level", top, scopeTop)
 	c.Storage = l.finishStorage()
@@ -149,6 +151,21 @@ func (l *loader) finish() (*Config, error) {
 		return nil, &Error{Mistakes: l.lines(l.mistakes), NoKey: l.noKey}
 	}
 	return c, nil
+}
+
+// rate reads one of the limits; a burst without a rate has no effect.
+func (l *loader) rate(top map[string]value, key string) Rate {
+	number := func(key string) int {
+		n, _ := strconv.Atoi(top[key].text) // "" is 0, and the rest was checked
+		return n
+	}
+	r := Rate{number(key), number(key + "_burst")}
+	if r.PerSecond == 0 && r.Burst > 0 {
+		l.warnf(top[key+"_burst"].at, "%s_burst has no effect without %s", key, key)
+		delete(top, key+"_burst")
+		r.Burst = 0
+	}
+	return r
 }
 
 // whole is the place of what is missing everywhere.

@@ -81,6 +81,10 @@ var table = []setting{
 	{in: scopeTop, key: "log_format", def: "text", alias: map[string]string{"standard": "text"}, check: oneOf("text", "json"), doc: "text or json (Vault's standard is text)"},
 	{in: scopeTop, key: "pid_file", doc: "file that gets the process ID"},
 	{in: scopeTop, key: "enable_generate_root", kind: boolean, def: "false", doc: "let people with recovery shares make a new root token"},
+	{in: scopeTop, key: "rate_limit_per_token", kind: number, def: "0", check: checkRate, doc: "requests a second that each token may make; 0: any number"},
+	{in: scopeTop, key: "rate_limit_per_token_burst", kind: number, check: checkRate, doc: "how many of them at once; as many as in a second if unset"},
+	{in: scopeTop, key: "rate_limit_per_source", kind: number, def: "0", check: checkRate, doc: "requests a second from each address (of IPv6: each /64); 0: any number"},
+	{in: scopeTop, key: "rate_limit_per_source_burst", kind: number, check: checkRate, doc: "how many of them at once; as many as in a second if unset"},
 
 	{in: scopeTop, key: "ui", kind: boolean, ignored: "there is no web interface"},
 	{in: scopeTop, key: "disable_mlock", kind: boolean, ignored: "sealkeep does not lock its memory; the unit's MemorySwapMax=0 keeps it out of swap"},

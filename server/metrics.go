@@ -28,6 +28,7 @@ type metrics struct {
 
 	connections prometheus.Gauge
 	refused     prometheus.Counter
+	limited     *prometheus.CounterVec
 }
 
 func newMetrics(s *Server) *metrics {
@@ -72,7 +73,11 @@ func newMetrics(s *Server) *metrics {
 			Help: "Connections closed because their listener had too many: those that had been silent longest, if any was.",
 		}),
 	}
-	m.registry.MustRegister(m.attempts, m.rewraps, m.services, m.shares, m.requests, m.duration, m.logins, m.connections, m.refused, stateCollector{s},
+	m.limited = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "sealkeep_http_requests_limited_total",
+		Help: "Requests refused because their token or their source had made too many, by which of the two.",
+	}, []string{"by"})
+	m.registry.MustRegister(m.limited, m.attempts, m.rewraps, m.services, m.shares, m.requests, m.duration, m.logins, m.connections, m.refused, stateCollector{s},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

@@ -186,8 +186,8 @@ func (s *Server) Handler(l Listener) http.Handler {
 }
 
 // serve does with a request, in this order: refuse what it must not ignore;
-// read the path; find the route; check the gate; check that the route has the
-// operation; read the body; check the parameters, where a policy restricts them;
+// read the path; find the route; check the source's rate, the gate, the token's
+// rate; check that the route has the operation; read the body; check the parameters, where a policy restricts them;
 // run the handler; wrap the answer.
 func (s *Server) serve(w http.ResponseWriter, r *request) (a answer, err error) {
 	w.Header().Set("Cache-Control", "no-store")
@@ -216,7 +216,13 @@ func (s *Server) serve(w http.ResponseWriter, r *request) (a answer, err error) 
 	if r.route = route; route != nil {
 		r.label, gate = route.label, route.gate
 	}
+	if err := s.limitSource(r); err != nil {
+		return a, err
+	}
 	if err := r.pass(gate); err != nil {
+		return a, err
+	}
+	if err := s.limitToken(r); err != nil {
 		return a, err
 	}
 	switch {

@@ -95,6 +95,8 @@ type Config struct {
 	// token, through sys/generate-root.
 	EnableGenerateRoot bool
 
+	Limits Limits // optional: default none
+
 	Version   string // optional: shown by sys/health and sys/seal-status
 	BuildDate string // optional: shown by sys/seal-status, RFC 3339
 	APIAddr   string // optional: where clients find this keep, shown by sys/leader
@@ -124,6 +126,7 @@ type Server struct {
 	slowdown  *slowdown     // of logins
 	unsealing gathering     // of shares to unseal with
 	refusals  *rate.Limiter // of recovery shares that are refused
+	limits    atomic.Pointer[limiters]
 
 	hashes       chan struct{} // holds a value for each password that is being hashed
 	large        chan struct{} // holds a value for each large body in memory
@@ -179,6 +182,7 @@ func New(c Config) (*Server, error) {
 	s.ctx, s.end = context.WithCancel(storage.Patient(context.Background()))
 	s.metrics = newMetrics(s)
 	s.tables = newTables()
+	s.SetLimits(c.Limits)
 
 	store, err := storage.Open(c.Path, c.Storage)
 	switch {

@@ -38,7 +38,7 @@ func serverCommands() []command {
 With -dev it runs an open keep in a temporary folder, to try things out.
 
 SIGTERM and SIGINT end it: requests under way are finished, then it seals. SIGHUP reads the configuration again and takes
-over certificates, log level and seals; a wrong configuration changes nothing.
+over certificates, log level, rate limits and seals; a wrong configuration changes nothing.
 Exit code: 78 for a wrong configuration, with which it does not start.`, serve}}
 }
 
@@ -128,7 +128,7 @@ func (d *daemon) run() (err error) {
 	d.log.Info("starting", "version", version, "store", conf.Storage.Path)
 	d.keep, err = server.New(server.Config{
 		Path: conf.Storage.Path, Storage: storage.Options{InitialMmapSize: conf.Storage.InitialMmapSize, Logger: d.log},
-		Seals: asSeals(seals), Recovery: conf.Recovery, EnableGenerateRoot: conf.EnableGenerateRoot, Logger: d.log, Version: version, BuildDate: date, APIAddr: cmp.Or(conf.APIAddr, d.listeners[0].url()),
+		Seals: asSeals(seals), Recovery: conf.Recovery, EnableGenerateRoot: conf.EnableGenerateRoot, Limits: limits(conf), Logger: d.log, Version: version, BuildDate: date, APIAddr: cmp.Or(conf.APIAddr, d.listeners[0].url()),
 		Changed: func(server.Status) { d.poke() },
 	})
 	if err != nil {
@@ -302,6 +302,7 @@ func (d *daemon) reload() {
 	}
 	d.level.Set(levels[d.logLevel(conf)])
 	d.keep.SetRecovery(conf.Recovery, conf.EnableGenerateRoot)
+	d.keep.SetLimits(limits(conf))
 	d.keep.SetSeals(asSeals(seals))
 	d.notify.refused.Store(nil)
 	d.log.Info("reloaded", "seals", len(seals), "certificates", len(certs))
@@ -318,6 +319,10 @@ func (d *daemon) refuse(err error) {
 	}
 	why := strings.Join(mistakes, "; ")
 	d.notify.refused.Store(&why)
+}
+
+func limits(conf *config.Config) server.Limits {
+	return server.Limits{PerToken: server.Rate(conf.Limits.PerToken), PerSource: server.Rate(conf.Limits.PerSource)}
 }
 
 func asSeals(seals []*seal.Seal) []server.Seal {
