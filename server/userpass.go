@@ -73,6 +73,8 @@ func (s *Server) hash(r *request, in passwordInput) (hash access.PasswordHash, e
 		return "", nil
 	case len(in.Password) > access.MaxCredential:
 		return "", invalid("a password has at most %d bytes", access.MaxCredential)
+	case strings.HasSuffix(in.Password, "\n"): // of a file
+		return "", invalid("the password ends in a line break, which nobody can type: leave that out")
 	}
 	err = s.hashing(r, func() { hash = access.HashPassword(in.Password) })
 	return hash, err

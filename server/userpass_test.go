@@ -51,6 +51,7 @@ func TestUserPass(t *testing.T) {
 		{400, "POST", "users/e/ve", `{"password":"x"}`, "the name of a user"},
 		{400, "POST", "users/eve", `{"password_hash":"$2a$10$x"}`, "password_hash is not supported"},
 		{400, "POST", "users/eve", `{"password":"` + strings.Repeat("a", 5000) + `"}`, "a password has at most 4096 bytes"},
+		{400, "POST", "users/eve", `{"password":"x\n"}`, "the password ends in a line break"},
 		{400, "POST", "users/eve", `{"password":"x","token_type":"batch"}`, "batch tokens are not supported"},
 		{404, "GET", "users/eve", ``, ""},
 		{404, "POST", "users/eve/password", `{"password":"x"}`, `user "eve" does not exist`},

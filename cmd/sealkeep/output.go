@@ -26,6 +26,12 @@ type secret struct {
 	Warnings      []string `json:"warnings"`
 }
 
+// authFields are the token of an answer as it is shown.
+func (s secret) authFields() object {
+	return object{"token": s.Auth["client_token"], "token_accessor": s.Auth["accessor"], "token_duration": s.Auth["lease_duration"],
+		"token_renewable": s.Auth["renewable"], "token_policies": s.Auth["token_policies"], "policies": s.Auth["policies"]}
+}
+
 func decode(b []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.UseNumber()
@@ -176,8 +182,7 @@ func (c *cli) answer(b []byte, field, done string) error {
 	c.warnings(s)
 	data := maps.Clone(s.Data)
 	if s.Auth != nil {
-		data = object{"token": s.Auth["client_token"], "token_accessor": s.Auth["accessor"], "token_duration": s.Auth["lease_duration"],
-			"token_renewable": s.Auth["renewable"], "token_policies": s.Auth["token_policies"], "policies": s.Auth["policies"]}
+		data = s.authFields()
 	}
 	if s.LeaseID != "" {
 		if data == nil {

@@ -61,52 +61,57 @@ func secretsList(f *flag.FlagSet) action {
 		if err != nil {
 			return err
 		}
-		b, err := a.do(c, http.MethodGet, "sys/mounts", nil, nil)
-		if err != nil {
-			return err
-		}
-		var answer struct{ Data json.RawMessage }
-		if err := decode(b, &answer); err != nil {
-			return err
-		}
-		if asJSON, _ := c.asJSON(); asJSON {
-			return c.printJSON(answer.Data)
-		}
-		var mounts map[string]struct {
-			Type, Accessor, Description, UUID string
-			Options                           map[string]string
-			Config                            struct {
-				Default int64 `json:"default_lease_ttl"`
-				Max     int64 `json:"max_lease_ttl"`
-			}
-		}
-		if err := decode(answer.Data, &mounts); err != nil {
-			return err
-		}
-		rows := [][]string{{"Path", "Type", "Accessor", "Description"}}
-		if *detailed {
-			rows[0] = []string{"Path", "Type", "Accessor", "Default TTL", "Max TTL", "Options", "Description", "UUID"}
-		}
-		ttl := func(n int64) string {
-			if n == 0 {
-				return "system"
-			}
-			return fmt.Sprint(n)
-		}
-		for _, path := range slices.Sorted(maps.Keys(mounts)) {
-			m := mounts[path]
-			row := []string{path, m.Type, cmp.Or(m.Accessor, "n/a"), cmp.Or(m.Description, "n/a")}
-			if *detailed {
-				var options []string
-				for _, k := range slices.Sorted(maps.Keys(m.Options)) {
-					options = append(options, k+":"+m.Options[k])
-				}
-				row = []string{path, m.Type, cmp.Or(m.Accessor, "n/a"), ttl(m.Config.Default), ttl(m.Config.Max),
-					"map[" + strings.Join(options, " ") + "]", cmp.Or(m.Description, "n/a"), cmp.Or(m.UUID, "n/a")}
-			}
-			rows = append(rows, row)
-		}
-		table(c.stdout, rows)
-		return nil
+		return c.listMounts(a, "sys/mounts", *detailed)
 	}
+}
+
+// listMounts prints what is mounted: secrets engines, or login methods.
+func (c *cli) listMounts(a *api, path string, detailed bool) error {
+	b, err := a.do(c, http.MethodGet, path, nil, nil)
+	if err != nil {
+		return err
+	}
+	var answer struct{ Data json.RawMessage }
+	if err := decode(b, &answer); err != nil {
+		return err
+	}
+	if asJSON, _ := c.asJSON(); asJSON {
+		return c.printJSON(answer.Data)
+	}
+	var mounts map[string]struct {
+		Type, Accessor, Description, UUID string
+		Options                           map[string]string
+		Config                            struct {
+			Default int64 `json:"default_lease_ttl"`
+			Max     int64 `json:"max_lease_ttl"`
+		}
+	}
+	if err := decode(answer.Data, &mounts); err != nil {
+		return err
+	}
+	rows := [][]string{{"Path", "Type", "Accessor", "Description"}}
+	if detailed {
+		rows[0] = []string{"Path", "Type", "Accessor", "Default TTL", "Max TTL", "Options", "Description", "UUID"}
+	}
+	ttl := func(n int64) string {
+		if n == 0 {
+			return "system"
+		}
+		return fmt.Sprint(n)
+	}
+	for _, path := range slices.Sorted(maps.Keys(mounts)) {
+		m := mounts[path]
+		row := []string{path, m.Type, cmp.Or(m.Accessor, "n/a"), cmp.Or(m.Description, "n/a")}
+		if detailed {
+			var options []string
+			for _, k := range slices.Sorted(maps.Keys(m.Options)) {
+				options = append(options, k+":"+m.Options[k])
+			}
+			row = []string{path, m.Type, cmp.Or(m.Accessor, "n/a"), ttl(m.Config.Default), ttl(m.Config.Max),
+				"map[" + strings.Join(options, " ") + "]", cmp.Or(m.Description, "n/a"), cmp.Or(m.UUID, "n/a")}
+		}
+		rows = append(rows, row)
+	}
+	table(c.stdout, rows)
+	return nil
 }

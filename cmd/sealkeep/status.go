@@ -18,7 +18,6 @@ import (
 func statusCommands() []command {
 	return []command{
 		{"status", "", 0, 0, client, "show whether the keep is open", "Shows the state of the keep, and for a sealed one why each slot did not open.\nExit code: 0 unsealed, 2 sealed, 1 error.", status},
-		{"login", "[TOKEN]", 0, 1, client, "remember a token", "Checks a token and writes it to ~/.vault-token, where the other commands find it. The token is asked for, or\nread from standard input when TOKEN is -. VAULT_TOKEN wins over what is stored.", login},
 	}
 }
 
@@ -130,80 +129,6 @@ func (c *cli) statusTable(s sealStatus) {
 	}
 }
 
-func login(f *flag.FlagSet) action {
-	method := f.String("method", "token", "`method` of login: token is the only one")
-	noStore := f.Bool("no-store", false, "do not write ~/.vault-token")
-	noPrint := f.Bool("no-print", false, "print nothing about the token")
-	return func(c *cli, args []string) error {
-		if *method != "token" {
-			return hint(fmt.Errorf("the login method %q does not exist here", *method), "log in with a token: sealkeep login")
-		}
-		if !*noStore && c.home() == "" {
-			return hint(errors.New("HOME is not set: the token cannot be stored"), "use VAULT_TOKEN, or -no-store to check the token only")
-		}
-		token, err := c.readToken(args)
-		if err != nil {
-			return err
-		}
-		c.remote.token = token
-		a, err := c.api()
-		if err != nil {
-			return err
-		}
-		b, err := a.do(c, http.MethodGet, "auth/token/lookup-self", nil, nil)
-		if err != nil {
-			return err
-		}
-		var s secret
-		if err := decode(b, &s); err != nil {
-			return err
-		}
-		if !*noStore {
-			if err := writeFile(c.tokenFile(), token, 0o600); err != nil {
-				return fmt.Errorf("storing the token: %w", err)
-			}
-			if c.env("TOKEN") != "" {
-				c.warnf("VAULT_TOKEN (or BAO_TOKEN) is set and wins over the token that was stored: unset it")
-			}
-		}
-		if *noPrint {
-			return nil
-		}
-		if asJSON, _ := c.asJSON(); asJSON {
-			return c.printJSON(b)
-		}
-		where := "The token is in " + c.tokenFile() + ", where the other commands find it."
-		if *noStore {
-			where = "The token was not stored."
-		}
-		fmt.Fprintf(c.stdout, "Success! You are logged in. %s\n\n", where)
-		c.printMap(object{"token": token, "token_accessor": s.Data["accessor"], "token_duration": s.Data["ttl"],
-			"token_renewable": s.Data["renewable"], "token_policies": s.Data["policies"]})
-		return nil
-	}
-}
-
-// maxToken bounds what is read as a token, in bytes.
-const maxToken = 4096
-
-// readToken takes the token from the argument, from standard input (-) or from a hidden prompt.
-func (c *cli) readToken(args []string) (string, error) {
-	if len(args) == 1 && args[0] != "-" {
-		return strings.TrimPrefix(args[0], "token="), nil
-	}
-	if _, terminal := c.terminal(); !terminal && len(args) == 0 {
-		return "", hint(errors.New("no token is given, and there is no terminal to ask on"), "sealkeep login - reads it from standard input")
-	}
-	token, err := c.readLine("Token")
-	if err != nil {
-		return "", fmt.Errorf("reading the token: %w", err)
-	}
-	if token == "" {
-		return "", errors.New("the token is empty")
-	}
-	return token, nil
-}
-
 // terminal tells whether standard input is a terminal, and which.
 func (c *cli) terminal() (fd int, ok bool) {
 	in, ok := c.stdin.(*os.File)
@@ -227,7 +152,7 @@ func (c *cli) readLine(what string) (string, error) {
 			err = nil
 		}
 	}
-	return strings.TrimSpace(string(b)), err
+	return strings.TrimRight(string(b), "\r\n"), err
 }
 
 // writeFile replaces a file by one with that mode; after an error the old one is as it was.
