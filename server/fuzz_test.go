@@ -23,6 +23,8 @@ var fuzzSeeds = []string{
 	"GET secret/metadata/a", "PUT secret/undelete/a {\"versions\":[2]}", "GET sys/leader", "GET auth/token/lookup-self",
 	"GET sys/auth", "PUT sys/capabilities {\"token\":\"x\",\"paths\":\"a, b\"}", "PUT auth/token/lookup {\"token\":\"x\"}", "PUT auth/token/renew-self",
 	"PUT secret/data/a {\"data\":{\"a\":[{}],\"\\u0061\":\"\\\"\"}}", "PUT secret/data {\"data\":{}}",
+	"PUT cubbyhole/a {\"k\":1,\"k\":[]}", "GET cubbyhole/a", "LIST cubbyhole", "DELETE cubbyhole/a/b", "PUT cubbyhole/a {}",
+	"PUT sys/wrapping/wrap {\"k\":1}", "PUT sys/wrapping/unwrap {\"token\":\"hvs.x\"}", "PUT sys/wrapping/lookup {\"token\":1}", "PUT sys/wrapping/rewrap",
 	"PUT secret/data/a [", "PUT secret/data/a {\"data\":null}", "PUT sys/mounts/secret/tune {\"options\":{\"version\":\"1\"}}",
 	"PUT sys/seal {}", // the last one: TestFuzzSeedsReachTheRoutes asks them in this order
 }

@@ -35,7 +35,7 @@ type wrapView struct {
 	TTL             int64  `json:"ttl"` // seconds
 	CreationTime    string `json:"creation_time"`
 	CreationPath    string `json:"creation_path"`
-	WrappedAccessor string `json:"wrapped_accessor,omitempty"` // of the token in the answer
+	WrappedAccessor string `json:"wrapped_accessor,omitempty"` // of the token or the secret ID in the answer
 }
 
 func viewWrap(t *access.Token, secret string) *wrapView {
@@ -100,6 +100,8 @@ func (s *Server) wrap(r *request, a answer) (answer, error) {
 	}
 	if a.auth != nil {
 		view.WrappedAccessor = a.auth.Accessor
+	} else if data, ok := a.data.(map[string]any); ok { // of a secret ID, if it is one
+		view.WrappedAccessor, _ = data["secret_id_accessor"].(string)
 	}
 	return answer{wrap: view}, nil
 }

@@ -343,3 +343,29 @@ func TestCubbyholes(t *testing.T) {
 	}
 	f.must(t, 403, "GET", "sys/internal/ui/mounts/cubbyhole/a", "", as(f.bearer(t)))
 }
+
+// What is handed out at a login, and the way in to one, are wrapped like the rest.
+func TestWrappedLogin(t *testing.T) {
+	f := fresh(t)
+	f.must(t, 204, "POST", "sys/auth/approle", `{"type":"approle"}`)
+	f.must(t, 204, "POST", "auth/approle/role/app", `{"token_policies":"app"}`)
+	role := f.must(t, 200, "GET", "auth/approle/role/app/role-id", "").get("data", "role_id").(string)
+	r := f.must(t, 200, "POST", "auth/approle/role/app/secret-id", "{}", wrapMinute)
+	made := f.must(t, 200, "POST", "sys/wrapping/unwrap", "", as(r.get("wrap_info", "token").(string)))
+	if made.get("data", "secret_id_accessor") != r.get("wrap_info", "wrapped_accessor") || r.get("wrap_info", "wrapped_accessor") == nil {
+		t.Errorf("%s, wrapped by %s", made.text, r.text)
+	}
+	login := fmt.Sprintf(`{"role_id":%q,"secret_id":%q}`, role, made.get("data", "secret_id"))
+	r = f.must(t, 200, "POST", "auth/approle/login", login, as(""), wrapMinute)
+	if r.get("auth") != nil {
+		t.Fatalf("%s", r.text)
+	}
+	in := f.must(t, 200, "POST", "sys/wrapping/unwrap", "", as(r.get("wrap_info", "token").(string)))
+	if in.get("auth", "accessor") != r.get("wrap_info", "wrapped_accessor") {
+		t.Errorf("%s, wrapped by %s", in.text, r.text)
+	}
+	f.must(t, 200, "GET", "auth/token/lookup-self", "", as(in.get("auth", "client_token").(string)))
+	if r := f.call(t, "POST", "auth/approle/login", `{"role_id":"x"}`, as(""), wrapMinute); r.status != 400 || strings.Contains(r.text, "wrap_info") {
+		t.Errorf("%d %s", r.status, r.text)
+	}
+}
