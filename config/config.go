@@ -14,6 +14,9 @@ type Config struct {
 	Seals     []Seal     // by priority, best (lowest number) first; names unique; one at least is enabled unless there is a recovery block
 	Recovery  []string   // age recipients of the recovery slot; each begins with age1, no more is known of it; empty when not wanted
 
+	Audit         []Audit // devices of the audit log, in the order of the files
+	AllowAuditAPI bool    // devices may also be made over the API; default false
+
 	APIAddr   string // URL under which clients reach this keep; "" when not set
 	LogLevel  string // trace, debug, info, warn or error; default info
 	LogFormat string // text or json; default text
@@ -68,6 +71,15 @@ type Listener struct {
 	UnauthenticatedMetricsAccess bool // serve metrics without a token after unsealing too
 
 	At string // "file:line", or "default"
+}
+
+// An Audit is one device of the audit log.
+type Audit struct {
+	Type        string // file, journal or socket
+	Name        string // its path in the API, without a slash at its end; unique; default is the type
+	Description string
+	Options     map[string]string // those of the reference in the package documentation but the description; checked
+	At          string            // "file:line"
 }
 
 // Forwarded says whose X-Forwarded-For tells the address of the client. The zero value believes nobody.

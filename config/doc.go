@@ -62,6 +62,12 @@
 // age identity that is kept elsewhere. recovery "shares" {} only says that shares, made by init, are enough: with either
 // of them a keep needs no seal, and then waits for people at each start.
 //
+// # Audit
+//
+// Each block is a device that gets every record: audit "file", "journal" (systemd's) or "socket". A second label is its
+// name, by default its type; in JSON it has to be there. As OpenBao has it, the options may stand in a block options { }
+// inside. On SIGHUP blocks may come, change and go, and files are opened anew.
+//
 // # Reference
 //
 // The columns are the key, what it is, and its default or "required".
@@ -77,6 +83,7 @@
 //	rate_limit_per_token_burst      how many of them at once; as many as in a second if unset
 //	rate_limit_per_source           requests a second from each address (of IPv6: each /64); 0: any number [0]
 //	rate_limit_per_source_burst     how many of them at once; as many as in a second if unset
+//	unsafe_allow_api_audit_creation let the API add audit devices, and so write to any file of this machine that the keep may write to [false]
 //
 // storage "bbolt":
 //
@@ -112,6 +119,25 @@
 // recovery "age":
 //
 //	recipients                      age1... of each person who may open the keep alone [required]
+//
+// audit:
+//
+//	description                     any text, shown by sealkeep audit list
+//	log_raw                         write tokens and secrets in the clear [false]
+//	hmac_accessor                   hide the accessors of tokens, too [true]
+//	elide_list_responses            write how many keys a list had in the place of their HMACs [false]
+//	format                          json [json]
+//
+// audit "file":
+//
+//	file_path                       absolute path of a file in a folder that is there, or of a pipe; or stdout, or discard [required]
+//	mode                            octal permissions; 0000 leaves those that it has [0600]
+//
+// audit "socket":
+//
+//	address                         host:port, or the path of a unix socket [required]
+//	socket_type                     tcp or unix [tcp]
+//	write_timeout                   how long the collector may take for one line, up to 1m [2s]
 //
 // Every seal:
 //
@@ -266,8 +292,7 @@
 //	reporting                       in the top level of a file: nothing is reported to anyone
 //	retry_join                      in the top level of a file, refused: it belongs to Vault's raft storage, and sealkeep is a single node: remove it
 //	initialize                      in the top level of a file, refused: a keep does not initialize itself: remove it, and run sealkeep operator init once
-//	audit                           in the top level of a file, refused: there is no audit log yet, and none must be thought to be written: remove it
-//	allow_audit_log_prefixing       in the top level of a file: there is no audit log yet
+//	allow_audit_log_prefixing       in the top level of a file: lines of the audit log have no prefix
 //	backend                         in the top level of a file, refused: it is storage's name of old: write storage "bbolt" { path = "/var/lib/sealkeep/sealkeep.db" }
 //	cluster_address                 in listener "tcp": sealkeep is a single node
 //	tls_cipher_suites               in listener "tcp": sealkeep offers the cipher suites that Go counts as secure
@@ -297,6 +322,12 @@
 //	x_forwarded_for_*               in listener "unix": whoever connects to a socket has no address, X-Forwarded-For is not believed
 //	disallow_metrics                in telemetry of a listener, refused: metrics cannot be left out of a listener: remove it; after unsealing they need a token unless unauthenticated_metrics_access is true
 //	metrics_only                    in telemetry of a listener, refused: a listener serves the whole API or does not exist: remove the listener
+//	local                           in audit: sealkeep is a single node
+//	skip_test                       in audit: a device is tried when it is opened, and again until it works
+//	prefix                          in audit, refused: lines of the audit log have no prefix: remove it
+//	filter                          in audit, refused: every device gets every record: remove it
+//	exclude                         in audit, refused: every device gets every record: remove it
+//	fallback                        in audit, refused: every device gets every record: remove it
 //	health_check_*                  in seal: sealkeep checks its seals on a plan of its own
 //	disallow_env_vars               in seal "awskms", refused: sealkeep reads the variables itself, and by the table in its reference: unset the variable that must not count
 //	key_not_required                in seal "awskms", refused: a seal without a key wraps nothing: remove it and write kms_key_id

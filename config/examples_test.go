@@ -34,6 +34,12 @@ func TestExamples(t *testing.T) {
 				network(t, c)
 				return
 			}
+			if want == "audit" {
+				if len(c.Audit) != 2 || c.Audit[0].Options["mode"] != "0640" || c.Audit[1].Name != "collector" {
+					t.Errorf("%+v", c.Audit)
+				}
+				return
+			}
 			if c.Seals[0].Type != want {
 				t.Errorf("seal %s, want %s", c.Seals[0].Type, want)
 			}

@@ -28,6 +28,7 @@ type loader struct {
 	listeners []block
 	seals     []block
 	recovery  []block
+	audit     []block
 	settings  []Setting
 	via       []string // functions called by the expression being evaluated
 
@@ -125,6 +126,7 @@ func (l *loader) finish() (*Config, error) {
 		PIDFile:   top["pid_file"].text,
 
 		EnableGenerateRoot: top["enable_generate_root"].text == "true",
+		AllowAuditAPI:      top["unsafe_allow_api_audit_creation"].text == "true",
 
 		Limits: Limits{l.rate(top, "rate_limit_per_token"), l.rate(top, "rate_limit_per_source")},
 	}
@@ -145,6 +147,7 @@ func (l *loader) finish() (*Config, error) {
 			c.Recovery = strings.Split(r, ",")
 		}
 	}
+	c.Audit = l.finishAudit()
 	c.Settings = l.settings
 	c.Warnings = l.lines(l.warnings)
 	if len(l.mistakes) > 0 {

@@ -60,6 +60,7 @@ func (v value) origin() string {
 // A block is one block of a file, with the values that its scopes know.
 type block struct {
 	label  string
+	name   string // the second label, if this kind of block has one
 	at     pos
 	values map[string]value
 }
@@ -78,9 +79,10 @@ func (l *loader) parse(name string, src []byte) {
 		return
 	}
 	label := []string{"type"}
+	nameAudit(f.Body)
 	top, blocks := l.body(f.Body, []scope{scopeTop}, hcl.BlockHeaderSchema{Type: "storage", LabelNames: label},
 		hcl.BlockHeaderSchema{Type: "listener", LabelNames: label}, hcl.BlockHeaderSchema{Type: "seal", LabelNames: label},
-		hcl.BlockHeaderSchema{Type: "recovery", LabelNames: label})
+		hcl.BlockHeaderSchema{Type: "recovery", LabelNames: label}, hcl.BlockHeaderSchema{Type: "audit", LabelNames: []string{"type", "name"}})
 	for key, v := range top {
 		if old, ok := l.top[key]; ok {
 			l.errorf(v.at, "%s is already set at %s: keep one", key, old.at)
@@ -98,13 +100,15 @@ func (l *loader) parse(name string, src []byte) {
 				continue
 			}
 			values, _ := l.body(b.Body, []scope{scopeStorage})
-			l.storage = append(l.storage, block{label, at, values})
+			l.storage = append(l.storage, block{label: label, at: at, values: values})
 		case "listener":
 			l.listener(b, label, at)
 		case "seal":
 			l.sealBlock(b, label, at)
 		case "recovery":
 			l.recoveryBlock(b, label, at)
+		case "audit":
+			l.auditBlock(b, label, b.Labels[1], at)
 		}
 	}
 }
@@ -120,7 +124,7 @@ func (l *loader) listener(b *hcl.Block, label string, at pos) {
 		more, _ := l.body(t.Body, []scope{scopeTelemetry})
 		maps.Copy(values, more)
 	}
-	l.listeners = append(l.listeners, block{label, at, values})
+	l.listeners = append(l.listeners, block{label: label, at: at, values: values})
 }
 
 func (l *loader) recoveryBlock(b *hcl.Block, label string, at pos) {
@@ -136,7 +140,7 @@ func (l *loader) recoveryBlock(b *hcl.Block, label string, at pos) {
 		}
 	}
 	values, _ := l.body(b.Body, []scope{own})
-	l.recovery = append(l.recovery, block{label, at, values})
+	l.recovery = append(l.recovery, block{label: label, at: at, values: values})
 }
 
 func (l *loader) sealBlock(b *hcl.Block, label string, at pos) {
@@ -146,7 +150,7 @@ func (l *loader) sealBlock(b *hcl.Block, label string, at pos) {
 		return
 	}
 	values, _ := l.body(b.Body, []scope{sealScope(label), scopeSeal})
-	l.seals = append(l.seals, block{label, at, values})
+	l.seals = append(l.seals, block{label: label, at: at, values: values})
 }
 
 // unknownSeal says why a type of seal cannot be used and what to do, "" when it can.

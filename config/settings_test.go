@@ -70,6 +70,7 @@ func TestSettings(t *testing.T) {
 		`top level | enable_generate_root = false | default`,
 		`top level | rate_limit_per_token = 0 | default`,
 		`top level | rate_limit_per_source = 0 | default`,
+		`top level | unsafe_allow_api_audit_creation = false | default`,
 		`storage "bbolt" | path = /x.db | F:4`,
 		`listener "tcp" on [::1]:8200 | address = [::1]:8200 | F:6`,
 		`listener "tcp" on [::1]:8200 | tls_disable = true | F:8`,

@@ -17,7 +17,8 @@ const (
 	scopeTelemetry scope = "telemetry of a listener"
 	scopeAge       scope = `recovery "age"`
 	scopeShares    scope = `recovery "shares"`
-	scopeSeal      scope = "seal" // every kind
+	scopeAudit     scope = "audit" // every kind
+	scopeSeal      scope = "seal"  // every kind
 )
 
 func sealScope(typ string) scope { return scope(`seal "` + typ + `"`) }
@@ -86,6 +87,8 @@ var table = []setting{
 	{in: scopeTop, key: "rate_limit_per_source", kind: number, def: "0", check: checkRate, doc: "requests a second from each address (of IPv6: each /64); 0: any number"},
 	{in: scopeTop, key: "rate_limit_per_source_burst", kind: number, check: checkRate, doc: "how many of them at once; as many as in a second if unset"},
 
+	{in: scopeTop, key: "unsafe_allow_api_audit_creation", kind: boolean, def: "false", doc: "let the API add audit devices, and so write to any file of this machine that the keep may write to"},
+
 	{in: scopeTop, key: "ui", kind: boolean, ignored: "there is no web interface"},
 	{in: scopeTop, key: "disable_mlock", kind: boolean, ignored: "sealkeep does not lock its memory; the unit's MemorySwapMax=0 keeps it out of swap"},
 	{in: scopeTop, key: "disable_cache", kind: boolean, ignored: "there is no cache to disable"},
@@ -132,8 +135,7 @@ var table = []setting{
 	{in: scopeTop, key: "reporting", ignored: "nothing is reported to anyone"},
 	{in: scopeTop, key: "retry_join", refused: "it belongs to Vault's raft storage, and sealkeep is a single node: remove it"},
 	{in: scopeTop, key: "initialize", refused: "a keep does not initialize itself: remove it, and run sealkeep operator init once"},
-	{in: scopeTop, key: "audit", refused: "there is no audit log yet, and none must be thought to be written: remove it"},
-	{in: scopeTop, key: "allow_audit_log_prefixing", kind: boolean, ignored: "there is no audit log yet"},
+	{in: scopeTop, key: "allow_audit_log_prefixing", kind: boolean, ignored: "lines of the audit log have no prefix"},
 	{in: scopeTop, key: "backend", refused: `it is storage's name of old: write storage "bbolt" { path = "/var/lib/sealkeep/sealkeep.db" }`},
 
 	{in: scopeStorage, key: "path", required: true, check: checkFile, doc: "the store's file"},
@@ -189,6 +191,23 @@ var table = []setting{
 	{in: scopeTelemetry, key: "metrics_only", kind: boolean, refused: "a listener serves the whole API or does not exist: remove the listener"},
 
 	{in: scopeAge, key: "recipients", kind: texts, required: true, check: checkRecipients, doc: "age1... of each person who may open the keep alone"},
+
+	{in: scopeAudit, key: "description", doc: "any text, shown by sealkeep audit list"},
+	{in: scopeAudit, key: "log_raw", kind: boolean, def: "false", doc: "write tokens and secrets in the clear"},
+	{in: scopeAudit, key: "hmac_accessor", kind: boolean, def: "true", doc: "hide the accessors of tokens, too"},
+	{in: scopeAudit, key: "elide_list_responses", kind: boolean, def: "false", doc: "write how many keys a list had in the place of their HMACs"},
+	{in: scopeAudit, key: "format", def: "json", check: oneOf("json"), doc: "json"},
+	{in: scopeAudit, key: "local", kind: boolean, ignored: oneNode},
+	{in: scopeAudit, key: "skip_test", kind: boolean, ignored: "a device is tried when it is opened, and again until it works"},
+	{in: scopeAudit, key: "prefix", refused: "lines of the audit log have no prefix: remove it"},
+	{in: scopeAudit, key: "filter", refused: "every device gets every record: remove it"},
+	{in: scopeAudit, key: "exclude", refused: "every device gets every record: remove it"},
+	{in: scopeAudit, key: "fallback", kind: boolean, refused: "every device gets every record: remove it"},
+	{in: `audit "file"`, key: "file_path", required: true, check: checkAuditFile, doc: "absolute path of a file in a folder that is there, or of a pipe; or stdout, or discard"},
+	{in: `audit "file"`, key: "mode", def: "0600", check: checkMode, doc: "octal permissions; 0000 leaves those that it has"},
+	{in: `audit "socket"`, key: "address", required: true, doc: "host:port, or the path of a unix socket"},
+	{in: `audit "socket"`, key: "socket_type", def: "tcp", check: oneOf("tcp", "unix"), doc: "tcp or unix"},
+	{in: `audit "socket"`, key: "write_timeout", def: "2s", check: checkTimeout, doc: "how long the collector may take for one line, up to 1m"},
 
 	{in: scopeSeal, key: "name", check: checkName, doc: "name of the slot, letters, digits, - and _; default is the type"},
 	{in: scopeSeal, key: "priority", check: checkPriority, doc: "1 or more, the lowest is tried first; default is the order of appearance"},

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/engine/kv"
 )
 
@@ -19,41 +20,30 @@ type errorBody struct {
 	Errors []string `json:"errors"`
 }
 
-// send writes the answer, or what the error stands for, and returns the status.
+// send records the answer, or what the error stands for, writes it and returns the
+// status.
 func (s *Server) send(w http.ResponseWriter, r *request, a answer, err error) int {
 	var body []byte
-	status := a.status
+	if err == nil && a.stream == nil {
+		body, err = s.encode(r, a)
+	}
+	if err == nil {
+		err = s.auditResponse(r, a, "")
+	}
 	if err == nil && a.stream != nil {
+		r.release()
+		var status int
 		if status, err = a.stream(s, w, r); err == nil {
 			return status
 		}
 	}
-	if err == nil {
-		body, err = s.encode(r, a)
-	}
+	status := a.status
 	if err != nil {
 		var text string
-		var ours bool
-		status, text, ours = fault(err)
-		if ours {
-			s.log.Error("a request failed", "request", r.id, "method", r.http.Method, "path", r.path, "error", err)
-			text += " (request " + r.id + ")" // by which the log has the cause
+		status, body, text = s.refusal(w, r, err)
+		if e := s.auditResponse(r, answer{}, text); e != nil && !errors.Is(err, access.ErrAudit) {
+			status, body, _ = s.refusal(w, r, e)
 		}
-		e := errorBody{Errors: []string{}}
-		if text != "" {
-			e.Errors = append(e.Errors, text)
-		}
-		if errors.Is(err, errSealed) && s.uninitialized() {
-			e.Errors = append(e.Errors, ErrNotInitialized.Error())
-		}
-		if status == http.StatusTooManyRequests {
-			after := time.Second
-			if early, ok := errors.AsType[*tooSoon](err); ok {
-				after = early.wait
-			}
-			w.Header().Set("Retry-After", strconv.Itoa(int((after+time.Second-1)/time.Second)))
-		}
-		body, _ = json.Marshal(e) // strings always encode
 		a.kind = ""
 	}
 	if status == 0 {
@@ -62,6 +52,7 @@ func (s *Server) send(w http.ResponseWriter, r *request, a answer, err error) in
 			status = http.StatusNoContent
 		}
 	}
+	r.release() // the client may take its time
 	header := w.Header()
 	switch {
 	case r.http.ContentLength != 0 && r.body == nil: // the answer would wait for a body that nobody reads
@@ -82,6 +73,31 @@ func (s *Server) send(w http.ResponseWriter, r *request, a answer, err error) in
 		w.Write(body)
 	}
 	return status
+}
+
+// refusal is what an error stands for: a status, a body and the text in it.
+func (s *Server) refusal(w http.ResponseWriter, r *request, err error) (status int, body []byte, text string) {
+	status, text, ours := fault(err)
+	if ours {
+		s.log.Error("a request failed", "request", r.id, "method", r.http.Method, "path", r.path, "error", err)
+		text += " (request " + r.id + ")" // by which the log has the cause
+	}
+	e := errorBody{Errors: []string{}}
+	if text != "" {
+		e.Errors = append(e.Errors, text)
+	}
+	if errors.Is(err, errSealed) && s.uninitialized() {
+		e.Errors = append(e.Errors, ErrNotInitialized.Error())
+	}
+	if status == http.StatusTooManyRequests {
+		after := time.Second
+		if early, ok := errors.AsType[*tooSoon](err); ok {
+			after = early.wait
+		}
+		w.Header().Set("Retry-After", strconv.Itoa(int((after+time.Second-1)/time.Second)))
+	}
+	body, _ = json.Marshal(e) // strings always encode
+	return status, body, text
 }
 
 func (s *Server) uninitialized() bool {

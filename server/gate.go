@@ -14,20 +14,10 @@ import (
 // params are what the rules about parameters see: the fields of the body of a
 // write, the query of a read. Vault says the same of both.
 func (r *request) params() (map[string]any, error) {
-	params := make(map[string]any)
 	if r.op == opRead || r.op == opHead {
-		for name, values := range r.query {
-			if params[name] = values[0]; len(values) > 1 {
-				list := make([]any, len(values))
-				for i, v := range values {
-					list[i] = v
-				}
-				params[name] = list
-			}
-		}
-		delete(params, "list") // it says which operation it is
-		return params, nil
+		return r.queryParams(), nil
 	}
+	params := make(map[string]any)
 	body := strings.TrimSpace(string(r.body))
 	if body == "" {
 		return params, nil
@@ -44,6 +34,23 @@ func (r *request) params() (map[string]any, error) {
 		return nil, invalid("a name stands twice in the same JSON object, which is refused where a policy restricts parameters")
 	}
 	return params, nil
+}
+
+// queryParams are the parameters of the query. One that is there several times is
+// a list.
+func (r *request) queryParams() map[string]any {
+	params := make(map[string]any)
+	for name, values := range r.query {
+		if params[name] = values[0]; len(values) > 1 {
+			list := make([]any, len(values))
+			for i, v := range values {
+				list[i] = v
+			}
+			params[name] = list
+		}
+	}
+	delete(params, "list") // it says which operation it is
+	return params
 }
 
 // pass checks the gate and fills in the token, what it may do, and, where that

@@ -34,7 +34,7 @@ read     GET auth/token/lookup, GET auth/token/lookup-self, GET auth/token/roles
 read     GET cubbyhole, GET cubbyhole/*
 read     GET {mount}/data, GET {mount}/data/*, GET {mount}/metadata, GET {mount}/metadata/*, GET {mount}/delete, GET {mount}/undelete
 read     GET {mount}/destroy, GET {mount}/subkeys/*, GET {mount}/config, GET {mount}/*
-read,sudo GET sys/storage/backup, GET sys/auth/*, GET sys/auth/*/tune
+read,sudo GET sys/storage/backup, GET sys/audit, GET sys/auth/*, GET sys/auth/*/tune
 
 list     LIST sys/slots, LIST sys/policies/acl, LIST sys/policy, LIST auth/token/roles
 list     LIST {mount}/metadata, LIST {mount}/metadata/*, LIST {mount}/detailed-metadata, LIST {mount}/detailed-metadata/*, LIST {mount}/*
@@ -52,7 +52,8 @@ update   PUT {mount}/delete/*, PUT {mount}/undelete/*, PUT {mount}/destroy/*, PU
 update   PUT sys/wrapping/wrap, PUT sys/wrapping/unwrap, PUT sys/wrapping/rewrap, PUT cubbyhole
 update,sudo PUT sys/seal, PUT sys/rotate, PUT sys/rotate/keyring, PUT sys/rotate/root, PUT sys/slots/*
 update,sudo PUT sys/rotate/recovery/init, PUT sys/rotate/recovery/update, PUT sys/rekey-recovery-key/init, PUT sys/rekey-recovery-key/update
-update,sudo PUT auth/token/revoke-orphan, PUT sys/auth/*, PUT sys/auth/*/tune
+update,sudo PUT auth/token/revoke-orphan, PUT sys/audit/*, PUT sys/auth/*, PUT sys/auth/*/tune
+update   PUT sys/audit-hash/*
 
 create   PUT cubbyhole/*, PUT {mount}/data/*, PUT {mount}/metadata/*, PUT auth/token/roles/*
 
@@ -62,7 +63,7 @@ patch    PATCH {mount}/undelete, PATCH {mount}/destroy, PATCH {mount}/*
 delete   DELETE cubbyhole, DELETE cubbyhole/*, DELETE sys/mounts/*, DELETE sys/policies/acl/*, DELETE sys/policy/*, DELETE auth/token/roles/*
 delete   DELETE {mount}/data/*, DELETE {mount}/metadata/*, DELETE {mount}/data, DELETE {mount}/metadata, DELETE {mount}/delete
 delete   DELETE {mount}/undelete, DELETE {mount}/destroy, DELETE {mount}/*
-delete,sudo DELETE sys/auth/*, DELETE sys/slots/*, DELETE sys/rotate/recovery/init, DELETE sys/rekey-recovery-key/init, DELETE sys/rekey/init
+delete,sudo DELETE sys/auth/*, DELETE sys/audit/*, DELETE sys/slots/*, DELETE sys/rotate/recovery/init, DELETE sys/rekey-recovery-key/init, DELETE sys/rekey/init
 
 unsealed PUT auth/{approle}/login, PUT auth/{userpass}/login/*
 read     GET auth/{userpass}/users/*

@@ -120,7 +120,7 @@ func (s *Server) openFirst(root []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		k.end()
+		k.abandon()
 		return errors.Join(storage.ErrClosed, store.Close())
 	}
 	s.store = store

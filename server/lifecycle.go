@@ -229,7 +229,7 @@ func (s *Server) open(ctx context.Context, by *slot, root []byte) error {
 	s.mu.Lock()
 	if err := ctx.Err(); err != nil {
 		s.mu.Unlock()
-		k.end()
+		k.abandon()
 		store.Seal()
 		return err
 	}
@@ -263,6 +263,7 @@ func (s *Server) publishLocked(k *keep, by *slot) {
 	s.work.Go(func() { s.rotation(k) })
 	s.work.Go(func() { s.scrub(k) })
 	s.work.Go(func() { s.sweep(k) })
+	s.work.Go(func() { k.audit.Run(k.ctx, k.store) })
 }
 
 // Seal seals the keep until the process is restarted or [Server.Unseal] is
@@ -291,7 +292,10 @@ func (s *Server) drop() bool {
 		return false
 	}
 	k.end()
+	k.audit.Keep(k.store)
 	k.store.Seal()
+	s.oldAudit = k.audit
+	s.work.Go(k.audit.Close) // when what is under way has its answer recorded
 	return true
 }
 

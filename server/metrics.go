@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,6 +27,7 @@ type metrics struct {
 
 	logins *prometheus.CounterVec
 
+	withheld    *prometheus.CounterVec
 	connections prometheus.Gauge
 	refused     prometheus.Counter
 	limited     *prometheus.CounterVec
@@ -64,6 +66,10 @@ func newMetrics(s *Server) *metrics {
 			Name: "sealkeep_logins_total",
 			Help: "Logins, by the type of their method and result: ok, failed, slowed (not checked, for too many had failed), error.",
 		}, []string{"type", "result"}),
+		withheld: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sealkeep_audit_refused_total",
+			Help: "Requests that were not carried out, and answers that were not sent (record), because no audit device could record them.",
+		}, []string{"record"}),
 		connections: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "sealkeep_http_connections",
 			Help: "Open connections of all listeners.",
@@ -77,7 +83,7 @@ func newMetrics(s *Server) *metrics {
 		Name: "sealkeep_http_requests_limited_total",
 		Help: "Requests refused because their token or their source had made too many, by which of the two.",
 	}, []string{"by"})
-	m.registry.MustRegister(m.limited, m.attempts, m.rewraps, m.services, m.shares, m.requests, m.duration, m.logins, m.connections, m.refused, stateCollector{s},
+	m.registry.MustRegister(m.limited, m.attempts, m.rewraps, m.services, m.shares, m.requests, m.duration, m.logins, m.withheld, m.connections, m.refused, stateCollector{s},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -133,12 +139,14 @@ var (
 	descViews      = prometheus.NewDesc("sealkeep_storage_views", "Read transactions running now.", nil, nil)
 	descOldestView = prometheus.NewDesc("sealkeep_storage_oldest_view_seconds", "Age of the oldest read transaction.", nil, nil)
 	descFileBytes  = prometheus.NewDesc("sealkeep_storage_file_bytes", "Size of the store's file.", nil, nil)
+	descAudited    = prometheus.NewDesc("sealkeep_audit_records_total", "Records of the audit log, by device and outcome: written, or lost.", []string{"device", "outcome"}, nil)
+	descAuditFails = prometheus.NewDesc("sealkeep_audit_device_failing", "1 while the audit device cannot be written to.", []string{"device"}, nil)
 	descFreePages  = prometheus.NewDesc("sealkeep_storage_free_pages", "Pages of the file that are free.", nil, nil)
 )
 
 func (stateCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descInitialized, descSealed, descSlot, descSlotLast, descSlotOpened, descTokenTTL, descTerms, descTerm, descScrubbed, descDamage, descCommits, descUpdates,
-		descFailures, descWaiting, descRefused, descViews, descOldestView, descFileBytes, descFreePages} {
+		descFailures, descWaiting, descRefused, descViews, descOldestView, descFileBytes, descFreePages, descAudited, descAuditFails} {
 		ch <- d
 	}
 }
@@ -194,6 +202,12 @@ func (c stateCollector) Collect(ch chan<- prometheus.Metric) {
 		if ks, err := k.store.KeyStatus(k.ctx); err == nil {
 			gauge(descTerms, float64(len(ks.Terms)))
 			gauge(descTerm, float64(ks.Installed.Unix()))
+		}
+		for _, d := range k.audit.Status() {
+			name := strings.TrimSuffix(d.Path, "/")
+			ch <- prometheus.MustNewConstMetric(descAudited, prometheus.CounterValue, float64(d.Written), name, "written")
+			ch <- prometheus.MustNewConstMetric(descAudited, prometheus.CounterValue, float64(d.Lost), name, "lost")
+			gauge(descAuditFails, oneIf(d.Failing != nil), name)
 		}
 	}
 	if store == nil {

@@ -27,6 +27,7 @@ type keep struct {
 	now    func() time.Time
 
 	policies policyCache
+	audit    *access.Audit
 
 	ctx       context.Context
 	end       context.CancelFunc
@@ -140,7 +141,24 @@ func (s *Server) newKeep(store *storage.Store) (*keep, error) {
 	if err := k.loadDrills(k.ctx); err != nil {
 		s.log.Error("when the recovery slots were last tried is not known", "error", err)
 	}
+	s.mu.Lock()
+	devices := s.devices
+	s.mu.Unlock()
+	if s.oldAudit != nil {
+		s.oldAudit.Wait() // for what is under way
+	}
+	var err error
+	if k.audit, err = access.OpenAudit(k.ctx, store, devices, s.now, s.log); err != nil {
+		k.end()
+		return nil, err
+	}
 	return k, nil
+}
+
+// abandon ends a keep that was not published.
+func (k *keep) abandon() {
+	k.end()
+	k.audit.Close()
 }
 
 func (k *keep) loadMounts(ctx context.Context, to *mountTables, path string) error {

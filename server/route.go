@@ -72,6 +72,7 @@ type request struct {
 	ctx    context.Context
 	id     string // UUID, in the answer and the log
 	op     op
+	known  bool              // op is what the method means
 	path   string            // below /v1/, without a slash at its end
 	rest   string            // what the route's "*" stands for
 	keep   *keep             // nil unless unsealed
@@ -86,7 +87,10 @@ type request struct {
 	wrap   time.Duration     // for which the answer is to be wrapped; 0: it is not
 	query  url.Values        // never written to
 	listen Listener
-	label  string // of the route, for metrics
+	label  string        // of the route, for metrics
+	entry  *access.Entry // of the audit log; nil when the request is not recorded
+	holds  bool          // the audit log is not closed meanwhile
+	end    []func()      // called when it has been answered
 }
 
 // An answer is what goes to the client: Vault's envelope around data, or raw
@@ -130,7 +134,7 @@ type tables struct {
 }
 
 func newTables() tables {
-	return tables{newTable("", slices.Concat(authRoutes, sysRoutes, wrappingRoutes, cubbyholeRoutes, tokenRoutes)), newTable("{mount}/", kvRoutes), newAuthTables(authMethods)}
+	return tables{newTable("", slices.Concat(authRoutes, sysRoutes, wrappingRoutes, cubbyholeRoutes, tokenRoutes, auditRoutes)), newTable("{mount}/", kvRoutes), newAuthTables(authMethods)}
 }
 
 func newTable(prefix string, routes []route) table {
@@ -169,6 +173,7 @@ func (s *Server) Handler(l Listener) http.Handler {
 		r := &request{http: h, listen: l, id: storage.NewUUID(), label: "none"}
 		status := 0
 		defer func() {
+			defer r.done()
 			if p := recover(); p != nil {
 				if p == http.ErrAbortHandler {
 					panic(p)
@@ -185,77 +190,94 @@ func (s *Server) Handler(l Listener) http.Handler {
 	})
 }
 
-// serve does with a request, in this order: refuse what it must not ignore;
-// read the path; find the route; check the source's rate, the gate, the token's
-// rate; check that the route has the operation; read the body; check the parameters, where a policy restricts them;
-// run the handler; wrap the answer.
+// done ends what lasts until a request has been answered.
+func (r *request) done() {
+	r.release()
+	for _, end := range slices.Backward(r.end) {
+		end()
+	}
+	r.end = nil
+}
+
+// serve admits a request, or refuses it; records which of the two; runs its
+// handler; and wraps the answer.
 func (s *Server) serve(w http.ResponseWriter, r *request) (a answer, err error) {
 	w.Header().Set("Cache-Control", "no-store")
-	if err := r.listen.Forwarded.apply(r.http); err != nil {
+	r.keep = s.keep.Load()
+	err = s.admit(w, r)
+	if unrecorded := s.auditRequest(r, err); unrecorded != nil {
+		return a, unrecorded
+	}
+	if err != nil {
 		return a, err
+	}
+	defer answering(r.ctx)()
+	if a, err = r.route.on[r.op](s, r); err != nil {
+		return a, err
+	}
+	return s.wrap(r, a)
+}
+
+// admit does with a request, in this order: refuse what it must not ignore; read
+// the path; find the route; check the source's rate, the gate, the token's rate;
+// check that the route has the operation; read the body; check the parameters,
+// where a policy restricts them.
+func (s *Server) admit(w http.ResponseWriter, r *request) (err error) {
+	if err := r.listen.Forwarded.apply(r.http); err != nil {
+		return err
 	}
 	if err := refuse(r.http.Header); err != nil {
-		return a, err
+		return err
 	}
 	if r.wrap, err = wrapTTL(r.http.Header); err != nil {
-		return a, err
+		return err
 	}
 	if r.path, err = cleanPath(r.http.URL.Path); err != nil {
-		return a, err
+		return err
 	}
 	if raw := r.http.URL.RawQuery; raw != "" {
 		if r.query, err = url.ParseQuery(raw); err != nil {
-			return a, invalid("failed to parse the query: %v", err)
+			return invalid("failed to parse the query: %v", err)
 		}
 	}
-	known := false
-	if r.op, known, err = operation(r.http.Method, r.query); err != nil {
-		return a, err
+	if r.op, r.known, err = operation(r.http.Method, r.query); err != nil {
+		return err
 	}
 	route, gate := s.find(r), authenticated
 	if r.route = route; route != nil {
 		r.label, gate = route.label, route.gate
 	}
 	if err := s.limitSource(r); err != nil {
-		return a, err
+		return err
 	}
 	if err := r.pass(gate); err != nil {
-		return a, err
+		return err
 	}
 	if err := s.limitToken(r); err != nil {
-		return a, err
+		return err
 	}
 	switch {
 	case route == nil:
-		return a, errNoRoute(r.path)
-	case !known || route.on[r.op] == nil:
-		return a, errMethod
+		return errNoRoute(r.path)
+	case !r.known || route.on[r.op] == nil:
+		return errMethod
 	}
 	r.ctx = r.http.Context()
 	if r.op == opWrite || r.op == opPatch || r.op == opDelete {
 		var cancel context.CancelFunc
 		r.ctx, cancel = context.WithTimeout(r.ctx, route.timeout)
-		defer cancel()
 		release, err := s.readBody(w, r, route.body)
-		defer release()
+		r.end = append(r.end, cancel, release)
 		if err != nil {
-			return a, err
+			return err
 		}
 	}
-	if err := r.checkParams(); err != nil {
-		return a, err
-	}
-	defer answering(r.ctx)()
-	if a, err = route.on[r.op](s, r); err != nil {
-		return a, err
-	}
-	return s.wrap(r, a)
+	return r.checkParams()
 }
 
 // find returns the request's route, nil when there is none, and fills in the
-// keep, the mount and what the route's "*" stands for.
+// mount and what the route's "*" stands for.
 func (s *Server) find(r *request) (found *route) {
-	r.keep = s.keep.Load()
 	if found, r.rest = s.tables.sys.find(r.path); found != nil || r.keep == nil {
 		return found
 	}

@@ -57,6 +57,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -97,6 +98,11 @@ type Config struct {
 
 	Limits Limits // optional: default none
 
+	// Audit are the audit devices. Optional. With AllowAuditAPI the API may add
+	// others, and so write to files of this machine.
+	Audit         []access.Device
+	AllowAuditAPI bool
+
 	Version   string // optional: shown by sys/health and sys/seal-status
 	BuildDate string // optional: shown by sys/seal-status, RFC 3339
 	APIAddr   string // optional: where clients find this keep, shown by sys/leader
@@ -133,6 +139,7 @@ type Server struct {
 	backingUp    sync.Mutex    // held while a backup is made and sent
 	initializing chan struct{} // holds one value while Init runs
 	opening      sync.Mutex    // held while the store is being unsealed or sealed
+	oldAudit     *access.Audit // of the keep before, which may not be closed yet; guarded by opening
 	notifying    sync.Mutex    // held around Config.Changed
 
 	mu     sync.Mutex // guards the rest; taken after opening
@@ -145,6 +152,8 @@ type Server struct {
 
 	recipients   []string           // see Config.Recovery
 	generateRoot bool               // see Config.EnableGenerateRoot
+	devices      []access.Device    // see Config.Audit
+	auditAPI     bool               // see Config.AllowAuditAPI
 	shares       struct{ n, t int } // of the recovery shares, as the file says
 }
 
@@ -172,6 +181,8 @@ func New(c Config) (*Server, error) {
 		refusals:     rate.NewLimiter(1, refusedBurst),
 		recipients:   slices.Clone(c.Recovery),
 		generateRoot: c.EnableGenerateRoot,
+		devices:      slices.Clone(c.Audit),
+		auditAPI:     c.AllowAuditAPI,
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -183,6 +194,12 @@ func New(c Config) (*Server, error) {
 	s.metrics = newMetrics(s)
 	s.tables = newTables()
 	s.SetLimits(c.Limits)
+	for _, d := range s.devices {
+		if err := d.Check(); err != nil {
+			closeSeals(s.log, s.seals)
+			return nil, err
+		}
+	}
 
 	store, err := storage.Open(c.Path, c.Storage)
 	switch {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
+	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -234,9 +235,15 @@ type fixture struct {
 // when the test ends. A first seal opens the store for the check.
 func start(t testing.TB, path string, seals ...Seal) *fixture {
 	t.Helper()
+	return startAudited(t, path, nil, seals...)
+}
+
+// startAudited is start with audit devices.
+func startAudited(t testing.TB, path string, devices []access.Device, seals ...Seal) *fixture {
+	t.Helper()
 	log, clock := new(logBuffer), new(clock)
 	s, err := New(Config{
-		Now:  clock.now,
+		Now: clock.now, Audit: devices, AllowAuditAPI: true,
 		Path: path, Seals: seals, Version: "1.2.3", BuildDate: "2026-01-02T03:04:05Z", APIAddr: "https://keep.example:8200",
 		Logger: slog.New(slog.NewTextHandler(log, nil)),
 	})
@@ -264,9 +271,15 @@ func (f *fixture) stop(t testing.TB) {
 // fresh runs a new, initialized and unsealed keep.
 func fresh(t testing.TB, seals ...Seal) *fixture {
 	t.Helper()
+	return freshAudited(t, nil, seals...)
+}
+
+// freshAudited is fresh with audit devices.
+func freshAudited(t testing.TB, devices []access.Device, seals ...Seal) *fixture {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "keep.db")
 	check := newSeal("check", 99)
-	f := start(t, path, append(seals, check)...)
+	f := startAudited(t, path, devices, append(seals, check)...)
 	f.init(t)
 	t.Cleanup(func() {
 		f.stop(t)

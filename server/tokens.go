@@ -25,12 +25,15 @@ type authView struct {
 	Orphan         bool              `json:"orphan"`
 	MFARequirement any               `json:"mfa_requirement"`
 	NumUses        int               `json:"num_uses"`
+
+	displayName string // for the audit log
 }
 
 func viewAuth(t *access.Token, secret string, now time.Time) *authView {
 	return &authView{
 		ClientToken: secret, Accessor: t.Accessor, Policies: t.Policies, TokenPolicies: t.Policies, Metadata: t.Meta,
 		LeaseDuration: left(t, now), Renewable: t.Renewable, EntityID: t.EntityID, TokenType: t.Type, Orphan: t.Orphan, NumUses: t.NumUses,
+		displayName: t.DisplayName,
 	}
 }
 

@@ -24,6 +24,8 @@ func (d *daemon) devConfig() (*config.Config, []*seal.Seal, error) {
 	return &config.Config{
 		Listeners: []config.Listener{{Type: "tcp", Address: cmp.Or(d.o.devAddr, d.env("DEV_LISTEN_ADDRESS"), "127.0.0.1:8200"), TLSDisable: true, At: "-dev"}},
 		Seals:     []config.Seal{s},
+
+		AllowAuditAPI: true,
 	}, []*seal.Seal{made}, nil
 }
 

@@ -38,7 +38,8 @@ func serverCommands() []command {
 With -dev it runs an open keep in a temporary folder, to try things out.
 
 SIGTERM and SIGINT end it: requests under way are finished, then it seals. SIGHUP reads the configuration again and takes
-over certificates, log level, rate limits and seals; a wrong configuration changes nothing.
+over certificates, log level, rate limits, seals and audit devices, whose files it opens anew; a wrong configuration
+changes nothing.
 Exit code: 78 for a wrong configuration, with which it does not start.`, serve}}
 }
 
@@ -128,7 +129,8 @@ func (d *daemon) run() (err error) {
 	d.log.Info("starting", "version", version, "store", conf.Storage.Path)
 	d.keep, err = server.New(server.Config{
 		Path: conf.Storage.Path, Storage: storage.Options{InitialMmapSize: conf.Storage.InitialMmapSize, Logger: d.log},
-		Seals: asSeals(seals), Recovery: conf.Recovery, EnableGenerateRoot: conf.EnableGenerateRoot, Limits: limits(conf), Logger: d.log, Version: version, BuildDate: date, APIAddr: cmp.Or(conf.APIAddr, d.listeners[0].url()),
+		Seals: asSeals(seals), Recovery: conf.Recovery, EnableGenerateRoot: conf.EnableGenerateRoot, Limits: limits(conf),
+		Audit: auditConfig(conf), AllowAuditAPI: conf.AllowAuditAPI, Logger: d.log, Version: version, BuildDate: date, APIAddr: cmp.Or(conf.APIAddr, d.listeners[0].url()),
 		Changed: func(server.Status) { d.poke() },
 	})
 	if err != nil {
@@ -303,6 +305,9 @@ func (d *daemon) reload() {
 	d.level.Set(levels[d.logLevel(conf)])
 	d.keep.SetRecovery(conf.Recovery, conf.EnableGenerateRoot)
 	d.keep.SetLimits(limits(conf))
+	if err := d.keep.SetAudit(auditConfig(conf), conf.AllowAuditAPI); err != nil {
+		d.log.Error("reload: the audit devices could not be taken over", "error", err)
+	}
 	d.keep.SetSeals(asSeals(seals))
 	d.notify.refused.Store(nil)
 	d.log.Info("reloaded", "seals", len(seals), "certificates", len(certs))

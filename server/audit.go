@@ -1,0 +1,169 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/sealkeep/sealkeep/access"
+)
+
+// unrecorded are the routes that are asked all the time and tell no secret. All
+// else that an open keep is asked is in its audit log, also what it refuses, but
+// for the rate limits: else who floods the keep would fill its disk.
+var unrecorded = map[string]bool{
+	"sys/health": true, "sys/seal-status": true, "sys/seal-backend-status": true, "sys/leader": true, "sys/metrics": true,
+	"sys/internal/ui/mounts": true, "sys/internal/ui/mounts/*": true,
+}
+
+var operations = [ops]string{opRead: "read", opList: "list", opWrite: "update", opPatch: "patch", opDelete: "delete", opHead: "read"}
+
+// auditRequest records a request that is about to be carried out, or refused with
+// an error. When that fails it must not be carried out.
+func (s *Server) auditRequest(r *request, refused error) error {
+	k := r.keep
+	if k == nil || !k.audit.On() || r.route != nil && unrecorded[r.route.path] {
+		return nil
+	}
+	if _, flood := errors.AsType[*tooSoon](refused); flood {
+		return nil
+	}
+	if !r.hold() {
+		return errSealed
+	}
+	text := ""
+	if refused != nil {
+		_, text, _ = fault(refused)
+	}
+	e := s.auditEntry(r, refused)
+	if err := k.audit.Request(e, text); err != nil {
+		s.metrics.withheld.WithLabelValues("request").Inc()
+		return fmt.Errorf("the request was not carried out, because it could not be recorded: %w", err)
+	}
+	r.entry = e
+	return nil
+}
+
+// hold keeps the audit log open until release, so that a request that seals the keep
+// has its answer recorded.
+func (r *request) hold() bool {
+	if !r.holds {
+		r.holds = r.keep.audit.Begin()
+	}
+	return r.holds
+}
+
+func (r *request) release() {
+	if r.holds {
+		r.keep.audit.End()
+		r.holds = false
+	}
+}
+
+// auditResponse records an answer that is about to be sent. When that fails it must
+// not be.
+func (s *Server) auditResponse(r *request, a answer, text string) error {
+	if r.entry == nil {
+		return nil
+	}
+	if !r.hold() { // only after what began to be sent
+		return errSealed
+	}
+	o := access.Outcome{Error: text, Warnings: a.warnings, List: r.op == opList}
+	if r.mount != nil {
+		o.Plain = r.mount.Config.AuditNonHMACResponseKeys
+	}
+	if a.auth != nil {
+		o.Auth = &access.EntryAuth{
+			ClientToken: a.auth.ClientToken, Accessor: a.auth.Accessor, DisplayName: a.auth.displayName, Policies: a.auth.Policies, TokenPolicies: a.auth.TokenPolicies,
+			Metadata: a.auth.Metadata, NumUses: a.auth.NumUses, EntityID: a.auth.EntityID, TokenType: a.auth.TokenType, TokenTTL: a.auth.LeaseDuration,
+		}
+	}
+	if w := a.wrap; w != nil {
+		o.Wrap = &access.EntryWrap{TTL: w.TTL, Token: w.Token, Accessor: w.Accessor, CreationTime: w.CreationTime, CreationPath: w.CreationPath, WrappedAccessor: w.WrappedAccessor}
+	}
+	var err error
+	switch d := a.data.(type) {
+	case nil:
+		if o.Data = a.text; a.raw != nil {
+			o.Data, err = json.Marshal(a.raw)
+		}
+	case appender:
+		o.Data = d.AppendJSON(nil)
+	default:
+		o.Data, err = json.Marshal(d)
+	}
+	if err != nil {
+		return err
+	}
+	if err := r.keep.audit.Response(r.entry, o); err != nil {
+		s.metrics.withheld.WithLabelValues("response").Inc()
+		return fmt.Errorf("the request was carried out, but its answer is withheld, because it could not be recorded: %w", err)
+	}
+	return nil
+}
+
+// auditEntry is what the audit log is told of a request.
+func (s *Server) auditEntry(r *request, refused error) *access.Entry {
+	e := &access.Entry{ID: r.id, Path: r.path, Token: r.token, Secret: r.secret, Data: r.body, WrapTTL: r.wrap}
+	if r.path == "" { // it is none
+		e.Path = access.Shorten(strings.TrimPrefix(r.http.URL.Path, "/v1/"))
+	}
+	if e.Secret == "" { // refused before it was looked at
+		e.Secret = bearer(r.http.Header)
+	}
+	if r.known {
+		e.Operation = operations[r.op]
+	}
+	if r.acl != nil && (r.route == nil || r.route.gate == authenticated) {
+		e.Decided, e.Allowed = true, !errors.Is(refused, access.ErrDenied)
+	}
+	switch {
+	case r.mount != nil && strings.HasPrefix(r.path, "auth/"):
+		e.Mount = access.EntryMount{Point: "auth/" + r.mount.Path, Type: r.mount.Type, Accessor: r.mount.Accessor, Class: "auth"}
+		e.Plain = r.mount.Config.AuditNonHMACRequestKeys
+	case r.mount != nil:
+		e.Mount = access.EntryMount{Point: r.mount.Path, Type: r.mount.Type, Accessor: r.mount.Accessor, Class: "secret"}
+		e.Plain = r.mount.Config.AuditNonHMACRequestKeys
+	case strings.HasPrefix(r.path, "auth/token/"):
+		e.Mount = access.EntryMount{Point: "auth/token/", Type: "token", Class: "auth"}
+	case strings.HasPrefix(r.path, "cubbyhole"):
+		e.Mount = access.EntryMount{Point: "cubbyhole/", Type: "cubbyhole", Class: "secret"}
+	case strings.HasPrefix(r.path, "sys/"):
+		e.Mount = access.EntryMount{Point: "sys/", Type: "system", Class: "secret"}
+	}
+	if params := r.queryParams(); len(params) > 0 && r.body == nil {
+		e.Data, _ = json.Marshal(params) // texts always encode
+	}
+	if host, port, err := net.SplitHostPort(r.http.RemoteAddr); err == nil {
+		e.RemoteAddr = host
+		e.RemotePort, _ = strconv.Atoi(port)
+	}
+	if t := r.http.TLS; t != nil && len(t.VerifiedChains) > 0 {
+		e.CertSerial = t.VerifiedChains[0][0].SerialNumber.String()
+	}
+	return e
+}
+
+// SetAudit replaces the audit devices, as a reload of the configuration does.
+// Those that stay are opened anew. When a device is wrong nothing changes.
+func (s *Server) SetAudit(devices []access.Device, allowAPI bool) error {
+	for _, d := range devices {
+		if err := d.Check(); err != nil {
+			return err
+		}
+	}
+	s.opening.Lock() // a keep that is being opened takes the old ones
+	defer s.opening.Unlock()
+	s.mu.Lock()
+	s.devices, s.auditAPI = slices.Clone(devices), allowAPI
+	s.mu.Unlock()
+	if k := s.keep.Load(); k != nil {
+		return k.audit.Set(k.ctx, k.store, devices)
+	}
+	return nil
+}

@@ -1,0 +1,435 @@
+package server
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sealkeep/sealkeep/access"
+)
+
+// auditFile is a device that writes to a file, and the file's path.
+func auditFile(t testing.TB, options ...string) (access.Device, string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "audit.log")
+	d := access.Device{Path: "file/", Type: "file", Options: map[string]string{"file_path": path}}
+	for _, o := range options {
+		key, value, _ := strings.Cut(o, "=")
+		d.Options[key] = value
+	}
+	return d, path
+}
+
+// A record is a line of the audit log, decoded.
+type record map[string]any
+
+func (r record) get(path ...string) any { return reply{body: r}.get(path...) }
+
+// records verifies a log and returns its lines but those of devices.
+func records(t testing.TB, files ...string) (list []record) {
+	t.Helper()
+	var v access.Verifier
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := v.Read(file, strings.NewReader(string(b))); err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(b)) {
+			var r record
+			if err := json.Unmarshal([]byte(line), &r); err != nil {
+				t.Fatalf("%v in %q", err, line)
+			}
+			if r["type"] != "device" {
+				list = append(list, r)
+			}
+		}
+	}
+	v.Close("the log")
+	if v.Findings != nil {
+		t.Fatalf("the log does not verify: %q", v.Findings)
+	}
+	return list
+}
+
+// Every request is there twice, with who asked, and what is secret is not.
+func TestAuditRecords(t *testing.T) {
+	d, file := auditFile(t)
+	f := freshAudited(t, []access.Device{d})
+	f.must(t, 200, "POST", "secret/data/app", `{"data":{"password":"hunter2","n":17,"on":true,"list":["hunter3",null]},"options":{"cas":0}}`)
+	f.must(t, 200, "GET", "secret/data/app?version=1", "")
+	made := f.must(t, 200, "POST", "auth/token/create", `{"policies":["default"],"ttl":"1h"}`)
+	child, _ := made.get("auth", "client_token").(string)
+	f.must(t, 403, "GET", "secret/data/app", "", "X-Vault-Token: "+child)
+	f.must(t, 403, "GET", "secret/data/app", "", "X-Vault-Token: hvs.wrong")
+	f.must(t, 403, "GET", "secret/data/app", "", "X-Vault-Token: ")
+	f.must(t, 404, "GET", "secret/data/none", "")
+	f.must(t, 400, "GET", "secret/../app", "")
+	f.must(t, 400, "GET", "secret/data/app", "", "X-Vault-Namespace: other")
+	f.must(t, 200, "GET", "sys/health", "")
+	f.must(t, 200, "GET", "sys/seal-status", "")
+	f.must(t, 204, "PUT", "sys/seal", "")
+	f.must(t, 503, "GET", "secret/data/app", "")
+
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range []string{"hunter2", "hunter3", f.root, child, "hvs.wrong"} {
+		if strings.Contains(string(raw), secret) {
+			t.Errorf("the log has %q", secret)
+		}
+	}
+	list := records(t, file)
+	var got []string
+	for i, r := range list {
+		got = append(got, fmt.Sprint(r["type"], " ", r.get("request", "operation"), " ", r.get("request", "path"), " ", r["error"]))
+		if i%2 == 1 && r.get("request", "id") != list[i-1].get("request", "id") {
+			t.Errorf("lines %d and %d are not of one request", i-1, i)
+		}
+	}
+	var want []string
+	for _, w := range []string{
+		"update secret/data/app <nil>", "read secret/data/app <nil>", "update auth/token/create <nil>",
+		"read secret/data/app permission denied", "read secret/data/app permission denied", "read secret/data/app permission denied",
+		"request read secret/data/none <nil>", "response read secret/data/none <nil>",
+		`<nil> secret/../app path cannot contain the segment ".."`,
+		"<nil> secret/data/app namespaces are not supported: remove the header X-Vault-Namespace (VAULT_NAMESPACE)",
+		"update sys/seal <nil>",
+	} {
+		if strings.HasPrefix(w, "request") || strings.HasPrefix(w, "response") {
+			want = append(want, w)
+			continue
+		}
+		want = append(want, "request "+w, "response "+w)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the log has\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+
+	write, read, create, denied := list[0], list[3], list[5], list[6]
+	k := func(v any) string { b, _ := json.Marshal(v); return string(b) }
+	mac := func(r record, path ...string) string {
+		t.Helper()
+		s, _ := r.get(path...).(string)
+		if !strings.HasPrefix(s, "hmac-sha256:") || len(s) != 12+64 {
+			t.Errorf("%v is %q", path, s)
+		}
+		return s
+	}
+	for _, c := range []struct {
+		r    record
+		path string
+		want string
+	}{
+		{write, "request data data n", `17`}, {write, "request data data on", `true`}, {write, "request data options cas", `0`},
+		{write, "request mount_point", `"secret/"`}, {write, "request mount_type", `"kv"`}, {write, "request mount_class", `"secret"`},
+		{write, "request remote_address", `"192.0.2.1"`}, {write, "request remote_port", `1234`}, {write, "request namespace id", `"root"`},
+		{write, "auth display_name", `"root"`}, {write, "auth policies", `["root"]`}, {write, "auth token_type", `"service"`},
+		{write, "auth policy_results allowed", `true`}, {denied, "auth policy_results allowed", `false`}, {denied, "auth display_name", `"token"`},
+		{read, "response data metadata version", `1`}, {read, "response mount_type", `"kv"`},
+		{create, "response auth policies", `["default"]`}, {create, "response auth token_ttl", `3600`},
+		{list[12], "error", `null`}, {list[8], "auth token_type", `"default"`},
+	} {
+		if got := k(c.r.get(strings.Fields(c.path)...)); got != c.want {
+			t.Errorf("%s is %s, want %s", c.path, got, c.want)
+		}
+	}
+	if mac(write, "request", "data", "data", "password") != mac(read, "response", "data", "data", "password") {
+		t.Error("the same value has two HMACs")
+	}
+	if mac(create, "response", "auth", "client_token") != mac(denied, "request", "client_token") || mac(create, "response", "auth", "accessor") != mac(denied, "auth", "accessor") {
+		t.Error("the same token has two HMACs")
+	}
+	mac(read, "request", "data", "version")
+
+	// And after it was opened again, under the same salt.
+	if err := f.Unseal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	hash := f.must(t, 200, "POST", "sys/audit-hash/file", `{"input":"hunter2"}`).get("data", "hash")
+	if hash != mac(write, "request", "data", "data", "password") {
+		t.Errorf("audit-hash says %v", hash)
+	}
+	if n := len(records(t, file)); n != len(list)+2 {
+		t.Errorf("the log has %d records, had %d", n, len(list))
+	}
+}
+
+func TestAuditOptions(t *testing.T) {
+	d, file := auditFile(t, "log_raw=true", "hmac_accessor=false", "elide_list_responses=1", "mode=0640")
+	hidden, hiddenFile := auditFile(t, "elide_list_responses=1")
+	hidden.Path = "hidden/"
+	f := freshAudited(t, []access.Device{d, hidden})
+	f.must(t, 200, "POST", "secret/data/a", `{"data":{"password":"hunter2"}}`)
+	f.must(t, 200, "POST", "secret/data/b", `{"data":{"large":"`+strings.Repeat("x", 200<<10)+`"}}`)
+	f.must(t, 400, "POST", "secret/data/c", `no JSON hunter4`)
+	f.must(t, 200, "LIST", "secret/metadata", "")
+	f.must(t, 204, "POST", "sys/mounts/secret/tune", `{"audit_non_hmac_request_keys":["data"],"audit_non_hmac_response_keys":["metadata"]}`)
+	f.must(t, 200, "POST", "secret/data/d", `{"data":{"password":"hunter3"},"options":{"x":"hunter5"}}`)
+	f.must(t, 200, "GET", "secret/data/d", "")
+
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("the file's mode is %v, %v", info.Mode(), err)
+	}
+	raw, list := records(t, file), records(t, hiddenFile)
+	if raw[0].get("request", "data", "data", "password") != "hunter2" || raw[0].get("request", "client_token") != f.root {
+		t.Errorf("the raw log has %v", raw[0])
+	}
+	if m, _ := raw[2].get("request", "data").(map[string]any); len(m) != 2 || m["omitted_bytes"] != float64(200<<10+len(`{"data":{"large":""}}`)) {
+		t.Errorf("of a large body the raw log has %.300v", m)
+	}
+	if mac, _ := list[2].get("request", "data", "data", "large").(string); !strings.HasPrefix(mac, "hmac-sha256:") {
+		t.Errorf("of a large body the log has %.300v", mac)
+	}
+	for _, logs := range [][]record{raw, list} {
+		if m, _ := logs[4].get("request", "data").(map[string]any); len(m) != 2 || m["omitted_bytes"] != float64(len("no JSON hunter4")) {
+			t.Errorf("of a body that is no JSON the log has %v", m)
+		}
+		if n := logs[7].get("response", "data", "keys"); n != 2.0 {
+			t.Errorf("of a list the log has %v", n)
+		}
+	}
+	if list[10].get("request", "data", "data", "password") != "hunter3" || list[10].get("request", "data", "options", "x") == "hunter5" {
+		t.Errorf("with audit_non_hmac_request_keys the log has %v", list[10])
+	}
+	if at, _ := list[13].get("response", "data", "metadata", "created_time").(string); !strings.HasPrefix(at, "20") {
+		t.Errorf("with audit_non_hmac_response_keys the log has %v", list[13])
+	}
+	if _, err := New(Config{Path: filepath.Join(t.TempDir(), "x.db"), Audit: []access.Device{{Path: "x/", Type: "syslog"}}}); err == nil {
+		t.Error("a wrong device is accepted")
+	}
+}
+
+// When no device can write, nothing is done and nothing is answered.
+func TestAuditFailsClosed(t *testing.T) {
+	full := access.Device{Path: "full/", Type: "file", Options: map[string]string{"file_path": "/dev/full"}}
+	f := freshAudited(t, []access.Device{full})
+	for _, c := range []struct{ method, path, body, token string }{
+		{"POST", "secret/data/a", `{"data":{"a":1}}`, f.root}, {"GET", "secret/data/a", "", f.root}, {"GET", "auth/token/lookup-self", "", ""},
+	} {
+		r := f.must(t, 500, c.method, c.path, c.body, "X-Vault-Token: "+c.token)
+		if !strings.Contains(r.errors(), "not carried out, because it could not be recorded") {
+			t.Errorf("%s %s: %s", c.method, c.path, r.text)
+		}
+	}
+	f.must(t, 200, "GET", "sys/health", "")
+	if n := strings.Count(f.log.String(), "an audit device fails"); n != 1 {
+		t.Errorf("the log says %d times that the device fails", n)
+	}
+
+	// Another device is enough.
+	d, file := auditFile(t)
+	if err := f.SetAudit([]access.Device{full, d}, false); err != nil {
+		t.Fatal(err)
+	}
+	f.must(t, 404, "GET", "secret/data/a", "")
+	if n := len(records(t, file)); n != 2 {
+		t.Errorf("the log has %d records", n)
+	}
+	list := f.must(t, 200, "GET", "sys/audit", "")
+	if why, _ := list.get("data", "full/", "failing").(string); !strings.Contains(why, "no space left") || list.get("data", "file/", "failing") != nil {
+		t.Errorf("sys/audit says %s", list.text)
+	}
+	text := f.must(t, 200, "GET", "sys/metrics", "").text
+	for _, want := range []string{
+		`sealkeep_audit_device_failing{device="full"} 1`, `sealkeep_audit_device_failing{device="file"} 0`,
+		`sealkeep_audit_records_total{device="file",outcome="written"}`, `sealkeep_audit_refused_total{record="request"} 3`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("metrics lack %s", want)
+		}
+	}
+}
+
+// An answer that cannot be recorded is withheld.
+func TestAuditWithholdsAnswers(t *testing.T) {
+	d, file := auditFile(t)
+	f := freshAudited(t, []access.Device{d})
+	for _, c := range []struct{ method, path, body string }{{"GET", "auth/token/lookup-self", ""}, {"POST", "secret/data/a", `{"data":{"k":"v"}}`}, {"GET", "sys/storage/backup", ""}} {
+		route, _ := f.tables.sys.find(c.path)
+		if route == nil {
+			route, _ = f.tables.kv.find("data/a")
+		}
+		o, _, _ := operation(c.method, nil)
+		real := route.on[o]
+		route.on[o] = func(s *Server, r *request) (answer, error) { // the disk is full from here on
+			if err := os.Remove(file); err != nil {
+				t.Error(err)
+			}
+			if err := os.Symlink("/dev/full", file); err != nil {
+				t.Error(err)
+			}
+			if err := s.SetAudit([]access.Device{d}, false); err != nil {
+				t.Error(err)
+			}
+			return real(s, r)
+		}
+		r := f.must(t, 500, c.method, c.path, c.body)
+		if !strings.Contains(r.errors(), "its answer is withheld") || strings.Contains(r.text, f.root) {
+			t.Errorf("%s %s: %s", c.method, c.path, r.text)
+		}
+		route.on[o] = real
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the device works again", func() bool { return f.call(t, "GET", "secret/config", "").status == 200 })
+	}
+}
+
+// A collector that hangs holds up one request, and others only until it is known.
+func TestAuditSocket(t *testing.T) {
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	conns := make(chan net.Conn, 8)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conns <- c
+		}
+	}()
+	d := access.Device{Path: "socket/", Type: "socket", Options: map[string]string{"address": l.Addr().String(), "socket_type": "unix", "write_timeout": "200ms"}}
+	f := freshAudited(t, []access.Device{d})
+	c := <-conns
+	f.must(t, 404, "GET", "secret/data/a", "")
+	// It stops reading: sooner or later the buffers are full.
+	large := `{"data":{"` + strings.Repeat("k", 30<<10) + `":1}}`
+	began := time.Now()
+	for n := 0; f.call(t, "POST", "secret/data/b", large).status == 200; n++ {
+		if n > 1000 {
+			t.Fatal("the socket takes everything")
+		}
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it took %v to notice", took)
+	}
+	began = time.Now()
+	for range 20 {
+		f.must(t, 500, "GET", "secret/data/a", "")
+	}
+	if took := time.Since(began); took > 150*time.Millisecond {
+		t.Errorf("twenty requests that nobody records took %v", took)
+	}
+	read := make(chan string)
+	go func() {
+		b, _ := io.ReadAll(c)
+		read <- string(b)
+	}()
+	again := <-conns // the old connection was given up, half a line in it
+	eventually(t, "recovery", func() bool { return f.call(t, "GET", "secret/config", "").status == 200 })
+	f.stop(t)
+	rest, _ := io.ReadAll(again)
+	text := <-read
+	text = text[:strings.LastIndexByte(text, '\n')+1] + string(rest)
+	var v access.Verifier
+	if err := v.Read("both", strings.NewReader(text)); err != nil || v.Findings != nil {
+		t.Errorf("what was collected does not verify: %q, %v", v.Findings, err)
+	}
+	if !strings.Contains(text, `"event":"opened","lost":2`) {
+		t.Error("how many records were lost is not said")
+	}
+}
+
+func TestAuditAPI(t *testing.T) {
+	f := fresh(t)
+	c := f.client(t)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "api.log")
+	if err := c.Sys().EnableAudit("by-api", "file", "of the test", map[string]string{"file_path": file}); err != nil {
+		t.Fatal(err)
+	}
+	list, err := c.Sys().ListAudit()
+	if err != nil || len(list) != 1 || list["by-api/"].Type != "file" || list["by-api/"].Description != "of the test" || list["by-api/"].Options["file_path"] != file {
+		t.Errorf("list: %v, %+v", err, list)
+	}
+	if hash, err := c.Sys().AuditHash("by-api", "x"); err != nil || !strings.HasPrefix(hash, "hmac-sha256:") {
+		t.Errorf("hash: %q, %v", hash, err)
+	}
+	for body, want := range map[string]string{
+		`{"type":"file"}`: "file_path is required", `{"type":"syslog"}`: `no type "syslog"`,
+		`{"type":"file","options":{"file_path":"` + file + `"}}`:                       "already in use",
+		`{"type":"file","options":{"file_path":"` + f.path + `"}}`:                     "does not work",
+		`{"type":"file","options":{"file_path":"` + dir + `/no/x"}}`:                   "does not work",
+		`{"type":"file","options":{"file_path":"x"}}`:                                  "must be absolute",
+		`{"type":"file","options":{"file_path":"/x","prefix":"a"}}`:                    `no option "prefix"`,
+		`{"type":"socket","options":{"address":"127.0.0.1:1"}}`:                        "does not work",
+		`{"type":"socket","options":{"address":"127.0.0.1:1","socket_type":"udp"}}`:    "tcp or unix",
+		`{"type":"socket","options":{"address":"127.0.0.1:1","write_timeout":"soon"}}`: "write_timeout",
+	} {
+		if r := f.must(t, 400, "PUT", "sys/audit/second", body); !strings.Contains(r.errors(), want) {
+			t.Errorf("%s: %s", body, r.text)
+		}
+	}
+	f.must(t, 400, "PUT", "sys/audit/by-api/below", `{"type":"file","options":{"file_path":"discard"}}`)
+
+	// It is there after a restart, and goes on where it was.
+	f.must(t, 204, "PUT", "sys/seal", "")
+	if err := f.Unseal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n := len(records(t, file))
+	if err := c.Sys().DisableAudit("by-api"); err != nil {
+		t.Fatal(err)
+	}
+	f.must(t, 204, "DELETE", "sys/audit/by-api", "")
+	f.must(t, 200, "GET", "secret/config", "")
+	if m := len(records(t, file)); m != n+1 { // of disabling, the request
+		t.Errorf("%d records after disabling, %d before", m, n)
+	}
+
+	d, _ := auditFile(t)
+	if err := f.SetAudit([]access.Device{d}, false); err != nil {
+		t.Fatal(err)
+	}
+	if r := f.must(t, 400, "DELETE", "sys/audit/file", ""); !strings.Contains(r.errors(), "configuration-managed") {
+		t.Error(r.text)
+	}
+	if r := f.must(t, 400, "PUT", "sys/audit/x", `{"type":"file","options":{"file_path":"discard"}}`); !strings.Contains(r.errors(), "cannot enable audit device via API") {
+		t.Error(r.text)
+	}
+}
+
+// BenchmarkAudit is a read over the handler alone, without a device and with some.
+func BenchmarkAudit(b *testing.B) {
+	dir := b.TempDir()
+	file := func(name string) access.Device {
+		return access.Device{Path: name + "/", Type: "file", Options: map[string]string{"file_path": filepath.Join(dir, name)}}
+	}
+	for name, devices := range map[string][]access.Device{
+		"none": nil, "one file": {file("a")}, "two files": {file("b"), file("c")},
+	} {
+		b.Run(name, func(b *testing.B) {
+			f := freshAudited(b, devices)
+			f.must(b, 200, "POST", "secret/data/read", `{"data":{"user":"app","password":"`+strings.Repeat("x", 32)+`"}}`)
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					req := httptest.NewRequest("GET", "http://keep/v1/secret/data/read", http.NoBody)
+					req.Header.Set("X-Vault-Token", f.root)
+					w := httptest.NewRecorder()
+					f.http.ServeHTTP(w, req)
+					if w.Code != 200 {
+						b.Fatal(w.Code)
+					}
+				}
+			})
+		})
+	}
+}
