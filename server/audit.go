@@ -17,7 +17,6 @@ import (
 // for the rate limits: else who floods the keep would fill its disk.
 var unrecorded = map[string]bool{
 	"sys/health": true, "sys/seal-status": true, "sys/seal-backend-status": true, "sys/leader": true, "sys/metrics": true,
-	"sys/internal/ui/mounts": true, "sys/internal/ui/mounts/*": true,
 }
 
 var operations = [ops]string{opRead: "read", opList: "list", opWrite: "update", opPatch: "patch", opDelete: "delete", opHead: "read"}
