@@ -197,3 +197,33 @@ func TestOverload(t *testing.T) {
 		t.Errorf("health takes %v", p99)
 	}
 }
+
+// BenchmarkLimited is BenchmarkLookupSelf under both limits.
+func BenchmarkLimited(b *testing.B) {
+	f := fresh(b)
+	f.SetLimits(Limits{Rate{PerSecond: 1_000_000}, Rate{PerSecond: 1_000_000}})
+	req := httptest.NewRequest("GET", "/v1/auth/token/lookup-self", nil)
+	req.Header.Set("X-Vault-Token", f.root)
+	w := &nullWriter{header: make(http.Header)}
+	b.ReportAllocs()
+	for b.Loop() {
+		f.http.ServeHTTP(w, req)
+	}
+	if w.status != 200 {
+		b.Fatal(w.status)
+	}
+}
+
+// BenchmarkRefused is what a request costs that is over a limit.
+func BenchmarkRefused(b *testing.B) {
+	f := fresh(b)
+	f.SetLimits(Limits{PerSource: Rate{PerSecond: 1}})
+	req := httptest.NewRequest("GET", "/v1/auth/token/lookup-self", nil)
+	req.Header.Set("X-Vault-Token", "hvs.wrong")
+	w := &nullWriter{header: make(http.Header)}
+	f.http.ServeHTTP(w, req)
+	b.ReportAllocs()
+	for b.Loop() {
+		f.http.ServeHTTP(w, req)
+	}
+}

@@ -369,3 +369,18 @@ func TestWrappedLogin(t *testing.T) {
 		t.Errorf("%d %s", r.status, r.text)
 	}
 }
+
+// BenchmarkWrap wraps a secret of 1 KB and unwraps it, by several at once.
+func BenchmarkWrap(b *testing.B) {
+	f := fresh(b)
+	f.must(b, 200, "POST", "secret/data/a", `{"data":{"k":"`+strings.Repeat("x", 1000)+`"}}`)
+	b.SetParallelism(16)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			token := f.wrapped(b, "GET", "secret/data/a", "")
+			if r := f.call(b, "POST", "sys/wrapping/unwrap", "{}", as(token)); r.status != 200 {
+				b.Error(r.status, r.text)
+			}
+		}
+	})
+}
