@@ -45,6 +45,14 @@
 //	access/audit-salt/<path>     JSON {"version":1,"data":...}: 32 random bytes of a device, in base64
 //	access/audit-head/<path>     JSON {"version":1,"data":{"seq":...,"hash":...}}: how far its log has come
 //
+// and of the login methods, below the folder of the mount, which the server
+// chooses, each as JSON {"version":1,"value":...}:
+//
+//	<folder>/config              jwt, cert: the configuration
+//	<folder>/role/<name>         jwt, peer: a role
+//	<folder>/certs/<name>        cert: a role
+//	<folder>/crls/<name>         cert: the serial numbers of certificates that were revoked
+//
 // A look-up costs one read, and one more for each token above; there are at most
 // [MaxDepth] of those. Callers that serve many requests keep the result while
 // the store stays unsealed and no token changes.

@@ -114,6 +114,7 @@ type Login struct {
 	Name         string // of the role or user; the token is renewed by what it says then
 	Params       TokenParams
 	Meta         map[string]string
+	Certificate  string // SHA-256 in hex digits of the one it is renewed with; "": none
 	NotRenewable bool
 }
 
@@ -123,7 +124,7 @@ func (l *Login) Token(now time.Time) (t *Token, warnings []string, err error) {
 	t = &Token{
 		DisplayName: strings.Trim(notInName.ReplaceAllString(l.DisplayName, "-"), "-"), Path: l.Path, Type: serviceType, Created: now.UTC(),
 		Policies: cleanPolicies(l.Params.Policies, !l.Params.NoDefaultPolicy), Orphan: true, Renewable: !l.NotRenewable, NumUses: l.Params.NumUses,
-		BoundCIDRs: l.Params.BoundCIDRs, Meta: l.Meta, Method: l.Method, Login: l.Name,
+		BoundCIDRs: l.Params.BoundCIDRs, Meta: l.Meta, Method: l.Method, Login: l.Name, Certificate: l.Certificate,
 	}
 	if t.Root() {
 		return nil, nil, mistake("auth methods cannot create root tokens")

@@ -64,6 +64,7 @@ type Token struct {
 	EntityID       string            `json:"entity_id,omitempty"`
 	Method         string            `json:"method,omitempty"`      // UUID of the login method that made it
 	Login          string            `json:"login,omitempty"`       // by which role or user of it
+	Certificate    string            `json:"certificate,omitempty"` // see [Login]
 	BoundCIDRs     []netip.Prefix    `json:"bound_cidrs,omitempty"` // whence it may be used; empty: from anywhere
 
 	id      ID

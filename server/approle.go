@@ -39,7 +39,7 @@ func appRole() authMethod {
 	routes[len(routes)-1].exists = appRoleExists
 	return authMethod{
 		routes: routes,
-		renew: func(tx *storage.Tx, folder string, t *access.Token) (*access.TokenParams, error) {
+		renew: func(_ *request, tx *storage.Tx, folder string, t *access.Token) (*access.TokenParams, error) {
 			role, err := access.AppRoles(folder).Get(tx, t.Login)
 			if err == nil && role == nil {
 				err = invalid("role %q does not exist during renewal", t.Login)

@@ -90,6 +90,12 @@ delete   DELETE auth/{approle}/role/*/secret-id-bound-cidrs, DELETE auth/{approl
 delete   DELETE auth/{approle}/role/*/secret-id-num-uses, DELETE auth/{approle}/role/*/secret-id-ttl, DELETE auth/{approle}/role/*/period
 delete   DELETE auth/{approle}/role/*/token-num-uses, DELETE auth/{approle}/role/*/token-ttl, DELETE auth/{approle}/role/*/token-max-ttl
 delete   DELETE auth/{approle}/role/*/secret-id/destroy, DELETE auth/{approle}/role/*/secret-id-accessor/destroy
+unsealed PUT auth/{jwt}/login
+read     GET auth/{jwt}/config, GET auth/{jwt}/role/*
+list     LIST auth/{jwt}/role
+update   PUT auth/{jwt}/config
+create   PUT auth/{jwt}/role/*
+delete   DELETE auth/{jwt}/role/*
 `
 
 var methods = [ops]string{opRead: "GET", opList: "LIST", opWrite: "PUT", opPatch: "PATCH", opDelete: "DELETE", opHead: "HEAD"}

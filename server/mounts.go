@@ -24,6 +24,7 @@ type keep struct {
 	mounts mountTables // of engines
 	auths  mountTables // of login methods
 	tokens tokenCache
+	logins loginCache
 	now    func() time.Time
 
 	policies policyCache

@@ -18,14 +18,17 @@ type authMethod struct {
 	routes []route
 	// renew returns what the tokens of the one who once logged in are like now,
 	// or why they are not renewed any more.
-	renew func(tx *storage.Tx, folder string, t *access.Token) (*access.TokenParams, error)
+	renew func(r *request, tx *storage.Tx, folder string, t *access.Token) (*access.TokenParams, error)
 	// tidy deletes what is of no use any more; it is called after each sweep of
 	// the tokens, and returns how many records there were. nil: nothing to do.
 	tidy func(k *keep, folder string) (n int, err error)
 }
 
 // authMethods are all types of login methods but token, which is always there.
-var authMethods = map[string]authMethod{"approle": appRole(), "userpass": userPass()}
+var authMethods = map[string]authMethod{
+	"approle": appRole(), "userpass": userPass(),
+	"jwt": jwtMethod,
+}
 
 type authTable struct {
 	table
@@ -263,12 +266,12 @@ func (m *mount) longest() time.Duration {
 }
 
 // loginAgain is what the login that made a token would make now.
-func (s *Server) loginAgain(k *keep, tx *storage.Tx, t *access.Token) (*access.Login, error) {
-	for _, m := range k.auths.Load().byPath {
+func (s *Server) loginAgain(r *request, tx *storage.Tx, t *access.Token) (*access.Login, error) {
+	for _, m := range r.keep.auths.Load().byPath {
 		if m.UUID != t.Method || s.tables.auth[m.Type] == nil {
 			continue
 		}
-		params, err := s.tables.auth[m.Type].renew(tx, m.prefix(), t)
+		params, err := s.tables.auth[m.Type].renew(r, tx, m.prefix(), t)
 		if err != nil {
 			return nil, err
 		}

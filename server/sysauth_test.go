@@ -53,7 +53,7 @@ func (f *fixture) withMethod(t testing.TB) {
 				})
 			}}},
 		},
-		renew: func(_ *storage.Tx, _ string, t *access.Token) (*access.TokenParams, error) {
+		renew: func(_ *request, _ *storage.Tx, _ string, t *access.Token) (*access.TokenParams, error) {
 			if gone {
 				return nil, invalid("%s does not exist any more", t.Login)
 			}

@@ -302,7 +302,7 @@ func (s *Server) renew(r *request, id access.ID, secret string, increment time.D
 	var at time.Time
 	err := r.keep.changeToken(r.ctx, id, func(tx *storage.Tx, now time.Time) (tree bool, err error) {
 		at = now
-		t, tree, warnings, err = access.Renew(tx, id, increment, func(t *access.Token) (*access.Login, error) { return s.loginAgain(r.keep, tx, t) }, now)
+		t, tree, warnings, err = access.Renew(tx, id, increment, func(t *access.Token) (*access.Login, error) { return s.loginAgain(r, tx, t) }, now)
 		return tree, err
 	})
 	if errors.Is(err, access.ErrDenied) {

@@ -28,7 +28,7 @@ func userPass() authMethod {
 			{path: "users/*/policies", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeUserPolicies}},
 			{path: "users/*", gate: authenticated, exists: userExists, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readUser, opWrite: writeUser, opDelete: deleteUser}},
 		},
-		renew: func(tx *storage.Tx, folder string, t *access.Token) (*access.TokenParams, error) {
+		renew: func(_ *request, tx *storage.Tx, folder string, t *access.Token) (*access.TokenParams, error) {
 			user, err := access.Users(folder).Get(tx, t.Login)
 			switch {
 			case err != nil:

@@ -1,0 +1,230 @@
+package access
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+// How the keys of an issuer are fetched:
+//
+//	keysTimeout  of both requests, discovery and keys
+//	keysSize     bytes that each of the answers may have
+//	keysFresh    after that they are fetched again, so that a withdrawn key ends
+//	keysRetry    between two fetches because no key fits, however many JWTs come
+//	keysOld      between two fetches of keys that fit and are only old
+const (
+	keysTimeout = 5 * time.Second
+	keysSize    = 256 << 10
+	keysFresh   = time.Hour
+	keysRetry   = 10 * time.Second
+	keysOld     = time.Minute
+)
+
+// A keySet has the keys that an issuer publishes. Those that were fetched once
+// stay in use while newer ones cannot be had.
+type keySet struct {
+	discovery, url string // one of the two
+	client         *http.Client
+	log            *slog.Logger
+	now            func() time.Time
+
+	mu       sync.Mutex
+	keys     []jose.JSONWebKey // never changed in place
+	fetches  int               // that have ended
+	fetched  time.Time         // when the last one that brought keys ended
+	tried    time.Time         // when the last one ended
+	fetching chan struct{}     // closed when the one under way ends; nil: none is
+}
+
+func newKeySet(c JWTConfig, log *slog.Logger) (*keySet, error) {
+	s := &keySet{discovery: c.DiscoveryURL, url: c.JWKSURL, log: log, now: time.Now}
+	conf := &tls.Config{MinVersion: tls.VersionTLS12}
+	if ca := c.DiscoveryCA + c.JWKSCA; ca != "" { // there is one of the two
+		certs, err := parseCertificates(ca)
+		if err != nil {
+			return nil, mistake("the authorities of the issuer: %v", err)
+		}
+		conf.RootCAs = x509.NewCertPool()
+		for _, cert := range certs {
+			conf.RootCAs.AddCert(cert)
+		}
+	}
+	s.client = &http.Client{
+		// A connection is not kept: the next fetch is an hour away.
+		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: conf, DisableKeepAlives: true, ForceAttemptHTTP2: true},
+		// Nobody but the one whose name was written says where the keys are.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return s, nil
+}
+
+// use calls try with the keys until they fit, which try tells, or newer ones are
+// not to be had now. The error is [ErrKeys] when there have never been any.
+func (s *keySet) use(ctx context.Context, try func([]jose.JSONWebKey) bool) error {
+	for {
+		s.mu.Lock()
+		keys, fetches := s.keys, s.fetches
+		s.mu.Unlock()
+		fits := try(keys)
+		s.mu.Lock()
+		now, wait := s.now(), s.fetching
+		old, pause := now.Sub(s.fetched) >= keysFresh, now.Sub(s.tried)
+		switch {
+		case fetches != s.fetches: // there are newer ones
+			s.mu.Unlock()
+			continue
+		case fits && (!old || wait != nil || pause < keysOld):
+			s.mu.Unlock()
+			return nil
+		case wait == nil && fetches > 0 && pause < keysRetry:
+			s.mu.Unlock()
+			if keys == nil {
+				return ErrKeys
+			}
+			return nil
+		case wait == nil:
+			s.fetching = make(chan struct{})
+		}
+		s.mu.Unlock()
+		if wait == nil {
+			s.fetch(ctx)
+			continue
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// fetch fetches the keys for all who wait for them, so that it goes on when the
+// one who began is gone.
+func (s *keySet) fetch(ctx context.Context) {
+	keys, err := s.get(context.WithoutCancel(ctx))
+	if err != nil {
+		s.log.Warn("the keys of an issuer of JWTs cannot be fetched, those fetched before stay in use", "error", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tried = s.now()
+	if err == nil {
+		s.keys, s.fetched = keys, s.tried
+	}
+	s.fetches++
+	close(s.fetching)
+	s.fetching = nil
+}
+
+// get fetches the keys.
+func (s *keySet) get(ctx context.Context) ([]jose.JSONWebKey, error) {
+	ctx, cancel := context.WithTimeout(ctx, keysTimeout)
+	defer cancel()
+	from := s.url
+	if s.discovery != "" {
+		var found struct {
+			Issuer string `json:"issuer"`
+			Keys   string `json:"jwks_uri"`
+		}
+		if err := s.read(ctx, strings.TrimSuffix(s.discovery, "/")+"/.well-known/openid-configuration", &found); err != nil {
+			return nil, err
+		}
+		if found.Issuer != s.discovery {
+			return nil, fmt.Errorf("the issuer calls itself %q, not %q: write what it says", found.Issuer, s.discovery)
+		}
+		if err := checkKeyURL(found.Keys); err != nil {
+			return nil, fmt.Errorf("the jwks_uri of the issuer %w", err)
+		}
+		from = found.Keys
+	}
+	var set struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if err := s.read(ctx, from, &set); err != nil {
+		return nil, err
+	}
+	keys := publicKeys(set.Keys)
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("%s has no public key for signatures", from)
+	}
+	return keys, nil
+}
+
+// publicKeys are those of a set that can verify JWTs: others are for something
+// else, or of a kind that is not known yet.
+func publicKeys(set []json.RawMessage) (keys []jose.JSONWebKey) {
+	for _, raw := range set {
+		var key jose.JSONWebKey
+		if key.UnmarshalJSON(raw) != nil || key.Use != "" && key.Use != "sig" || checkPublicKey(key.Key) != nil || !key.Valid() {
+			continue
+		}
+		if keys = append(keys, key); len(keys) == maxJWTKeys {
+			break
+		}
+	}
+	return keys
+}
+
+// read fetches a JSON object.
+func (s *keySet) read(ctx context.Context, from string, into any) error {
+	q, err := http.NewRequestWithContext(ctx, http.MethodGet, from, nil)
+	if err != nil {
+		return err
+	}
+	q.Header.Set("Accept", "application/json")
+	a, err := s.client.Do(q)
+	if err != nil {
+		return err
+	}
+	defer a.Body.Close()
+	if a.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %s", from, a.Status)
+	}
+	b, err := io.ReadAll(io.LimitReader(a.Body, keysSize+1))
+	switch {
+	case err != nil:
+		return fmt.Errorf("reading %s: %w", from, err)
+	case len(b) > keysSize:
+		return fmt.Errorf("%s has more than %d bytes", from, keysSize)
+	}
+	if err := json.Unmarshal(b, into); err != nil {
+		return fmt.Errorf("%s is no JSON of the expected form", from)
+	}
+	return nil
+}
+
+// parseCertificates reads certificates in PEM, at least one, and nothing else.
+func parseCertificates(text string) (certs []*x509.Certificate, err error) {
+	rest := []byte(text)
+	for {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		if block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("has a %s in it: write certificates only", strings.ToLower(block.Type))
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("has a damaged certificate: %w", err)
+		}
+		certs = append(certs, cert)
+	}
+	if len(certs) == 0 || strings.Contains(string(rest), "-----BEGIN") {
+		return nil, errors.New("must be certificates in PEM")
+	}
+	return certs, nil
+}
