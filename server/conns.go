@@ -25,8 +25,9 @@ type conns struct {
 
 // conn is what is known of a connection.
 type conn struct {
-	busy  atomic.Bool  // a whole request is here and is being answered
-	since atomic.Int64 // ns since 1970: when it began to wait for its client
+	busy  atomic.Bool   // a whole request is here and is being answered
+	since atomic.Int64  // ns since 1970: when it began to wait for its client
+	unix  *net.UnixConn // nil for others
 }
 
 // evictionSample is how many waiting connections are looked at to close one.
@@ -43,6 +44,7 @@ func (s *Server) limitConns(web *http.Server, most int) {
 // add counts a new connection; net/http calls it before anything else.
 func (c *conns) add(ctx context.Context, nc net.Conn) context.Context {
 	one := new(conn)
+	one.unix, _ = nc.(*net.UnixConn)
 	one.wait()
 	c.m.connections.Inc()
 	c.mu.Lock()

@@ -90,12 +90,12 @@ delete   DELETE auth/{approle}/role/*/secret-id-bound-cidrs, DELETE auth/{approl
 delete   DELETE auth/{approle}/role/*/secret-id-num-uses, DELETE auth/{approle}/role/*/secret-id-ttl, DELETE auth/{approle}/role/*/period
 delete   DELETE auth/{approle}/role/*/token-num-uses, DELETE auth/{approle}/role/*/token-ttl, DELETE auth/{approle}/role/*/token-max-ttl
 delete   DELETE auth/{approle}/role/*/secret-id/destroy, DELETE auth/{approle}/role/*/secret-id-accessor/destroy
-unsealed PUT auth/{jwt}/login, PUT auth/{cert}/login
-read     GET auth/{jwt}/config, GET auth/{jwt}/role/*, GET auth/{cert}/config, GET auth/{cert}/certs/*, GET auth/{cert}/crls/*
-list     LIST auth/{jwt}/role, LIST auth/{cert}/certs, LIST auth/{cert}/crls
+unsealed PUT auth/{jwt}/login, PUT auth/{cert}/login, PUT auth/{peer}/login
+read     GET auth/{jwt}/config, GET auth/{jwt}/role/*, GET auth/{cert}/config, GET auth/{cert}/certs/*, GET auth/{cert}/crls/*, GET auth/{peer}/role/*
+list     LIST auth/{jwt}/role, LIST auth/{cert}/certs, LIST auth/{cert}/crls, LIST auth/{peer}/role
 update   PUT auth/{jwt}/config, PUT auth/{cert}/config, PUT auth/{cert}/certs/*, PUT auth/{cert}/crls/*
-create   PUT auth/{jwt}/role/*
-delete   DELETE auth/{jwt}/role/*, DELETE auth/{cert}/certs/*, DELETE auth/{cert}/crls/*
+create   PUT auth/{jwt}/role/*, PUT auth/{peer}/role/*
+delete   DELETE auth/{jwt}/role/*, DELETE auth/{cert}/certs/*, DELETE auth/{cert}/crls/*, DELETE auth/{peer}/role/*
 `
 
 var methods = [ops]string{opRead: "GET", opList: "LIST", opWrite: "PUT", opPatch: "PATCH", opDelete: "DELETE", opHead: "HEAD"}

@@ -27,7 +27,7 @@ type authMethod struct {
 // authMethods are all types of login methods but token, which is always there.
 var authMethods = map[string]authMethod{
 	"approle": appRole(), "userpass": userPass(),
-	"jwt": jwtMethod, "cert": certMethod,
+	"jwt": jwtMethod, "cert": certMethod, "peer": peerMethod,
 }
 
 type authTable struct {

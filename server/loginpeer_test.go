@@ -1,0 +1,103 @@
+package server
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/vault/api"
+)
+
+// overSocket serves the keep on a unix socket and returns its official client.
+func (f *fixture) overSocket(t testing.TB) *api.Client {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "keep.sock")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	web := f.HTTPServer(Listener{})
+	go web.Serve(l)
+	t.Cleanup(func() { web.Close() })
+	config := api.DefaultConfig()
+	config.Address, config.MaxRetries = "unix://"+path, 0
+	c, err := api.NewClient(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.ClearNamespace()
+	return c
+}
+
+func TestLoginPeer(t *testing.T) {
+	f := fresh(t)
+	f.must(t, 204, "POST", "sys/auth/peer", `{"type":"peer"}`)
+	for body, text := range map[string]string{
+		`{}`:                                          "at least one of",
+		`{"bound_uids":"root"}`:                       "not the number of a user",
+		`{"bound_uids":-1}`:                           "not the number of a user",
+		`{"bound_gids":[4294967296]}`:                 "not the number of a user",
+		`{"bound_uids":[1,65534]}`:                    "65534 cannot be bound",
+		`{"bound_gids":4294967295}`:                   "4294967295 cannot be bound",
+		`{"bound_uids":1,"token_bound_cidrs":"::1"}`:  "has no address",
+		`{"bound_uids":"0, 7","bound_gids":["5",6]}`:  "",
+		`{"bound_gids":5,"token_num_uses":-1}`:        "cannot be negative",
+		`{"bound_gids":5,"bound_uids":null}`:          "",
+		`{"bound_gids":5,"token_policies":["a","b"]}`: "",
+	} {
+		f.must(t, 204, "DELETE", "auth/peer/role/x", "")
+		if r := f.call(t, "POST", "auth/peer/role/x", body); r.status == 400 != (text != "") || !strings.Contains(r.text, text) {
+			t.Errorf("%s: %d %s", body, r.status, r.text)
+		}
+	}
+	uid, gid := os.Geteuid(), os.Getegid()
+	role := func(name string, uids, gids []int) {
+		t.Helper()
+		f.must(t, 204, "POST", "auth/peer/role/"+name, jsonText(map[string]any{"bound_uids": uids, "bound_gids": gids, "token_policies": "app", "token_ttl": "10m"}))
+	}
+	role("User", []int{1, uid}, nil)
+	role("group", nil, []int{gid})
+	role("both", []int{uid}, []int{gid})
+	role("other-user", []int{uid + 1}, nil)
+	role("other-group", []int{uid}, []int{gid + 1})
+	if r := f.must(t, 200, "GET", "auth/peer/role/user", ""); say(r.get("data", "bound_uids"), r.get("data", "bound_gids"), r.get("data", "token_policies")) != fmt.Sprintf("[1 %d] [] [app]", uid) {
+		t.Error(r.text)
+	}
+	c := f.overSocket(t)
+	login := func(role, want string) *api.Secret {
+		t.Helper()
+		secret, err := c.Logical().Write("auth/peer/login", map[string]any{"role": role})
+		if err == nil && want != "" || err != nil && (want == "" || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: want %q: %v", role, want, err)
+		}
+		return secret
+	}
+	for _, name := range []string{"USER", "group", "both"} {
+		secret := login(name, "")
+		if got := say(secret.Auth.Policies, secret.Auth.LeaseDuration, secret.Auth.Metadata); got != fmt.Sprintf("[app default] 600 map[gid:%d role:%s uid:%d]", gid, strings.ToLower(name), uid) {
+			t.Error(got)
+		}
+		if r := f.must(t, 200, "GET", "auth/token/lookup-self", "", as(secret.Auth.ClientToken)); r.get("data", "display_name") != fmt.Sprint("peer-uid-", uid) {
+			t.Error(r.text)
+		}
+		f.must(t, 200, "POST", "auth/token/renew-self", "{}", as(secret.Auth.ClientToken))
+	}
+	login("other-user", fmt.Sprintf("is not for uid %d, gid %d", uid, gid))
+	login("other-group", "permission denied")
+	login("nobody", "could not be found")
+	login("", "missing role")
+	c.AddHeader("X-Forwarded-For", "10.0.0.1") // says nothing here
+	login("user", "")
+
+	token := login("user", "").Auth.ClientToken
+	f.must(t, 204, "DELETE", "auth/peer/role/user", "")
+	f.must(t, 400, "POST", "auth/token/renew-self", "{}", as(token))
+
+	// Who comes otherwise has no credentials, whatever is said.
+	if r := f.must(t, 400, "POST", "auth/peer/login", `{"role":"group","uid":0}`); !strings.Contains(r.errors(), "unix socket") {
+		t.Error(r.text)
+	}
+}
