@@ -29,7 +29,7 @@ var loginMethods = []loginMethod{
 	{"userpass", []string{"username"}, []string{"password"}, "password", "a name and a password, which is asked for if not given"},
 	{"jwt", []string{"jwt"}, []string{"role"}, "", "a JSON web token, such as a CI system has"},
 	{"cert", nil, []string{"name"}, "", "a client certificate: -client-cert, -client-key"},
-	{"peer", nil, []string{"role"}, "", "who runs this command, on a unix socket: -address=unix://..."},
+	{"peer", []string{"role"}, nil, "", "who runs this command, on a unix socket: -address=unix://..."},
 }
 
 func loginHelp() string {

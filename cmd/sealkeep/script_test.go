@@ -73,6 +73,11 @@ func runScripts(t *testing.T, dir string, vars []string) {
 	if found, err := filepath.Glob(dir + "/*.txt"); err != nil || len(found) == 0 {
 		t.Fatalf("no scripts in %s (%v)", dir, err)
 	}
+	issuer := newIssuer(t)
+	examples, err := filepath.Abs("../../examples")
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 dir,
 		RequireExplicitExec: true,
@@ -81,7 +86,8 @@ func runScripts(t *testing.T, dir string, vars []string) {
 			f := &fakes{transit: sealtest.NewTransit(t), ca: newAuthority()}
 			f.transit.AddKey("keep")
 			e.Values[fakes{}] = f
-			e.Vars = append(e.Vars, "HOME="+e.WorkDir, "TRANSIT_ADDR="+f.transit.URL, "TRANSIT_TOKEN="+f.transit.Token, "AWS_EC2_METADATA_DISABLED=true")
+			e.Vars = append(e.Vars, "HOME="+e.WorkDir, "TRANSIT_ADDR="+f.transit.URL, "TRANSIT_TOKEN="+f.transit.Token, "AWS_EC2_METADATA_DISABLED=true",
+				"ISSUER="+issuer, "EXAMPLES="+examples)
 			e.Vars = append(e.Vars, vars...)
 			return os.WriteFile(filepath.Join(e.WorkDir, "ca.pem"), f.ca.pem, 0o600)
 		},

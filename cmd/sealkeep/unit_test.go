@@ -61,22 +61,29 @@ func TestUnit(t *testing.T) {
 	}
 }
 
-// TestUnitVerify lets systemd read the unit, where it is installed.
+// TestUnitVerify lets systemd read the units, where it is installed.
 func TestUnitVerify(t *testing.T) {
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
 		t.Skip("systemd-analyze is not installed")
 	}
-	text, err := os.ReadFile(unitFile)
-	if err != nil {
-		t.Fatal(err)
+	units, err := filepath.Glob("../../examples/*.service")
+	if err != nil || len(units) != 2 {
+		t.Fatalf("found %v (%v)", units, err)
 	}
-	// systemd looks for the program: any will do.
-	path := filepath.Join(t.TempDir(), "sealkeep.service")
-	if err := os.WriteFile(path, []byte(strings.ReplaceAll(string(text), "/usr/bin/sealkeep", "/bin/true")), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command(analyze, "verify", "--man=no", path).CombinedOutput(); err != nil || strings.Contains(string(out), "sealkeep.service") {
-		t.Errorf("%v\n%s", err, out)
+	dir := t.TempDir()
+	for _, unit := range units {
+		text, err := os.ReadFile(unit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// systemd looks for the program: any will do.
+		path := filepath.Join(dir, filepath.Base(unit))
+		if err := os.WriteFile(path, []byte(strings.ReplaceAll(string(text), "/usr/bin/sealkeep", "/bin/true")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.Command(analyze, "verify", "--man=no", path).CombinedOutput(); err != nil || strings.Contains(string(out), filepath.Base(unit)) {
+			t.Errorf("%v\n%s", err, out)
+		}
 	}
 }
