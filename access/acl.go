@@ -276,13 +276,20 @@ func (g Grant) Restricted() bool {
 	return g.rule != nil && (g.rule.allowed != nil || g.rule.denied != nil || g.rule.required != nil)
 }
 
+// Wrapping is for how long the answer must be wrapped, at least and at most; 0:
+// there is no such limit.
+func (g Grant) Wrapping() (least, most time.Duration) {
+	if g.rule == nil {
+		return 0, 0
+	}
+	return g.rule.minWrap, g.rule.maxWrap
+}
+
 // CheckWrap returns [ErrDenied] when the grant is not for a request whose answer
 // is wrapped for ttl; 0: it is not wrapped.
 func (g Grant) CheckWrap(ttl time.Duration) error {
-	if g.rule == nil || g.rule.minWrap == 0 && g.rule.maxWrap == 0 {
-		return nil
-	}
-	if ttl == 0 || ttl < g.rule.minWrap || g.rule.maxWrap > 0 && ttl > g.rule.maxWrap {
+	least, most := g.Wrapping()
+	if (least > 0 || most > 0) && (ttl == 0 || ttl < least || most > 0 && ttl > most) {
 		return ErrDenied
 	}
 	return nil

@@ -81,7 +81,10 @@ func (s *Server) wrap(r *request, a answer) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	name := ""
+	path, name := r.path, ""
+	if r.op == opList {
+		path += "/" // as policies have it
+	}
 	if r.token != nil {
 		name = r.token.DisplayName
 	}
@@ -89,7 +92,7 @@ func (s *Server) wrap(r *request, a answer) (answer, error) {
 	defer cancel()
 	var view *wrapView
 	err = r.keep.store.Update(ctx, func(tx *storage.Tx) error {
-		t, secret, err := access.Wrap(tx, r.path, name, r.wrap, w, s.now())
+		t, secret, err := access.Wrap(tx, path, name, r.wrap, w, s.now())
 		if err == nil {
 			view = viewWrap(t, secret)
 		}

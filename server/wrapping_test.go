@@ -125,7 +125,11 @@ func TestWrappedAnswers(t *testing.T) {
 	if r := unwrap(f.wrapped(t, "GET", "secret/data/a", "")); r.status != 200 || fmt.Sprint(r.get("data")) != fmt.Sprint(plain.get("data")) || r.get("wrap_info") != nil {
 		t.Errorf("%d %s", r.status, r.text)
 	}
-	if r := unwrap(f.wrapped(t, "LIST", "secret/metadata", "")); fmt.Sprint(r.get("data", "keys")) != "[a]" {
+	token := f.wrapped(t, "LIST", "secret/metadata", "")
+	if r := f.must(t, 200, "POST", "sys/wrapping/lookup", `{"token":"`+token+`"}`); r.get("data", "creation_path") != "secret/metadata/" {
+		t.Errorf("%s", r.text)
+	}
+	if r := unwrap(token); fmt.Sprint(r.get("data", "keys")) != "[a]" {
 		t.Errorf("%s", r.text)
 	}
 	if r := unwrap(f.wrapped(t, "GET", "sys/mounts", "")); r.get("data", "secret/") == nil {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/hcl/v2/hclwrite"
 
@@ -205,6 +206,9 @@ func policyTest(f *flag.FlagSet) action {
 		caps := grant.Capabilities().Names()
 		if asJSON {
 			out := object{"path": path, "capabilities": caps, "rule": nil, "line": nil, "parameters_restricted": grant.Restricted()}
+			if least, most := grant.Wrapping(); least > 0 || most > 0 {
+				out["min_wrapping_ttl"], out["max_wrapping_ttl"] = least/time.Second, most/time.Second
+			}
 			if found {
 				out["rule"], out["line"] = rule, line
 			}
@@ -222,6 +226,11 @@ func policyTest(f *flag.FlagSet) action {
 			rows := [][]string{{"Key", "Value"}, {"path", path}, {"rule", decides}, {"capabilities", strings.Join(caps, ", ")}}
 			if grant.Restricted() {
 				rows = append(rows, []string{"parameters", "restricted by the rule"})
+			}
+			if least, most := grant.Wrapping(); most > 0 {
+				rows = append(rows, []string{"answers", fmt.Sprintf("wrapped only, for %v to %v", max(least, time.Second), most)})
+			} else if least > 0 {
+				rows = append(rows, []string{"answers", fmt.Sprintf("wrapped only, for %v or more", least)})
 			}
 			table(c.stdout, rows)
 		}
