@@ -31,11 +31,7 @@ const patience = time.Minute
 const marker = "s3cret"
 
 func TestClients(t *testing.T) {
-	nameSources(t)
-	program := filepath.Join(t.TempDir(), "sealkeep")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../cmd/sealkeep").CombinedOutput(); err != nil {
-		t.Fatalf("building the program: %v\n%s", err, out)
-	}
+	program := build(t)
 	for _, client := range []struct {
 		name, program, script string
 		probe                 []string // arguments with which the program tells that the client is there
@@ -52,7 +48,7 @@ func TestClients(t *testing.T) {
 				}
 				t.Skip(reason)
 			}
-			address := startKeep(t, program)
+			address := startKeep(t, program, "")
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			cmd := exec.CommandContext(ctx, client.program, client.script)
@@ -69,6 +65,17 @@ func TestClients(t *testing.T) {
 	}
 }
 
+// build builds the program.
+func build(t *testing.T) string {
+	t.Helper()
+	nameSources(t)
+	program := filepath.Join(t.TempDir(), "sealkeep")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../cmd/sealkeep").CombinedOutput(); err != nil {
+		t.Fatalf("building the program: %v\n%s", err, out)
+	}
+	return program
+}
+
 // nameSources makes Go's test cache see what other processes read for this test: it looks at the files that this one reads.
 func nameSources(t *testing.T) {
 	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
@@ -82,16 +89,17 @@ func nameSources(t *testing.T) {
 	}
 }
 
-var listening = regexp.MustCompile(`msg=listening address=(http://\S+)`)
+var listening = regexp.MustCompile(`msg=listening address=(https?://\S+)`)
 
-// startKeep starts the daemon in a folder of its own and returns its address. When the test ends the daemon is told to
-// stop, must do so in peace, must not have logged a secret, and leaves a store that its check finds sound and that does
-// not show a secret either.
-func startKeep(t *testing.T, program string) string {
+// startKeep starts the daemon in a folder of its own and returns its address; more is for its listener. When the test ends the daemon is told to
+// stop, must do so in peace, must not have logged a secret, and leaves a store and an audit log that their checks find
+// sound and that do not show a secret either.
+func startKeep(t *testing.T, program, more string) string {
 	dir := t.TempDir()
-	store, config := filepath.Join(dir, "sealkeep.db"), filepath.Join(dir, "keep.hcl")
-	text := fmt.Sprintf("storage \"bbolt\" {\n  path = %q\n}\nlistener \"tcp\" {\n  address = \"127.0.0.1:0\"\n}\n"+
-		"seal \"static\" {\n  current_key    = \"0123456789abcdef0123456789abcdef\"\n  current_key_id = \"one\"\n}\n", store)
+	store, config, audit := filepath.Join(dir, "sealkeep.db"), filepath.Join(dir, "keep.hcl"), filepath.Join(dir, "audit.log")
+	text := fmt.Sprintf("storage \"bbolt\" {\n  path = %q\n}\nlistener \"tcp\" {\n  address = \"127.0.0.1:0\"\n%s}\n"+
+		"seal \"static\" {\n  current_key    = \"0123456789abcdef0123456789abcdef\"\n  current_key_id = \"one\"\n}\n"+
+		"audit \"file\" {\n  file_path = %q\n}\n", store, more, audit)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -132,8 +140,13 @@ func startKeep(t *testing.T, program string) string {
 		if out, err := exec.Command(program, "operator", "storage", "check", "-config="+config).CombinedOutput(); err != nil {
 			t.Errorf("the store is not sound: %v\n%s", err, out)
 		}
-		if b, err := os.ReadFile(store); err != nil || strings.Contains(string(b), marker) {
-			t.Errorf("the store shows a secret (%v)", err)
+		for _, file := range []string{store, audit} {
+			if b, err := os.ReadFile(file); err != nil || len(b) == 0 || strings.Contains(string(b), marker) {
+				t.Errorf("%s shows a secret, or nothing (%v)", file, err)
+			}
+		}
+		if out, err := exec.Command(program, "audit", "verify", audit).CombinedOutput(); err != nil {
+			t.Errorf("the audit log is not sound: %v\n%s", err, out)
 		}
 	})
 	select {
