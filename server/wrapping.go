@@ -67,9 +67,11 @@ func wrapTTL(h http.Header) (time.Duration, error) {
 }
 
 // wrap puts a token in the place of the answer, where the client asks for that
-// and the answer is in Vault's envelope.
+// and the answer is in Vault's envelope. What anybody may have, without a token,
+// is not wrapped: else anybody could fill the store.
 func (s *Server) wrap(r *request, a answer) (answer, error) {
-	if r.wrap == 0 || r.keep == nil || a.wrap != nil || a.data == nil && a.auth == nil && a.warnings == nil {
+	empty, public := a.data == nil && a.auth == nil && a.warnings == nil, r.token == nil && a.auth == nil
+	if r.wrap == 0 || a.wrap != nil || empty || public {
 		return a, nil
 	}
 	a.inject = false

@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -148,6 +149,10 @@ func TestWrappedAnswers(t *testing.T) {
 		if r := f.must(t, 200, "GET", path, "", wrapMinute); strings.Contains(r.text, "wrap_info") {
 			t.Errorf("%s: %s", path, r.text)
 		}
+	}
+	before := f.snapshot(t)
+	if r := f.must(t, 200, "GET", "sys/internal/ui/mounts", "", as(""), wrapMinute); r.get("data") == nil || !maps.Equal(before, f.snapshot(t)) {
+		t.Errorf("what is for everybody: %s", r.text)
 	}
 	for header, want := range map[string]string{
 		"X-Vault-Wrap-TTL: -1":                                "requested wrap ttl cannot be negative",
