@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
+	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -392,4 +394,58 @@ func BenchmarkWrap(b *testing.B) {
 			}
 		}
 	})
+}
+
+// The audit log tells who wrapped and who unwrapped what, and has neither the
+// secret nor the wrapping token, nor the token that is wrapped.
+func TestWrappingAudited(t *testing.T) {
+	d, file := auditFile(t)
+	f := freshAudited(t, []access.Device{d})
+	f.must(t, 200, "POST", "secret/data/a", `{"data":{"k":"s3cret"}}`)
+	token := f.wrapped(t, "GET", "secret/data/a", "")
+	f.must(t, 200, "POST", "sys/wrapping/lookup", `{"token":"`+token+`"}`)
+	f.must(t, 200, "POST", "sys/wrapping/unwrap", "", as(token))
+	f.must(t, 400, "POST", "sys/wrapping/unwrap", `{"token":"`+token+`"}`)
+	second := f.wrapped(t, "POST", "auth/token/create", `{"policies":["default"]}`)
+	in := f.must(t, 200, "POST", "sys/wrapping/unwrap", `{"token":"`+second+`"}`)
+	f.must(t, 204, "POST", "cubbyhole/a", `{"k":"s3cret"}`)
+	f.must(t, 200, "GET", "cubbyhole/a", "")
+	f.SetLimits(Limits{PerSource: Rate{PerSecond: 1}})
+	for range 10 {
+		f.call(t, "GET", "cubbyhole/a", "")
+	}
+
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range []string{"s3cret", token, second, in.get("auth", "client_token").(string), in.get("auth", "accessor").(string)} {
+		if strings.Contains(string(raw), secret) {
+			t.Errorf("the log has %q", secret)
+		}
+	}
+	list := records(t, file)
+	var wraps, unwraps, limited int
+	for _, r := range list {
+		path := r.get("request", "path")
+		switch {
+		case r.get("response", "wrap_info") != nil:
+			wraps++
+			info := fmt.Sprint(r.get("response", "wrap_info", "creation_path"), r.get("response", "wrap_info", "ttl"))
+			if info != fmt.Sprint(path, 60) || !strings.HasPrefix(fmt.Sprint(r.get("response", "wrap_info", "token")), "hmac-sha256:") || r.get("response", "data") != nil || r.get("response", "auth") != nil ||
+				fmt.Sprint(r.get("request", "wrap_ttl")) != "60" {
+				t.Errorf("%v", r)
+			}
+		case r["type"] == "response" && path == "sys/wrapping/unwrap" && r["error"] == nil:
+			unwraps++
+			if hmac, _ := r.get("response", "data", "data", "data", "k").(string); unwraps == 1 && !strings.HasPrefix(hmac, "hmac-sha256:") {
+				t.Errorf("%v", r)
+			}
+		case r["type"] == "request" && path == "cubbyhole/a" && r.get("request", "operation") == "read":
+			limited++
+		}
+	}
+	if wraps != 2 || unwraps != 2 || limited != 2 { // one before the limit, one within it
+		t.Errorf("%d were wrapped, %d unwrapped, and %d reads of the cubbyhole recorded: %s", wraps, unwraps, limited, raw)
+	}
 }
