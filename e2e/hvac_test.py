@@ -223,6 +223,76 @@ check("out of it", own.read("cubbyhole/a/b")["data"], {"k": "v"})
 check("its names", own.list("cubbyhole")["data"]["keys"], ["a/"])
 check("nobody else's", c.read("cubbyhole/a/b"), None)
 
+# Policies.
+rules = 'path "secret/data/app/*" { capabilities = ["read"] }'
+check("write a policy", sys_.create_or_update_policy("app", rules).status_code, 204)
+check("read it", sys_.read_policy("app")["data"]["rules"], rules)
+check("policies", sys_.list_policies()["data"]["policies"], ["app", "default", "root"])
+
+# Login methods.
+check("methods at first", sorted(sys_.list_auth_methods()["data"]), ["token/"])
+check("enable one", sys_.enable_auth_method("approle", description="machines", config={"default_lease_ttl": "30m"}).status_code, 204)
+refused("the path is taken", exceptions.InvalidRequest, "path is already in use at approle/", lambda: sys_.enable_auth_method("approle"))
+check("its description", sys_.list_auth_methods()["data"]["approle/"]["description"], "machines")
+check("tune it", sys_.tune_auth_method("approle", max_lease_ttl="24h", description="robots").status_code, 204)
+tuned = sys_.read_auth_method_tuning("approle")["data"]
+check("tuned", [tuned[k] for k in ("default_lease_ttl", "max_lease_ttl", "description")], [1800, 86400, "robots"])
+
+app = c.auth.approle
+refused("no roles", exceptions.InvalidPath, "", app.list_roles)
+check("write a role", app.create_or_update_approle("web", token_policies=["app"], secret_id_num_uses=2, secret_id_ttl="1h", token_max_ttl="2h",
+                                                   token_bound_cidrs=["127.0.0.0/8"]).status_code, 204)
+check("roles", app.list_roles()["data"]["keys"], ["web"])
+role = app.read_role("web")["data"]
+check("a role", [role[k] for k in ("token_policies", "secret_id_num_uses", "secret_id_ttl", "token_max_ttl", "bind_secret_id", "token_type", "token_bound_cidrs")],
+      [["app"], 2, 3600, 7200, True, "default", ["127.0.0.0/8"]])
+check("its ID", app.update_role_id("web", "the-role").status_code, 204)
+check("its ID is", app.read_role_id("web")["data"]["role_id"], "the-role")
+made = app.generate_secret_id("web", metadata={"where": "here"}, cidr_list=["127.0.0.1/32"])["data"]
+check("a secret ID", [made[k] for k in ("secret_id_ttl", "secret_id_num_uses")], [3600, 2])
+seen = app.read_secret_id("web", made["secret_id"])["data"]
+check("looked up", [seen[k] for k in ("secret_id_accessor", "metadata", "cidr_list", "secret_id_num_uses")], [made["secret_id_accessor"], {"where": "here"}, ["127.0.0.1/32"], 2])
+check("by its accessor", app.read_secret_id_accessor("web", made["secret_id_accessor"])["data"], seen)
+check("listed", app.list_secret_id_accessors("web")["data"]["keys"], [made["secret_id_accessor"]])
+robot = hvac.Client(url=c.url, token="")
+auth = robot.auth.approle.login("the-role", made["secret_id"])["auth"]
+check("logged in", [auth[k] for k in ("policies", "lease_duration", "orphan", "metadata")], [["app", "default"], 1800, True, {"role_name": "web", "where": "here"}])
+check("who it is", robot.lookup_token()["data"]["display_name"], "approle")
+kv.create_or_update_secret("app/x", {"password": "s3cret x"})
+check("what it may", robot.secrets.kv.v2.read_secret_version("app/x")["data"]["data"], {"password": "s3cret x"})
+refused("what it may not", exceptions.Forbidden, "permission denied", lambda: robot.secrets.kv.v2.read_secret_version("other"))
+check("renewed", robot.auth.token.renew_self()["auth"]["lease_duration"], 1800)
+robot.auth.approle.login("the-role", made["secret_id"])
+refused("used up", exceptions.InvalidRequest, "invalid role or secret ID", lambda: robot.auth.approle.login("the-role", made["secret_id"]))
+check("one of one's own", app.create_custom_secret_id("web", "s3cret of mine")["data"]["secret_id"], "s3cret of mine")
+check("destroyed", app.destroy_secret_id("web", "s3cret of mine").status_code, 204)
+made = app.generate_secret_id("web")["data"]
+check("destroyed by its accessor", app.destroy_secret_id_accessor("web", made["secret_id_accessor"]).status_code, 204)
+refused("none is left", exceptions.InvalidPath, "", lambda: app.list_secret_id_accessors("web"))
+handed = c.write("auth/approle/role/web/secret-id", wrap_ttl="60s")["wrap_info"]
+secret = sys_.unwrap(handed["token"])["data"]["secret_id"]
+robot.auth.approle.login("the-role", secret)
+check("handed over in a wrapping", robot.lookup_token()["data"]["meta"]["role_name"], "web")
+check("delete the role", app.delete_role("web").status_code, 204)
+refused("it is gone", exceptions.InvalidPath, "", lambda: app.read_role("web"))
+check("disable the method", sys_.disable_auth_method("approle").status_code, 204)
+check("its tokens are gone", robot.is_authenticated(), False)
+
+sys_.enable_auth_method("userpass", path="people")
+people = c.auth.userpass
+check("a user", people.create_or_update_user("Bob", "s3cret word", policies="app", mount_point="people").status_code, 204)
+check("users", people.list_user(mount_point="people")["data"]["keys"], ["bob"])
+check("what he has", people.read_user("bob", mount_point="people")["data"]["token_policies"], ["app"])
+person = hvac.Client(url=c.url, token="")
+check("he logs in", person.auth.userpass.login("bob", "s3cret word", mount_point="people")["auth"]["metadata"], {"username": "bob"})
+check("another password", people.update_password_on_user("bob", "s3cret other", mount_point="people").status_code, 204)
+refused("the old one", exceptions.InvalidRequest, "invalid username or password", lambda: person.auth.userpass.login("bob", "s3cret word", mount_point="people"))
+person.auth.userpass.login("bob", "s3cret other", mount_point="people")
+check("who he is", person.lookup_token()["data"]["display_name"], "people-bob")
+check("delete him", people.delete_user("bob", mount_point="people").status_code, 204)
+refused("he is gone", exceptions.InvalidPath, "", lambda: people.read_user("bob", mount_point="people"))
+sys_.disable_auth_method("people")
+
 # Seal and unseal.
 check("seal", sys_.seal().status_code, 204)
 check("sealed", sys_.is_sealed(), True)

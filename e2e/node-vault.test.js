@@ -153,6 +153,37 @@ async function main() {
   await vault.write('cubbyhole/a', { k: 'v' });
   check('the cubbyhole', (await vault.read('cubbyhole/a')).data, { k: 'v' });
 
+  // Login methods.
+  await vault.addPolicy({ name: 'app', rules: 'path "secret/data/app" { capabilities = ["read"] }' });
+  await vault.enableAuth({ mount_point: 'approle', type: 'approle', description: 'machines' });
+  check('a method', (await vault.auths()).data['approle/'].description, 'machines');
+  await refused('the method is there', 400, 'path is already in use at approle/', () => vault.enableAuth({ mount_point: 'approle', type: 'approle' }));
+  await vault.addApproleRole({ role_name: 'web', policies: 'app', secret_id_num_uses: 1, token_ttl: 1200 });
+  check('roles', (await vault.approleRoles()).data.keys, ['web']);
+  check('a role', pick((await vault.getApproleRole({ role_name: 'web' })).data, 'token_policies', 'token_ttl', 'secret_id_num_uses'), [['app'], 1200, 1]);
+  await vault.updateApproleRoleId({ role_name: 'web', role_id: 'web-1' });
+  check('its ID', (await vault.getApproleRoleId({ role_name: 'web' })).data.role_id, 'web-1');
+  const made = (await vault.getApproleRoleSecret({ role_name: 'web', metadata: '{"a":"b"}' })).data;
+  check('accessors', (await vault.approleSecretAccessors({ role_name: 'web' })).data.keys, [made.secret_id_accessor]);
+  check('looked up', (await vault.approleSecretLookup({ role_name: 'web', secret_id: made.secret_id })).data.metadata, { a: 'b' });
+  check('by its accessor', (await vault.approleSecretAccessorLookup({ role_name: 'web', secret_id_accessor: made.secret_id_accessor })).data.secret_id_num_uses, 1);
+  const robot = connect();
+  const { auth } = await robot.approleLogin({ role_id: 'web-1', secret_id: made.secret_id });
+  check('logged in', pick(auth, 'policies', 'lease_duration', 'metadata'), [['app', 'default'], 1200, { a: 'b', role_name: 'web' }]);
+  check('who it is', (await robot.tokenLookupSelf()).data.display_name, 'approle');
+  await refused('what it may not', 403, 'permission denied', () => robot.read('secret/data/other'));
+  await refused('used up', 400, 'invalid role or secret ID', () => robot.approleLogin({ role_id: 'web-1', secret_id: made.secret_id }));
+  const other = (await vault.getApproleRoleSecret({ role_name: 'web' })).data;
+  await vault.approleSecretDestroy({ role_name: 'web', secret_id: other.secret_id });
+  await vault.deleteApproleRole({ role_name: 'web' });
+  await refused('no role is left', 404, 'Status 404', () => vault.approleRoles());
+  await vault.disableAuth({ mount_point: 'approle' });
+  await vault.enableAuth({ mount_point: 'userpass', type: 'userpass' });
+  await vault.write('auth/userpass/users/bob', { password: 's3cret word', policies: 'app' });
+  const person = connect();
+  check('a person', (await person.userpassLogin({ username: 'bob', password: 's3cret word' })).auth.metadata, { username: 'bob' });
+  check('who it is', (await person.tokenLookupSelf()).data.display_name, 'userpass-bob');
+
   // Seal and unseal.
   await vault.seal();
   check('sealed', (await vault.status()).sealed, true);
