@@ -26,6 +26,12 @@ func TestPasswordHash(t *testing.T) {
 	if ok, err := PasswordHash("").Matches(""); ok || err != nil {
 		t.Errorf("nobody's: %v %v", ok, err)
 	}
+	// Where there is no user, the same work is done.
+	memory, passes, salt, want, err := hash.decode()
+	noMemory, noPasses, noSalt, noWant, noErr := noPassword.decode()
+	if err != nil || noErr != nil || memory != noMemory || passes != noPasses || len(salt) != len(noSalt) || len(want) != len(noWant) {
+		t.Errorf("%s costs another than %s: %v, %v", noPassword, hash, noErr, err)
+	}
 	for _, damaged := range []PasswordHash{"x", hash[:len(hash)-1] + "!", "$argon2id$v=18" + hash[14:], "$argon2i$v=19" + hash[14:], "$argon2id$v=19$m=9999999,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAA"} {
 		if _, err := damaged.Matches("secret"); !errors.Is(err, storage.ErrCorrupt) {
 			t.Errorf("%s: %v", damaged, err)

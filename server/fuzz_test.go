@@ -26,6 +26,12 @@ var fuzzSeeds = []string{
 	"PUT cubbyhole/a {\"k\":1,\"k\":[]}", "GET cubbyhole/a", "LIST cubbyhole", "DELETE cubbyhole/a/b", "PUT cubbyhole/a {}",
 	"PUT sys/wrapping/wrap {\"k\":1}", "PUT sys/wrapping/unwrap {\"token\":\"hvs.x\"}", "PUT sys/wrapping/lookup {\"token\":1}", "PUT sys/wrapping/rewrap",
 	"PUT secret/data/a [", "PUT secret/data/a {\"data\":null}", "PUT sys/mounts/secret/tune {\"options\":{\"version\":\"1\"}}",
+	"POST sys/auth/approle {\"type\":\"approle\"}", "PUT auth/approle/role/a {\"token_policies\":\"a, b\",\"token_ttl\":\"1h\",\"token_bound_cidrs\":[\"::1/64\"]}",
+	"PUT auth/approle/role/a/secret-id {\"metadata\":\"{\\\"a\\\":1}\",\"cidr_list\":\"10.0.0.0/8\"}", "PUT auth/approle/role/a/custom-secret-id {\"secret_id\":\"x\"}",
+	"PUT auth/approle/role/a/token-ttl {\"token_ttl\":\"5m\"}", "PUT auth/approle/role/a/secret-id/lookup {\"secret_id\":\"x\"}", "LIST auth/approle/role/a/secret-id",
+	"PUT auth/approle/login {\"role_id\":\"a\",\"secret_id\":\"b\"}", "GET auth/approle/role/a/role-id", "POST sys/auth/approle/tune {\"max_lease_ttl\":\"1h\"}",
+	"POST sys/auth/userpass {\"type\":\"userpass\"}", "PUT auth/userpass/users/a {\"password\":\"x\"}", "PUT auth/userpass/login/a {\"password\":\"x\"}",
+	"PUT auth/userpass/users/a/policies {\"policies\":\"x\"}", "DELETE sys/auth/userpass",
 	"PUT sys/seal {}", // the last one: TestFuzzSeedsReachTheRoutes asks them in this order
 }
 
@@ -127,7 +133,8 @@ func FuzzRoutes(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		if after := k.snapshot(t); (w.Code > 299 || state == asNobody) && !maps.Equal(before, after) {
+		loggedIn := w.Code == 200 && strings.Contains(w.Body.String(), `"auth":{"client_token"`)
+		if after := k.snapshot(t); (w.Code > 299 || state == asNobody && !loggedIn) && !maps.Equal(before, after) {
 			fail("refused, and the store has changed")
 		}
 	})

@@ -173,7 +173,7 @@ func New(c Config) (*Server, error) {
 		config:       c,
 		log:          c.Logger,
 		now:          c.Now,
-		hashes:       make(chan struct{}, hashesAtOnce),
+		hashes:       make(chan struct{}, hashesAtOnce()),
 		large:        make(chan struct{}, largeBodies),
 		initializing: make(chan struct{}, 1),
 		seals:        newSealSet(c.Seals),

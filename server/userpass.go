@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
 	"strings"
 	"time"
 
@@ -11,12 +12,12 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// Passwords are hashed outside of transactions, hashesAtOnce of them, each with
-// 19 MiB; one more waits hashWait for its turn.
-const (
-	hashesAtOnce = 2
-	hashWait     = 10 * time.Second
-)
+// hashWait is how long a password waits for its turn to be hashed.
+const hashWait = 10 * time.Second
+
+// hashesAtOnce is how many passwords are hashed at once, outside of transactions
+// and each with 19 MiB: that leaves half of the processors to others.
+func hashesAtOnce() int { return max(1, min(4, runtime.GOMAXPROCS(0)/2)) }
 
 // userPass is the login method of people without anything better: a password.
 func userPass() authMethod {
