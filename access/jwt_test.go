@@ -255,3 +255,17 @@ func FuzzJWT(f *testing.F) {
 		r.Match(got, time.Unix(1_800_000_000, 0))
 	})
 }
+
+func BenchmarkJWTVerify(b *testing.B) {
+	v := verifier(b, JWTConfig{PublicKeys: []string{keyPEM(b, "rsa"), keyPEM(b, "p256"), keyPEM(b, "ed")}})
+	for key, alg := range map[string]jose.SignatureAlgorithm{"rsa": jose.RS256, "p256": jose.ES256, "ed": jose.EdDSA} {
+		token := issue(b, alg, key, "kid", someClaims)
+		b.Run(string(alg), func(b *testing.B) {
+			for b.Loop() {
+				if _, err := v.Verify(b.Context(), token); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -5,7 +5,7 @@
 //
 // Where a client is not installed its test is skipped, or fails when SEALKEEP_REQUIRE_CLIENTS=1. They come by
 //
-//	apt-get install python3-hvac nodejs npm
+//	apt-get install python3-hvac openssl nodejs npm
 //	npm ci --prefix e2e
 package e2e
 
@@ -37,7 +37,7 @@ func TestClients(t *testing.T) {
 		probe                 []string // arguments with which the program tells that the client is there
 		install               string
 	}{
-		{"hvac", "/usr/bin/python3", "hvac_test.py", []string{"-c", "import hvac"}, "apt-get install python3-hvac"},
+		{"hvac", "/usr/bin/python3", "hvac_test.py", []string{"-c", "import hvac, shutil; assert shutil.which('openssl')"}, "apt-get install python3-hvac openssl"},
 		{"node-vault", "node", "node-vault.test.js", []string{"-e", "require('node-vault')"}, "apt-get install nodejs npm; npm ci --prefix e2e"},
 	} {
 		t.Run(client.name, func(t *testing.T) {

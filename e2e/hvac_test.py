@@ -1,8 +1,12 @@
 """Drives a fresh keep at VAULT_ADDR with hvac; ends with an error at the first difference."""
 
+import base64
 import datetime
+import json
 import os
+import subprocess
 import sys
+import tempfile
 
 import hvac
 from hvac import exceptions
@@ -292,6 +296,44 @@ check("who he is", person.lookup_token()["data"]["display_name"], "people-bob")
 check("delete him", people.delete_user("bob", mount_point="people").status_code, 204)
 refused("he is gone", exceptions.InvalidPath, "", lambda: people.read_user("bob", mount_point="people"))
 sys_.disable_auth_method("people")
+# JWTs, and the roles of client certificates.
+folder = tempfile.TemporaryDirectory()
+key, pem = os.path.join(folder.name, "key"), os.path.join(folder.name, "pem")
+subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=ca", "-keyout", key, "-out", pem], check=True, capture_output=True)
+ca = open(pem).read()
+
+
+def signed(**claims):
+    def b64(b):
+        return base64.urlsafe_b64encode(b).rstrip(b"=")
+
+    text = b64(b'{"alg":"RS256"}') + b"." + b64(json.dumps(claims).encode())
+    sig = subprocess.run(["openssl", "dgst", "-sha256", "-sign", key], input=text, check=True, capture_output=True).stdout
+    return (text + b"." + b64(sig)).decode()
+
+
+sys_.enable_auth_method("jwt", path="ci")
+jwt, now = c.auth.jwt, int(datetime.datetime.now().timestamp())
+check("where the keys are", jwt.configure(jwt_validation_pubkeys=[ca], bound_issuer="ci", path="ci").status_code, 204)
+check("the issuer", jwt.read_config(path="ci")["data"]["bound_issuer"], "ci")
+jwt.create_role("deploy", "sub", [], bound_audiences=["keep"], bound_claims={"ref": ["main", "v*"]}, bound_claims_type="glob", claim_mappings={"ref": "branch"},
+                token_policies=["default"], token_ttl="10m", path="ci")
+check("its role", [jwt.read_role("deploy", path="ci")["data"][k] for k in ("role_type", "bound_claims", "token_ttl")], ["jwt", {"ref": ["main", "v*"]}, 600])
+check("its roles", jwt.list_roles(path="ci")["data"]["keys"], ["deploy"])
+got = jwt.jwt_login("deploy", signed(iss="ci", sub="job", aud="keep", ref="v2", exp=now + 60, iat=now), use_token=False, path="ci")["auth"]
+check("a job logs in", [got[k] for k in ("policies", "lease_duration", "metadata")], [["default"], 600, {"role": "deploy", "branch": "v2"}])
+refused("another branch does not", exceptions.InvalidRequest, 'claim "ref" does not match',
+        lambda: jwt.jwt_login("deploy", signed(iss="ci", sub="job", aud="keep", ref="x", exp=now + 60, iat=now), path="ci"))
+check("no role of it", jwt.delete_role("deploy", path="ci").status_code, 204)
+check("no jobs", sys_.disable_auth_method("ci").status_code, 204)
+sys_.enable_auth_method("cert")
+cert = c.auth.cert
+check("a role of certificates", cert.create_ca_certificate_role("web", certificate=pem, allowed_common_names="web.*", token_policies="default").status_code, 204)
+check("what it wants", [cert.read_ca_certificate_role("web")["data"][k] for k in ("allowed_common_names", "display_name")], [["web.*"], "web"])
+check("its kind", cert.list_certificate_roles()["data"]["keys"], ["web"])
+check("binding", cert.configure_tls_certificate(disable_binding=True).status_code, 204)
+check("no role of certificates", cert.delete_certificate_role("web").status_code, 204)
+check("no certificates", sys_.disable_auth_method("cert").status_code, 204)
 
 # Seal and unseal.
 check("seal", sys_.seal().status_code, 204)

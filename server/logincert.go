@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/x509"
@@ -25,7 +26,7 @@ var certMethod = authMethod{
 var certRoles = methodRole[access.CertRole]{
 	path: strings.TrimPrefix(access.CertFolder, "/"), cached: true,
 	new: func(name string) *access.CertRole {
-		return &access.CertRole{Name: strings.ToLower(name), DisplayName: strings.ToLower(name)}
+		return &access.CertRole{Name: strings.ToLower(name)}
 	},
 	check: func(r *access.CertRole) interface{ Check() error } { return r },
 	view: func(r *access.CertRole) map[string]any {
@@ -70,6 +71,7 @@ func editCertRole(r *request, role *access.CertRole) (warnings []string, err err
 	}
 	set(&role.Certificate, in.Certificate)
 	set(&role.DisplayName, in.DisplayName)
+	role.DisplayName = cmp.Or(role.DisplayName, role.Name)
 	set(&role.Names, in.Names.pointer())
 	set(&role.CommonNames, in.CommonNames.pointer())
 	set(&role.DNSNames, in.DNSNames.pointer())

@@ -100,10 +100,10 @@ func TestLoginCert(t *testing.T) {
 	f.must(t, 204, "POST", "sys/auth/cert", `{"type":"cert"}`)
 	for body, text := range map[string]string{
 		`{}`: "failed to parse certificate",
-		`{"certificate":` + jsonText(ca.pem()) + `,"ocsp_enabled":"true"}`:                      "auth/cert/crls/",
-		`{"certificate":` + jsonText(ca.pem()) + `,"required_extensions":"x"}`:                  "required extension",
-		`{"certificate":` + jsonText(ca.pem()) + `,"token_type":"batch"}`:                       "batch tokens",
-		`{"certificate":` + jsonText(ca.pem()) + `,"allowed_names":"a,b","ocsp_enabled":false}`: "",
+		`{"certificate":` + jsonText(ca.pem()) + `,"ocsp_enabled":"true"}`:                                        "auth/cert/crls/",
+		`{"certificate":` + jsonText(ca.pem()) + `,"required_extensions":"x"}`:                                    "required extension",
+		`{"certificate":` + jsonText(ca.pem()) + `,"token_type":"batch"}`:                                         "batch tokens",
+		`{"certificate":` + jsonText(ca.pem()) + `,"allowed_names":"a,b","ocsp_enabled":false,"display_name":""}`: "",
 	} {
 		f.must(t, 204, "DELETE", "auth/cert/certs/bad", "")
 		if r := f.call(t, "POST", "auth/cert/certs/bad", body); r.status == 400 != (text != "") || !strings.Contains(r.text, text) {

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bytes"
 	"encoding/json"
 	"strings"
 	"time"
@@ -92,10 +91,11 @@ func editJWTRole(r *request, role *access.JWTRole) (warnings []string, err error
 		return nil, invalid("invalid 'bound_claims_type': %s", in.ClaimsType)
 	}
 	if in.Claims != nil {
+		text := scalar(in.Claims) // which may be JSON in a text, as the command line sends it
 		role.Claims = nil
-		d := json.NewDecoder(bytes.NewReader(in.Claims))
+		d := json.NewDecoder(strings.NewReader(text))
 		d.UseNumber()
-		if scalar(in.Claims) != "" && d.Decode(&role.Claims) != nil {
+		if text != "" && d.Decode(&role.Claims) != nil {
 			return nil, invalid(`bound_claims is not an object like {"ref": "refs/heads/main"}`)
 		}
 	}
@@ -188,6 +188,9 @@ func writeJWTConfig(s *Server, r *request) (answer, error) {
 	return answer{warnings: warnings}, nil
 }
 
+// longestUser is how much of who logs in is in the display name, in bytes.
+const longestUser = 256
+
 // A jwtLogin is what logins need of a configuration.
 type jwtLogin struct {
 	verifier    *access.JWTVerifier
@@ -251,7 +254,7 @@ func loginJWT(s *Server, r *request) (answer, error) {
 			return answer{}, err
 		}
 		return s.login(r, func(*storage.Tx, string) (*access.Login, error) {
-			return &access.Login{DisplayName: user, Name: role.Name, Params: role.TokenParams, Meta: meta}, nil
+			return &access.Login{DisplayName: user[:min(len(user), longestUser)], Name: role.Name, Params: role.TokenParams, Meta: meta}, nil
 		})
 	})
 }
