@@ -233,7 +233,8 @@ func loginJWT(s *Server, r *request) (answer, error) {
 		return answer{}, invalid("missing token")
 	}
 	in.Role = strings.ToLower(in.Role)
-	return s.tryLogin(r, in.Role, func() (answer, error) {
+	// Nobody guesses a JWT: who shows bad ones must not slow down the jobs of a role, which come from anywhere.
+	return s.tryLoginOf(r, in.JWT, in.Role, func() (answer, error) {
 		var role *access.JWTRole
 		err := r.viewMethod(func(tx *storage.Tx, folder string) (err error) {
 			role, err = jwtRoles.get(tx, folder, in.Role)

@@ -175,7 +175,13 @@ func TestLoginJWT(t *testing.T) {
 	if r := f.must(t, 200, "POST", "auth/token/renew-self", "{}", as(token)); fmt.Sprint(r.get("auth", "lease_duration")) != "1200" {
 		t.Error(r.text)
 	}
-	login(200, "deploy", good) // the failures of the name are forgotten
+	for n := range 20 { // bad ones from everywhere slow down nobody else
+		login(400, "deploy", newJWTIssuer(t).sign(t, nil), fmt.Sprintf("RemoteAddr: 10.2.0.%d:1", n))
+	}
+	login(200, "deploy", i.sign(t, nil), "RemoteAddr: 10.3.0.1:1")
+	for n := range freeFailures + 1 {
+		login([]int{400, 429}[n/freeFailures], "deploy", "x", fmt.Sprintf("RemoteAddr: 10.4.0.1:%d", n))
+	}
 	f.must(t, 204, "POST", "auth/ci/role/deploy", `{"token_bound_cidrs":"10.7.0.0/16"}`)
 	login(403, "deploy", good, "RemoteAddr: 10.8.0.1:1")
 	login(200, "deploy", good, "RemoteAddr: 10.7.0.1:1")

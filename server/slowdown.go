@@ -34,7 +34,7 @@ type slowdown struct {
 	mu    sync.Mutex
 	names halves
 	froms halves
-	known halves // a name from a source: its last login went well
+	known halves // a name or group from a source: its last login went well
 }
 
 type slowKey [sha256.Size]byte
@@ -125,7 +125,13 @@ func (e *tooSoon) Error() string { return e.text }
 // tryLogin runs a login of a name, unless there were too many failures. A failure
 // is an answer with the status 400 or 403.
 func (s *Server) tryLogin(r *request, name string, login func() (answer, error)) (answer, error) {
-	a := s.slowdown.begin(r.mount.UUID+"/"+name, r.source(), s.now())
+	return s.tryLoginOf(r, name, name, login)
+}
+
+// tryLoginOf is tryLogin of a name that is one of a group: a source from which
+// the last login of the group went well does not wait.
+func (s *Server) tryLoginOf(r *request, name, group string, login func() (answer, error)) (answer, error) {
+	a := s.slowdown.begin(r.mount.UUID+"/"+name, r.mount.UUID+"/"+group, r.source(), s.now())
 	if a.wait > 0 {
 		s.metrics.login(r.mount.Type, "slowed")
 		return answer{}, &tooSoon{"too many failed logins: try again later", a.wait}
@@ -152,13 +158,14 @@ type loginAttempt struct {
 	tallies []*tally // of the name and of the source, if there is one
 }
 
-func (d *slowdown) begin(name string, from netip.Addr, now time.Time) *loginAttempt {
+func (d *slowdown) begin(name, group string, from netip.Addr, now time.Time) *loginAttempt {
 	if from.Is6() {
 		p, _ := from.Prefix(64) // never fails
 		from = p.Addr()
 	}
 	nameKey, fromKey := slowKey(sha256.Sum256([]byte(name))), slowKey(sha256.Sum256(from.AsSlice()))
-	a := &loginAttempt{pair: sha256.Sum256(slices.Concat(nameKey[:], fromKey[:]))}
+	groupKey := sha256.Sum256([]byte(group))
+	a := &loginAttempt{pair: sha256.Sum256(slices.Concat(groupKey[:], fromKey[:]))}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	a.known = d.known.get(a.pair) != nil

@@ -114,7 +114,7 @@ func TestSlowdownBounds(t *testing.T) {
 	from := netip.MustParseAddr("10.0.0.1")
 	var begun []*loginAttempt
 	for range 2 * attemptsAtOnce {
-		if a := d.begin("bob", from, now); a.wait == 0 {
+		if a := d.begin("bob", "bob", from, now); a.wait == 0 {
 			begun = append(begun, a)
 		}
 	}
@@ -124,23 +124,23 @@ func TestSlowdownBounds(t *testing.T) {
 	for _, a := range begun {
 		d.end(a, "failed", now)
 	}
-	if a := d.begin("ann", from, now); a.wait != longestSourceWait {
+	if a := d.begin("ann", "ann", from, now); a.wait != longestSourceWait {
 		t.Errorf("wait %s", a.wait)
 	}
 	later := now.Add(longestSourceWait)
-	one, two := d.begin("ann", from, later), d.begin("ann", from, later)
+	one, two := d.begin("ann", "ann", from, later), d.begin("ann", "ann", from, later)
 	if one.wait != 0 || two.wait == 0 {
 		t.Errorf("after many failures two at once: %s, %s", one.wait, two.wait)
 	}
 	d.end(one, "error", later)
-	if a := d.begin("ann", from, later); a.wait != 0 {
+	if a := d.begin("ann", "ann", from, later); a.wait != 0 {
 		t.Errorf("a fault of ours counts: %s", a.wait)
 	}
 	var all sync.WaitGroup
 	for g := range 4 {
 		all.Go(func() {
 			for n := range 2 * slowSize {
-				a := d.begin(fmt.Sprint(g, n), netip.AddrFrom4([4]byte{10, byte(g), byte(n >> 8), byte(n)}), now)
+				a := d.begin(fmt.Sprint(g, n), fmt.Sprint(g, n), netip.AddrFrom4([4]byte{10, byte(g), byte(n >> 8), byte(n)}), now)
 				d.end(a, []string{"ok", "failed"}[n%2], now)
 			}
 		})
