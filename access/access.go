@@ -46,7 +46,8 @@
 //	access/audit-head/<path>     JSON {"version":1,"data":{"seq":...,"hash":...}}: how far its log has come
 //
 // and of the login methods, below the folder of the mount, which the server
-// chooses, each as JSON {"version":1,"value":...}:
+// chooses, each as JSON {"version":1,"data":...}, see [AppRoles] and [Users] for
+// theirs:
 //
 //	<folder>/config              jwt, cert: the configuration
 //	<folder>/role/<name>         jwt, peer: a role

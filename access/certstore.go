@@ -14,13 +14,13 @@ type CertConfig struct {
 
 // ReadCertConfig returns the configuration of a method cert.
 func ReadCertConfig(tx *storage.Tx, folder string) (c CertConfig, err error) {
-	_, err = readMethod(tx, folder+"/config", &c)
+	_, err = getRecord(tx, folder+"/config", methodKind, &c)
 	return c, err
 }
 
 // WriteCertConfig writes the configuration of a method cert.
 func WriteCertConfig(tx *storage.Tx, folder string, c CertConfig) error {
-	return writeMethod(tx, folder+"/config", c, maxRoleLists)
+	return putRecord(tx, folder+"/config", methodKind, c, maxRoleLists)
 }
 
 // Folders of a method cert, below that of its mount.
@@ -68,7 +68,7 @@ func ReadCRL(tx *storage.Tx, folder, name string) (serials []string, err error) 
 	if err != nil {
 		return nil, err
 	}
-	found, err := readMethod(tx, path, &serials)
+	found, err := getRecord(tx, path, methodKind, &serials)
 	if found && serials == nil {
 		serials = []string{}
 	}
@@ -81,7 +81,7 @@ func WriteCRL(tx *storage.Tx, folder, name string, serials []string) error {
 	if err != nil {
 		return err
 	}
-	return writeMethod(tx, path, serials, storage.MaxValue)
+	return putRecord(tx, path, methodKind, serials, storage.MaxValue)
 }
 
 // DeleteCRL deletes a list of revoked certificates.

@@ -246,7 +246,7 @@ func (c Claims) audiences() (list []string, ok bool) {
 // ReadJWTConfig returns the configuration of a method jwt, nil before there is one.
 func ReadJWTConfig(tx *storage.Tx, folder string) (*JWTConfig, error) {
 	var c JWTConfig
-	if found, err := readMethod(tx, folder+"/config", &c); err != nil || !found {
+	if found, err := getRecord(tx, folder+"/config", methodKind, &c); err != nil || !found {
 		return nil, err
 	}
 	return &c, nil
@@ -257,5 +257,5 @@ func WriteJWTConfig(tx *storage.Tx, folder string, c *JWTConfig) error {
 	if err := c.Check(); err != nil {
 		return err
 	}
-	return writeMethod(tx, folder+"/config", c, maxRoleLists)
+	return putRecord(tx, folder+"/config", methodKind, c, maxRoleLists)
 }

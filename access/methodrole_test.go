@@ -45,8 +45,8 @@ func TestMethodRoles(t *testing.T) {
 		t.Errorf("%v %v", found, err)
 	}
 	for text, want := range map[string]error{
-		`{`: storage.ErrCorrupt, `null`: storage.ErrFormat, `{"version":2,"value":{}}`: storage.ErrFormat, `{"version":1}`: storage.ErrCorrupt,
-		`{"version":1,"value":{"bound_audiences":7}}`: storage.ErrCorrupt,
+		`{`: storage.ErrCorrupt, `null`: storage.ErrFormat, `{"version":2,"data":{}}`: storage.ErrFormat, `{"version":1}`: storage.ErrCorrupt,
+		`{"version":1,"data":{"bound_audiences":7}}`: storage.ErrCorrupt,
 	} {
 		if err := f.update(func(tx *storage.Tx) error { return tx.Put("m/role/bad", []byte(text)) }); err != nil {
 			t.Fatal(err)

@@ -1,47 +1,61 @@
 package access
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// envelope is how login methods store what they know.
-type envelope[T any] struct {
-	Version int `json:"version"`
-	Data    T   `json:"data"`
+// An envelope is around what login methods and the audit log store.
+type envelope struct {
+	Version int             `json:"version"`
+	Data    json.RawMessage `json:"data"`
 }
 
-const envelopeVersion = 1
+const (
+	envelopeVersion = 1
+	maxRecord       = 64 << 10 // bytes of one role or user
+)
 
-// readRecord reads what writeRecord wrote, nil when there is nothing. what names
-// it in errors.
-func readRecord[T any](tx *storage.Tx, path, what string) (*T, error) {
+// getRecord reads what putRecord wrote into data, a pointer, and tells whether
+// there is anything; what names it in errors. Numbers that have no type become
+// [json.Number].
+func getRecord(tx *storage.Tx, path, what string, data any) (found bool, err error) {
 	value, err := tx.Get(path)
 	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", what, err)
+		return false, fmt.Errorf("reading %s: %w", what, err)
 	}
 	if value == nil {
-		return nil, nil
+		return false, nil
 	}
-	var e envelope[T]
+	var e envelope
 	if err := json.Unmarshal(value, &e); err != nil {
-		return nil, fmt.Errorf("decoding %s: %w: %w", what, storage.ErrCorrupt, err)
+		return false, fmt.Errorf("decoding %s: %w: %w", what, storage.ErrCorrupt, err)
 	}
 	if e.Version != envelopeVersion {
-		return nil, fmt.Errorf("decoding %s: %w: record version %d, this program reads %d", what, storage.ErrFormat, e.Version, envelopeVersion)
+		return false, fmt.Errorf("decoding %s: %w: record version %d, this program reads %d", what, storage.ErrFormat, e.Version, envelopeVersion)
 	}
-	return &e.Data, nil
+	d := json.NewDecoder(bytes.NewReader(e.Data))
+	d.UseNumber()
+	if err := d.Decode(data); err != nil {
+		return false, fmt.Errorf("decoding %s: %w: %w", what, storage.ErrCorrupt, err)
+	}
+	return true, nil
 }
 
-func writeRecord[T any](tx *storage.Tx, path, what string, data *T) error {
-	value, err := json.Marshal(envelope[*T]{envelopeVersion, data})
+// putRecord writes a record of at most most bytes. More is [ErrInvalid].
+func putRecord(tx *storage.Tx, path, what string, data any, most int) error {
+	value, err := json.Marshal(data)
+	if err == nil {
+		value, err = json.Marshal(envelope{envelopeVersion, value})
+	}
 	if err != nil {
 		return fmt.Errorf("encoding %s: %w", what, err)
 	}
-	if len(value) > maxRecord {
-		return mistake("%s has %d bytes: at most %d are accepted", what, len(value), maxRecord)
+	if len(value) > most {
+		return mistake("%s has %d bytes: at most %d are accepted", what, len(value), most)
 	}
 	if err := tx.Put(path, value); err != nil {
 		return fmt.Errorf("writing %s: %w", what, err)
@@ -49,5 +63,15 @@ func writeRecord[T any](tx *storage.Tx, path, what string, data *T) error {
 	return nil
 }
 
-// maxRecord is how large what a login method knows of one role or user may be.
-const maxRecord = 64 << 10
+// readRecord is getRecord for a known type; nil when there is nothing.
+func readRecord[T any](tx *storage.Tx, path, what string) (*T, error) {
+	data := new(T)
+	if found, err := getRecord(tx, path, what, data); err != nil || !found {
+		return nil, err
+	}
+	return data, nil
+}
+
+func writeRecord(tx *storage.Tx, path, what string, data any) error {
+	return putRecord(tx, path, what, data, maxRecord)
+}

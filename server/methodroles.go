@@ -33,18 +33,7 @@ func (m *methodRole[R]) list(s *Server, r *request) (answer, error) {
 
 // listNames answers with the names of the records in a folder of a login method.
 func (r *request) listNames(path string) (answer, error) {
-	var names []string
-	err := r.viewMethod(func(tx *storage.Tx, folder string) (err error) {
-		names, err = tx.List(folder + "/" + path)
-		return err
-	})
-	if err == nil && len(names) == 0 {
-		err = errAbsent
-	}
-	if err != nil {
-		return answer{}, err
-	}
-	return answer{data: map[string]any{"keys": names}}, nil
+	return r.listMethod(func(tx *storage.Tx, folder string) ([]string, error) { return tx.List(folder + "/" + path) })
 }
 
 // get reads the role that the request names, nil when there is none.
