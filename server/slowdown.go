@@ -153,9 +153,9 @@ func (s *Server) tryLoginOf(r *request, name, group string, login func() (answer
 // A loginAttempt is one that has begun, or has to wait.
 type loginAttempt struct {
 	wait    time.Duration
-	known   bool
 	pair    slowKey
 	tallies []*tally // of the name and of the source, if there is one
+	counted []*tally // those that it counts in while it runs
 }
 
 func (d *slowdown) begin(name, group string, from netip.Addr, now time.Time) *loginAttempt {
@@ -168,19 +168,19 @@ func (d *slowdown) begin(name, group string, from netip.Addr, now time.Time) *lo
 	a := &loginAttempt{pair: sha256.Sum256(slices.Concat(groupKey[:], fromKey[:]))}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	a.known = d.known.get(a.pair) != nil
 	a.tallies = append(a.tallies, d.names.ensure(nameKey, now))
 	if from.IsValid() {
 		a.tallies = append(a.tallies, d.froms.ensure(fromKey, now))
 	}
-	if a.known {
-		return a
+	a.counted = a.tallies
+	if known := d.known.get(a.pair); known != nil { // it has no failures
+		a.counted = []*tally{known}
 	}
-	for _, t := range a.tallies {
+	for _, t := range a.counted {
 		a.wait = max(a.wait, t.wait(now))
 	}
 	if a.wait == 0 {
-		for _, t := range a.tallies {
+		for _, t := range a.counted {
 			t.running++
 		}
 	}
@@ -190,19 +190,19 @@ func (d *slowdown) begin(name, group string, from netip.Addr, now time.Time) *lo
 func (d *slowdown) end(a *loginAttempt, result string, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, t := range a.tallies {
-		if !a.known {
-			t.running--
-		}
-		if result == "failed" {
-			t.fail(now)
-		}
+	for _, t := range a.counted {
+		t.running--
 	}
 	switch result {
 	case "failed":
+		for _, t := range a.tallies {
+			t.fail(now)
+		}
 		d.known.delete(a.pair)
 	case "ok":
 		a.tallies[0].failures, a.tallies[0].until = 0, time.Time{}
-		d.known.put(a.pair, new(tally))
+		if d.known.get(a.pair) == nil {
+			d.known.put(a.pair, new(tally))
+		}
 	}
 }

@@ -136,6 +136,23 @@ func TestSlowdownBounds(t *testing.T) {
 	if a := d.begin("ann", "ann", from, later); a.wait != 0 {
 		t.Errorf("a fault of ours counts: %s", a.wait)
 	}
+	home := netip.MustParseAddr("10.0.0.2") // where all has gone well, many may not guess at once either
+	d.end(d.begin("eve", "eve", home, now), "ok", now)
+	begun = nil
+	for range 2 * attemptsAtOnce {
+		if a := d.begin("eve", "eve", home, now); a.wait == 0 {
+			begun = append(begun, a)
+		}
+	}
+	if len(begun) != attemptsAtOnce {
+		t.Errorf("%d attempts at once from where a login went well", len(begun))
+	}
+	for _, a := range begun {
+		d.end(a, "failed", now)
+	}
+	if a := d.begin("eve", "eve", home, now); a.wait != longestSourceWait {
+		t.Errorf("wait %s", a.wait)
+	}
 	var all sync.WaitGroup
 	for g := range 4 {
 		all.Go(func() {
