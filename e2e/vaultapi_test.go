@@ -265,7 +265,8 @@ func TestVaultAPI(t *testing.T) {
 	k.refused("another certificate", http.StatusBadRequest, err)
 
 	// Login methods as mounts.
-	k.ok("tuning", k.root.Sys().TuneMount("auth/userpass", api.MountConfigInput{MaxLeaseTTL: "2h"}))
+	twoHours := "2h"
+	k.ok("tuning", k.root.Sys().TuneMountAllowNil("auth/userpass", api.TuneMountConfigInput{MaxLeaseTTL: &twoHours}))
 	tuned, err := k.root.Sys().MountConfig("auth/userpass")
 	k.ok("reading how it is tuned", err)
 	k.equal("max_lease_ttl", tuned.MaxLeaseTTL, 7200)
@@ -277,7 +278,7 @@ func TestVaultAPI(t *testing.T) {
 		}
 	}
 	c = k.client("")
-	login, err = c.Auth().Login(ctx, person)
+	_, err = c.Auth().Login(ctx, person)
 	k.ok("logging in again", err)
 	k.ok("disabling", k.root.Sys().DisableAuth("userpass"))
 	_, err = c.Auth().Token().LookupSelf()

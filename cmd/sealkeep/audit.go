@@ -180,7 +180,7 @@ func auditVerify(f *flag.FlagSet) action {
 		}
 		switch {
 		case len(v.Findings) > 0:
-			return coded{hint(fmt.Errorf("the audit log is not as it was written: %d findings", len(v.Findings)+v.More),
+			return coded{hint(fmt.Errorf("the audit log is not as it was written (findings: %d)", len(v.Findings)+v.More),
 				"keep the files as they are; compare them with copies elsewhere"), 2}
 		case asJSON:
 		case v.Lines == 0:
