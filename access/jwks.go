@@ -21,7 +21,7 @@ import (
 // How the keys of an issuer are fetched:
 //
 //	keysTimeout  of both requests, discovery and keys
-//	keysSize     bytes that each of the answers may have
+//	keysSize     bytes that each of the answers may have, and their headers
 //	keysFresh    after that they are fetched again, so that a withdrawn key ends
 //	keysRetry    between two fetches because no key fits, however many JWTs come
 //	keysOld      between two fetches of keys that fit and are only old
@@ -64,7 +64,9 @@ func newKeySet(c JWTConfig, log *slog.Logger) (*keySet, error) {
 	}
 	s.client = &http.Client{
 		// A connection is not kept: the next fetch is an hour away.
-		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: conf, DisableKeepAlives: true, ForceAttemptHTTP2: true},
+		Transport: &http.Transport{
+			Proxy: http.ProxyFromEnvironment, TLSClientConfig: conf, DisableKeepAlives: true, ForceAttemptHTTP2: true, MaxResponseHeaderBytes: keysSize,
+		},
 		// Nobody but the one whose name was written says where the keys are.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
@@ -114,19 +116,22 @@ func (s *keySet) use(ctx context.Context, try func([]jose.JSONWebKey) bool) erro
 // fetch fetches the keys for all who wait for them, so that it goes on when the
 // one who began is gone.
 func (s *keySet) fetch(ctx context.Context) {
-	keys, err := s.get(context.WithoutCancel(ctx))
-	if err != nil {
+	var keys []jose.JSONWebKey
+	defer func() { // also when a key makes the library panic
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.tried = s.now()
+		if keys != nil {
+			s.keys, s.fetched = keys, s.tried
+		}
+		s.fetches++
+		close(s.fetching)
+		s.fetching = nil
+	}()
+	var err error
+	if keys, err = s.get(context.WithoutCancel(ctx)); err != nil {
 		s.log.Warn("the keys of an issuer of JWTs cannot be fetched, those fetched before stay in use", "error", err)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.tried = s.now()
-	if err == nil {
-		s.keys, s.fetched = keys, s.tried
-	}
-	s.fetches++
-	close(s.fetching)
-	s.fetching = nil
 }
 
 // get fetches the keys.
