@@ -11,6 +11,23 @@ import (
 	"testing"
 )
 
+// A public key and an authority, as a JSON text has them.
+const (
+	fuzzKey = `-----BEGIN PUBLIC KEY-----\n` +
+		`MCowBQYDK2VwAyEAIYfJvaDKVKdHySCVHgQvu/xyEMBoYzxAuOzTgYV1XeA=\n` +
+		`-----END PUBLIC KEY-----\n`
+	fuzzCert = `-----BEGIN CERTIFICATE-----\n` +
+		`MIIBbjCCARWgAwIBAgIUPCSl4OX+Rcbap6i/b65+0+b96Q8wCgYIKoZIzj0EAwIw\n` +
+		`DDEKMAgGA1UEAwwBYTAgFw0yNjExMjIwNTMwMTBaGA8yMTI2MTAyOTA1MzAxMFow\n` +
+		`DDEKMAgGA1UEAwwBYTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABO/O14O9tk0k\n` +
+		`VQJVqLfWsLB6EfiDuFvMnmS+vc2wfH5vf5cxwlSW9a3PcunZWNrAaBgqnTTj8Ewp\n` +
+		`aLPfdRjaBZGjUzBRMB0GA1UdDgQWBBTAPbBn1PXMvSA43mWo+3/xb4r6vzAfBgNV\n` +
+		`HSMEGDAWgBTAPbBn1PXMvSA43mWo+3/xb4r6vzAPBgNVHRMBAf8EBTADAQH/MAoG\n` +
+		`CCqGSM49BAMCA0cAMEQCIFZsV2/t8Z/AtosYEIAS49fpfx0aZKo20VmF+GDVqO4j\n` +
+		`AiA+OB8J6CPFHsrjmtfazqtqZ7vDsw6r0u7P3uRZhtBsjA==\n` +
+		`-----END CERTIFICATE-----\n`
+)
+
 // fuzzSeeds are requests that matter; the first word is the method.
 var fuzzSeeds = []string{
 	"GET sys/health", "HEAD sys/health?activecode=204", "GET sys/health?sealedcode=1", "GET sys/seal-status", "PUT sys/unseal {\"key\":\"x\"}",
@@ -32,6 +49,12 @@ var fuzzSeeds = []string{
 	"PUT auth/approle/login {\"role_id\":\"a\",\"secret_id\":\"b\"}", "GET auth/approle/role/a/role-id", "POST sys/auth/approle/tune {\"max_lease_ttl\":\"1h\"}",
 	"POST sys/auth/userpass {\"type\":\"userpass\"}", "PUT auth/userpass/users/a {\"password\":\"x\"}", "PUT auth/userpass/login/a {\"password\":\"x\"}",
 	"PUT auth/userpass/users/a/policies {\"policies\":\"x\"}", "DELETE sys/auth/userpass",
+	"POST sys/auth/jwt {\"type\":\"jwt\"}", "PUT auth/jwt/config {\"jwt_validation_pubkeys\":\"" + fuzzKey + "\",\"bound_issuer\":\"x\"}", "GET auth/jwt/config",
+	"PUT auth/jwt/role/a {\"user_claim\":\"sub\",\"bound_claims\":{\"a\":[1,true]},\"claim_mappings\":\"a=b\",\"expiration_leeway\":-1}", "GET auth/jwt/role/a",
+	"LIST auth/jwt/role", "PUT auth/jwt/login {\"role\":\"a\",\"jwt\":\"eyJhbGciOiJFZERTQSJ9.e30.AAAA\"}", "DELETE auth/jwt/role/a",
+	"POST sys/auth/cert {\"type\":\"cert\"}", "PUT auth/cert/certs/a {\"certificate\":\"" + fuzzCert + "\",\"required_extensions\":[\"1.2.3:x*\"]}", "GET auth/cert/certs/a",
+	"PUT auth/cert/crls/a {\"crl\":\"x\"}", "GET auth/cert/crls/a", "LIST auth/cert/certs", "PUT auth/cert/login {\"name\":\"a\"}", "PUT auth/cert/config {\"disable_binding\":1}",
+	"POST sys/auth/peer {\"type\":\"peer\"}", "PUT auth/peer/role/a {\"bound_uids\":\"0,1\",\"bound_gids\":[2]}", "GET auth/peer/role/a", "PUT auth/peer/login {\"role\":\"a\"}",
 	"PUT sys/seal {}", // the last one: TestFuzzSeedsReachTheRoutes asks them in this order
 }
 
@@ -105,6 +128,7 @@ func FuzzRoutes(f *testing.F) {
 		case health && w.Code >= 200 && w.Code <= 599:
 		case state == whileSealed && w.Code == 503, state == uninitialized && w.Code == 503:
 		case slices.Contains([]int{200, 204, 400, 403, 404, 405, 413, 415}, w.Code):
+		case w.Code == 429 && strings.HasPrefix(name, "/v1/auth/") && w.Header().Get("Retry-After") != "": // too many failed logins
 		default:
 			fail("no such status")
 		}
