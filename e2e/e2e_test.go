@@ -1,11 +1,11 @@
-// Package e2e runs clients that others wrote, unmodified, against the real program: Debian's python3-hvac and the npm
-// package node-vault each drive a keep from its first start, with a static seal and no store yet, through init, status,
-// mounts and all of KV version 2. A script is given the keep's address and nothing else; it prints what it checked and
-// fails at the first difference.
+// Package e2e runs clients that others wrote, unmodified, against the real program. Debian's python3-hvac, the npm package
+// node-vault and curl each drive a keep from its first start, with a static seal and no store yet: a script is given the
+// keep's address and nothing else, prints what it checked and fails at the first difference. Vault's own client for Go
+// drives one behind TLS.
 //
 // Where a client is not installed its test is skipped, or fails when SEALKEEP_REQUIRE_CLIENTS=1. They come by
 //
-//	apt-get install python3-hvac openssl nodejs npm
+//	apt-get install python3-hvac openssl curl nodejs npm
 //	npm ci --prefix e2e
 package e2e
 
@@ -36,9 +36,11 @@ func TestClients(t *testing.T) {
 		name, program, script string
 		probe                 []string // arguments with which the program tells that the client is there
 		install               string
+		checks                int // there are more
 	}{
-		{"hvac", "/usr/bin/python3", "hvac_test.py", []string{"-c", "import hvac, shutil; assert shutil.which('openssl')"}, "apt-get install python3-hvac openssl"},
-		{"node-vault", "node", "node-vault.test.js", []string{"-e", "require('node-vault')"}, "apt-get install nodejs npm; npm ci --prefix e2e"},
+		{"hvac", "/usr/bin/python3", "hvac_test.py", []string{"-c", "import hvac, shutil; assert shutil.which('openssl')"}, "apt-get install python3-hvac openssl", 150},
+		{"curl", "/bin/sh", "curl_test.sh", []string{"-c", "command -v curl"}, "apt-get install curl", 20},
+		{"node-vault", "node", "node-vault.test.js", []string{"-e", "require('node-vault')"}, "apt-get install nodejs npm; npm ci --prefix e2e", 50},
 	} {
 		t.Run(client.name, func(t *testing.T) {
 			if out, err := exec.CommandContext(t.Context(), client.program, client.probe...).CombinedOutput(); err != nil {
@@ -52,13 +54,13 @@ func TestClients(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			cmd := exec.CommandContext(ctx, client.program, client.script)
-			cmd.Env = []string{"VAULT_ADDR=" + address}
+			cmd.Env = []string{"VAULT_ADDR=" + address, "PATH=" + os.Getenv("PATH")}
 			out, err := cmd.CombinedOutput()
 			t.Logf("%s", out)
 			if err != nil {
 				t.Errorf("%s: %v", client.script, err)
 			}
-			if checked := strings.Count(string(out), "\nok: "); checked < 50 {
+			if checked := strings.Count(string(out), "\nok: "); checked < client.checks {
 				t.Errorf("%s checked %d things only", client.script, checked)
 			}
 		})
