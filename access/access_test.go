@@ -12,7 +12,7 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-func newStore(t *testing.T) *storage.Store {
+func newStore(t testing.TB) *storage.Store {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "keep.db")
 	root := storage.NewRootKey()

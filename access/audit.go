@@ -56,7 +56,7 @@ type deviceOptions struct {
 	raw, hmacAccessor, elide bool
 	file                     string // or stdout, or discard
 	mode                     fs.FileMode
-	network, address         string
+	network, address         string // of a socket; address also of the journal's
 	wait                     time.Duration
 }
 
@@ -121,6 +121,8 @@ func (d Device) parse() (o deviceOptions, err error) {
 			}
 			o.mode = fs.FileMode(mode) &^ 0o111 // nobody runs it
 		}
+	case "journal":
+		o.address = journalPath
 	case "socket":
 		if o.address = d.Options["address"]; o.address == "" {
 			return wrong("address is required: host:port, or the path of a unix socket")
@@ -156,6 +158,8 @@ type device struct {
 	opts deviceOptions
 	veil veil
 	log  *slog.Logger
+
+	opening sync.Mutex // held while it is opened; taken before mu
 
 	mu     sync.Mutex
 	out    sink // nil: it could not be opened
@@ -384,7 +388,7 @@ func (a *Audit) Status() []DeviceStatus {
 func (a *Audit) Hash(path, text string) (string, error) {
 	for _, d := range *a.devices.Load() {
 		if d.conf.Path == path {
-			return string(d.veil.append(nil, text)), nil
+			return string(d.veil.append(nil, []byte(text))), nil
 		}
 	}
 	return "", fmt.Errorf("%w: unknown audit device %q", ErrInvalid, path)
@@ -497,10 +501,7 @@ func (d *device) record(a *Audit, body []byte) error {
 }
 
 func (d *device) writeLocked(a *Audit, body []byte) error {
-	b := make([]byte, 0, len(body)+320)
-	b = a.now().UTC().AppendFormat(append(b, `"time":"`...), time.RFC3339Nano)
-	b = append(append(b, '"', ','), body...)
-	line, next := d.head.line(make([]byte, 0, len(b)+256), b)
+	line, next := a.line(d.head, body)
 	if err := d.out.write(line); err != nil {
 		return err
 	}
@@ -508,8 +509,16 @@ func (d *device) writeLocked(a *Audit, body []byte) error {
 	return nil
 }
 
+// line makes the line that follows h.
+func (a *Audit) line(h Head, body []byte) ([]byte, Head) {
+	b := make([]byte, 0, len(body)+64)
+	b = a.now().UTC().AppendFormat(append(b, `"time":"`...), time.RFC3339Nano)
+	b = append(append(b, '"', ','), body...)
+	return h.line(make([]byte, 0, len(b)+256), b)
+}
+
 func (d *device) failLocked(a *Audit, err error) {
-	if d.err == nil || d.since.IsZero() {
+	if d.since.IsZero() {
 		d.since, d.pause = a.now(), retryFirst
 		d.log.Error("an audit device fails: records are lost unless another device works", "device", d.conf.Path, "error", err)
 	}
@@ -519,61 +528,83 @@ func (d *device) failLocked(a *Audit, err error) {
 	a.poke()
 }
 
-// reopen closes the device and opens it again, with a line that says so.
+// reopen opens the device, with a line that says so: one that fails, or a file,
+// which may have been renamed. Records wait for a file that works, and for nothing
+// else: how long a collector takes to answer is not known.
 func (d *device) reopen(a *Audit) error {
+	d.opening.Lock()
+	defer d.opening.Unlock()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed || d.opts.file == "discard" {
+	switch {
+	case d.closed:
+		return errClosed
+	case d.opts.file == "discard":
 		d.err = nil
 		return nil
+	case d.err == nil && d.conf.file() == "":
+		return nil
 	}
-	err := d.openLocked(a)
-	if err != nil {
-		d.failLocked(a, err)
-	}
-	return err
-}
-
-func (d *device) openLocked(a *Audit) error {
 	if d.out != nil {
 		d.out.close()
 		d.out = nil
 	}
-	event := deviceEvent{Path: d.conf.Path, Event: "opened", Lost: d.lost}
-	switch {
-	case d.conf.Type == "journal":
-		d.out = &journalSink{path: journalPath, name: strings.TrimSuffix(d.conf.Path, "/"), wait: d.opts.wait}
-	case d.conf.Type == "socket":
-		d.out = &socketSink{network: d.opts.network, address: d.opts.address, wait: d.opts.wait}
-	case d.opts.file == "stdout":
-		d.out = a.stdout
-	default:
-		s, t, err := openFile(d.opts.file, d.opts.mode, d.opts.wait)
-		if err != nil {
-			return err
-		}
-		d.out = s
-		d.joinLocked(t, &event)
+	failed, lost, head := d.err != nil, d.lost, d.head
+	if failed {
+		d.mu.Unlock()
 	}
-	if err := d.writeLocked(a, event.body()); err != nil {
+	out, head, err := d.open(a, head, lost)
+	if failed {
+		d.mu.Lock()
+	}
+	if err == nil && d.closed {
+		out.close()
+		err = errClosed
+	}
+	if err != nil {
+		d.failLocked(a, err)
 		return err
 	}
 	if !d.since.IsZero() {
 		d.log.Warn("an audit device works again", "device", d.conf.Path, "lost", d.lost)
 	}
-	d.err, d.since, d.lost = nil, time.Time{}, 0
+	d.out, d.head, d.err, d.since, d.lost = out, head, nil, time.Time{}, d.lost-lost
 	return nil
 }
 
-// joinLocked lets the log go on where the file ends, and tells when that is not
-// where it should end.
-func (d *device) joinLocked(t tail, event *deviceEvent) {
+// open opens a sink that goes on after a line, and writes the first line to it.
+func (d *device) open(a *Audit, head Head, lost uint64) (out sink, next Head, err error) {
+	event := deviceEvent{Path: d.conf.Path, Event: "opened", Lost: lost}
+	switch {
+	case d.conf.Type == "journal":
+		out = &journalSink{path: d.opts.address, name: strings.TrimSuffix(d.conf.Path, "/"), wait: d.opts.wait}
+	case d.conf.Type == "socket":
+		out = &socketSink{network: d.opts.network, address: d.opts.address, wait: d.opts.wait}
+	case d.opts.file == "stdout":
+		out = a.stdout
+	default:
+		s, t, err := openFile(d.opts.file, d.opts.mode, d.opts.wait)
+		if err != nil {
+			return nil, head, err
+		}
+		out, head = s, d.join(head, t, &event)
+	}
+	line, next := a.line(head, event.body())
+	if err := out.write(line); err != nil {
+		out.close()
+		return nil, head, err
+	}
+	return out, next, nil
+}
+
+// join returns the line after which the log goes on in a file: where the file ends,
+// unless that is not where it should end, which it tells.
+func (d *device) join(known Head, t tail, event *deviceEvent) Head {
 	event.Cut = t.cut
 	log := d.log.With("device", d.conf.Path, "file", d.opts.file)
 	if t.cut > 0 {
 		log.Warn("half a line at the end of the audit log was cut off, as a crash or a full disk leaves it", "bytes", t.cut)
 	}
-	known := d.head
 	hash, seen := t.hashes[known.Seq]
 	switch {
 	case !t.regular:
@@ -587,11 +618,12 @@ func (d *device) joinLocked(t tail, event *deviceEvent) {
 	case known.Seq > 0 && seen && hash != known.Hash:
 		event.Found = fmt.Sprintf("line %d is not the one that was written", known.Seq)
 	default:
-		d.head = t.last
+		return t.last
 	}
 	if event.Found != "" {
 		log.Warn("the audit log is not as it was left: "+event.Found, "next", "find out who changed it; sealkeep audit verify shows where")
 	}
+	return known
 }
 
 // A deviceEvent is what a line says that is no request.
@@ -650,17 +682,19 @@ func (a *Audit) retry() time.Duration {
 	pause := retryMost
 	for _, d := range *a.devices.Load() {
 		d.mu.Lock()
-		wait := time.Until(d.next)
-		if d.err != nil && !d.closed && wait <= 0 {
-			if err := d.openLocked(a); err != nil {
-				d.failLocked(a, err)
+		fails, wait := d.err != nil && !d.closed, time.Until(d.next)
+		d.mu.Unlock()
+		if fails && wait <= 0 {
+			if d.reopen(a) == nil {
+				continue
 			}
+			d.mu.Lock()
 			wait = time.Until(d.next)
+			d.mu.Unlock()
 		}
-		if d.err != nil && !d.closed {
+		if fails {
 			pause = min(pause, wait)
 		}
-		d.mu.Unlock()
 	}
 	return max(pause, time.Millisecond)
 }

@@ -6,13 +6,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"hash"
 	"slices"
 	"strconv"
 	"sync"
 	"time"
+	"unicode/utf8"
 )
 
 // What one line has room for. A request and its answer have maxData each for
@@ -101,32 +101,30 @@ type shownNamespace struct {
 }
 
 type shownRequest struct {
-	ID            string          `json:"id,omitempty"`
-	Operation     string          `json:"operation,omitempty"`
-	MountPoint    string          `json:"mount_point,omitempty"`
-	MountType     string          `json:"mount_type,omitempty"`
-	MountAccessor string          `json:"mount_accessor,omitempty"`
-	MountClass    string          `json:"mount_class,omitempty"`
-	ClientToken   string          `json:"client_token,omitempty"`
-	TokenAccessor string          `json:"client_token_accessor,omitempty"`
-	Namespace     shownNamespace  `json:"namespace"`
-	Path          string          `json:"path,omitempty"`
-	Data          json.RawMessage `json:"data,omitempty"`
-	RemoteAddr    string          `json:"remote_address,omitempty"`
-	RemotePort    int             `json:"remote_port,omitempty"`
-	WrapTTL       int64           `json:"wrap_ttl,omitempty"`
-	CertSerial    string          `json:"client_certificate_serial_number,omitempty"`
+	ID            string         `json:"id,omitempty"`
+	Operation     string         `json:"operation,omitempty"`
+	MountPoint    string         `json:"mount_point,omitempty"`
+	MountType     string         `json:"mount_type,omitempty"`
+	MountAccessor string         `json:"mount_accessor,omitempty"`
+	MountClass    string         `json:"mount_class,omitempty"`
+	ClientToken   string         `json:"client_token,omitempty"`
+	TokenAccessor string         `json:"client_token_accessor,omitempty"`
+	Namespace     shownNamespace `json:"namespace"`
+	Path          string         `json:"path,omitempty"`
+	RemoteAddr    string         `json:"remote_address,omitempty"`
+	RemotePort    int            `json:"remote_port,omitempty"`
+	WrapTTL       int64          `json:"wrap_ttl,omitempty"`
+	CertSerial    string         `json:"client_certificate_serial_number,omitempty"`
 }
 
 type shownResponse struct {
-	Auth          *EntryAuth      `json:"auth,omitempty"`
-	MountPoint    string          `json:"mount_point,omitempty"`
-	MountType     string          `json:"mount_type,omitempty"`
-	MountAccessor string          `json:"mount_accessor,omitempty"`
-	MountClass    string          `json:"mount_class,omitempty"`
-	Data          json.RawMessage `json:"data,omitempty"`
-	Warnings      []string        `json:"warnings,omitempty"`
-	Wrap          *EntryWrap      `json:"wrap_info,omitempty"`
+	Auth          *EntryAuth `json:"auth,omitempty"`
+	MountPoint    string     `json:"mount_point,omitempty"`
+	MountType     string     `json:"mount_type,omitempty"`
+	MountAccessor string     `json:"mount_accessor,omitempty"`
+	MountClass    string     `json:"mount_class,omitempty"`
+	Warnings      []string   `json:"warnings,omitempty"`
+	Wrap          *EntryWrap `json:"wrap_info,omitempty"`
 }
 
 // A veil hides secrets from those who read the log: with the same salt the same
@@ -146,7 +144,7 @@ func (v *veil) text(s string) string {
 	if v.raw || s == "" {
 		return s
 	}
-	return string(v.append(nil, s))
+	return string(v.append(nil, []byte(s)))
 }
 
 func (v *veil) accessor(s string) string {
@@ -156,13 +154,13 @@ func (v *veil) accessor(s string) string {
 	return v.text(s)
 }
 
-func (v *veil) append(b []byte, s string) []byte {
+func (v *veil) append(b, s []byte) []byte {
 	h, _ := v.hashes.Get().(hash.Hash)
 	if h == nil {
 		h = hmac.New(sha256.New, v.salt)
 	}
 	var sum [sha256.Size]byte
-	h.Write([]byte(s))
+	h.Write(s)
 	h.Sum(sum[:0])
 	h.Reset()
 	v.hashes.Put(h)
@@ -185,129 +183,148 @@ func (v *veil) wrap(w *EntryWrap) *EntryWrap {
 
 // data hides the texts in JSON; names, numbers, true, false and null stay. What
 // is no JSON, is too deep or would be too long is hidden as a whole.
-func (v *veil) data(raw []byte, plain []string, list bool) json.RawMessage {
-	if len(bytes.TrimSpace(raw)) == 0 {
+func (v *veil) data(raw []byte, plain []string, list bool) []byte {
+	raw = bytes.TrimSpace(raw)
+	if len(raw) == 0 {
 		return nil
 	}
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.UseNumber()
-	w := dataWriter{veil: v, in: d, out: make([]byte, 0, 512), plain: plain, list: list && v.elide}
-	err := w.value(0, v.raw)
-	if err == nil {
-		if _, end := d.Token(); end == nil {
-			err = errData
-		}
-	}
-	if err != nil {
-		w.out = fmt.Appendf(nil, `{"omitted_bytes":%d,"omitted_hmac":"%s"}`, len(raw), v.append(nil, string(raw)))
+	w := dataWriter{veil: v, in: raw, out: make([]byte, 0, 512), plain: plain, list: list && v.elide}
+	if !utf8.Valid(raw) || !json.Valid(raw) || !w.value(0, v.raw) {
+		return fmt.Appendf(nil, `{"omitted_bytes":%d,"omitted_hmac":"%s"}`, len(raw), v.append(nil, raw))
 	}
 	return w.out
 }
 
-var errData = errors.New("not to be shown")
-
-// A dataWriter copies JSON, hiding texts.
+// A dataWriter copies JSON that is valid, without the space in it, hiding texts.
+// Its methods return false when there is too much.
 type dataWriter struct {
 	veil  *veil
-	in    *json.Decoder
+	in    []byte // what is left
 	out   []byte
 	plain []string // fields of the outermost object that are not hidden
 	list  bool
 }
 
-func (w *dataWriter) value(depth int, clear bool) error {
-	token, err := w.in.Token()
-	if err != nil {
-		return err
+// next skips space and returns the first byte after it.
+func (w *dataWriter) next() byte {
+	w.in = bytes.TrimLeft(w.in, " \t\r\n")
+	return w.in[0]
+}
+
+func (w *dataWriter) value(depth int, clear bool) bool {
+	c := w.next()
+	switch {
+	case depth > maxNest || len(w.out) > maxData:
+		return false
+	case c == '{' || c == '[':
+		return w.group(depth, clear)
+	case c == '"' && !clear:
+		w.out = append(w.veil.append(append(w.out, '"'), unquote(w.text())), '"')
+		return true
+	case c == '"':
+		return w.copy(w.text())
 	}
-	if depth > maxNest || len(w.out) > maxData {
-		return errData
+	n := bytes.IndexAny(w.in, ",]} \t\r\n")
+	if n < 0 {
+		n = len(w.in)
 	}
-	switch t := token.(type) {
-	case json.Delim:
-		return w.group(depth, clear, t)
-	case string:
-		if clear {
-			return w.quote(t)
+	word := w.in[:n]
+	w.in = w.in[n:]
+	return w.copy(word)
+}
+
+func (w *dataWriter) copy(token []byte) bool {
+	w.out = append(w.out, token...)
+	return len(w.out) <= maxData
+}
+
+// text takes a text with its quotes.
+func (w *dataWriter) text() []byte {
+	n := 1
+	for w.in[n] != '"' {
+		if w.in[n] == '\\' {
+			n++
 		}
-		w.out = append(w.veil.append(append(w.out, '"'), t), '"')
-	case json.Number:
-		w.out = append(w.out, t...)
-	case bool:
-		w.out = strconv.AppendBool(w.out, t)
-	default:
-		w.out = append(w.out, "null"...)
+		n++
 	}
-	return nil
+	token := w.in[:n+1]
+	w.in = w.in[n+1:]
+	return token
 }
 
-func (w *dataWriter) quote(text string) error {
-	if len(w.out)+len(text) > maxData {
-		return errData
+// unquote is what a text in quotes stands for.
+func unquote(token []byte) []byte {
+	if bytes.IndexByte(token, '\\') < 0 {
+		return token[1 : len(token)-1]
 	}
-	b, err := json.Marshal(text)
-	w.out = append(w.out, b...)
-	return err
+	var text string
+	json.Unmarshal(token, &text) // it is valid
+	return []byte(text)
 }
 
-// group copies an object or a list, of which the first character has been read.
-func (w *dataWriter) group(depth int, clear bool, first json.Delim) error {
-	w.out = append(w.out, byte(first))
-	for n := 0; w.in.More(); n++ {
-		if n > 0 {
-			w.out = append(w.out, ',')
+// group copies an object or a list.
+func (w *dataWriter) group(depth int, clear bool) bool {
+	first := w.in[0]
+	w.out, w.in = append(w.out, first), w.in[1:]
+	for {
+		c := w.next()
+		if c == ']' || c == '}' || c == ',' {
+			w.out, w.in = append(w.out, c), w.in[1:]
+			if c != ',' {
+				return len(w.out) <= maxData
+			}
+			w.next()
 		}
 		inside := clear
 		if first == '{' {
-			token, err := w.in.Token()
-			if err != nil {
-				return err
+			token := w.text()
+			if !w.copy(token) {
+				return false
 			}
-			name, ok := token.(string)
-			if !ok {
-				return errData
-			}
-			if err := w.quote(name); err != nil {
-				return err
-			}
-			w.out = append(w.out, ':')
-			if depth == 0 {
+			w.next()
+			w.out, w.in = append(w.out, ':'), w.in[1:]
+			if name := string(token[1 : len(token)-1]); depth == 0 {
 				inside = clear || slices.Contains(w.plain, name)
-				if w.list && (name == "keys" || name == "key_info") {
-					if err := w.count(); err != nil {
-						return err
-					}
+				if w.list && (name == "keys" || name == "key_info") && (w.next() == '[' || w.in[0] == '{') {
+					w.out = strconv.AppendInt(w.out, int64(w.count()), 10)
 					continue
 				}
 			}
 		}
-		if err := w.value(depth+1, inside); err != nil {
-			return err
+		if !w.value(depth+1, inside) {
+			return false
 		}
 	}
-	last, err := w.in.Token()
-	if err != nil {
-		return err
-	}
-	w.out = append(w.out, byte(last.(json.Delim)))
-	if len(w.out) > maxData {
-		return errData
-	}
-	return nil
 }
 
-// count writes how many members a list or an object has in its place.
-func (w *dataWriter) count() error {
-	var raw json.RawMessage
-	if err := w.in.Decode(&raw); err != nil {
-		return err
+// count takes an object or a list and returns how many members it has.
+func (w *dataWriter) count() (members int) {
+	depth, empty := 0, true
+	for {
+		switch c := w.next(); c {
+		case '"':
+			w.text()
+			empty = false
+			continue
+		case '{', '[':
+			empty = empty && depth == 0
+			depth++
+		case '}', ']':
+			depth--
+		case ',':
+			if depth == 1 {
+				members++
+			}
+		default:
+			empty = false
+		}
+		if w.in = w.in[1:]; depth == 0 {
+			if !empty {
+				members++
+			}
+			return members
+		}
 	}
-	var list []json.RawMessage
-	var object map[string]json.RawMessage
-	json.Unmarshal(raw, &list) // one of them fits, or neither
-	json.Unmarshal(raw, &object)
-	w.out = strconv.AppendInt(w.out, int64(len(list)+len(object)), 10)
-	return nil
 }
 
 // show writes what a request and its answer have in common, as one device shows
@@ -330,7 +347,7 @@ func (v *veil) show(e *Entry) ([]byte, error) {
 		ID: e.ID, Operation: e.Operation,
 		MountPoint: e.Mount.Point, MountType: e.Mount.Type, MountAccessor: e.Mount.Accessor, MountClass: e.Mount.Class,
 		ClientToken: v.text(e.Secret), TokenAccessor: v.accessor(accessor), Namespace: shownNamespace{"root"}, Path: e.Path,
-		Data: v.data(e.Data, e.Plain, false), RemoteAddr: e.RemoteAddr, RemotePort: e.RemotePort,
+		RemoteAddr: e.RemoteAddr, RemotePort: e.RemotePort,
 		WrapTTL: int64(e.WrapTTL / time.Second), CertSerial: e.CertSerial,
 	}
 	b := []byte(`"auth":`)
@@ -342,20 +359,35 @@ func (v *veil) show(e *Entry) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return append(append(append(b, a...), `,"request":`...), r...), nil
+	return appendData(append(append(append(b, a...), `,"request":`...), r...), v.data(e.Data, e.Plain, false)), nil
+}
+
+// appendData adds a field to the object at the end of b.
+func appendData(b, data []byte) []byte {
+	if data == nil {
+		return b
+	}
+	b = b[:len(b)-1]
+	if b[len(b)-1] != '{' {
+		b = append(b, ',')
+	}
+	return append(append(append(b, `"data":`...), data...), '}')
 }
 
 // showOutcome writes what only the answer has.
 func (v *veil) showOutcome(m EntryMount, o *Outcome) ([]byte, error) {
 	response := shownResponse{
 		MountPoint: m.Point, MountType: m.Type, MountAccessor: m.Accessor, MountClass: m.Class,
-		Data: v.data(o.Data, o.Plain, o.List), Warnings: o.Warnings, Wrap: v.wrap(o.Wrap),
+		Warnings: o.Warnings, Wrap: v.wrap(o.Wrap),
 	}
 	if o.Auth != nil {
 		response.Auth = v.auth(*o.Auth)
 	}
 	r, err := json.Marshal(response)
-	return append([]byte(`,"response":`), r...), err
+	if err != nil {
+		return nil, err
+	}
+	return appendData(append([]byte(`,"response":`), r...), v.data(o.Data, o.Plain, o.List)), nil
 }
 
 func appendError(b []byte, text string) []byte {

@@ -101,7 +101,7 @@ func startKeep(t *testing.T, program, more string) string {
 	store, config, audit := filepath.Join(dir, "sealkeep.db"), filepath.Join(dir, "keep.hcl"), filepath.Join(dir, "audit.log")
 	text := fmt.Sprintf("storage \"bbolt\" {\n  path = %q\n}\nlistener \"tcp\" {\n  address = \"127.0.0.1:0\"\n%s}\n"+
 		"seal \"static\" {\n  current_key    = \"0123456789abcdef0123456789abcdef\"\n  current_key_id = \"one\"\n}\n"+
-		"audit \"file\" {\n  file_path = %q\n}\n", store, more, audit)
+		"audit \"file\" {\n  file_path = %q\n}\nunsafe_allow_api_audit_creation = true\n", store, more, audit)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

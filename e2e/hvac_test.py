@@ -335,6 +335,14 @@ check("binding", cert.configure_tls_certificate(disable_binding=True).status_cod
 check("no role of certificates", cert.delete_certificate_role("web").status_code, 204)
 check("no certificates", sys_.disable_auth_method("cert").status_code, 204)
 
+# The audit log.
+check("audit devices", [(k, v["type"]) for k, v in sys_.list_enabled_audit_devices()["data"].items()], [("file/", "file")])
+check("another", sys_.enable_audit_device("file", description="of hvac", options={"file_path": "discard"}, path="hvac").status_code, 204)
+check("it is there", sys_.list_enabled_audit_devices()["data"]["hvac/"]["description"], "of hvac")
+check("a hash", sys_.calculate_hash("hvac", "x")["data"]["hash"][:12], "hmac-sha256:")
+check("disabled", sys_.disable_audit_device("hvac").status_code, 204)
+refused("of the configuration", exceptions.InvalidRequest, "configuration-managed", lambda: sys_.disable_audit_device("file"))
+
 # Seal and unseal.
 check("seal", sys_.seal().status_code, 204)
 check("sealed", sys_.is_sealed(), True)

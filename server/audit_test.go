@@ -347,6 +347,37 @@ func TestAuditSocket(t *testing.T) {
 	}
 }
 
+// While a collector hangs, the file is enough: one request waits for the deadline,
+// those that come later do not.
+func TestAuditSocketAndFile(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close() // which accepts nothing, and so reads nothing
+	d, file := auditFile(t)
+	socket := access.Device{Path: "socket/", Type: "socket", Options: map[string]string{"address": l.Addr().String(), "write_timeout": "300ms"}}
+	f := freshAudited(t, []access.Device{socket, d})
+	large := `{"data":{"` + strings.Repeat("k", 50<<10) + `":1}}`
+	slow, n := 0, 0
+	for failed := 0; failed < 20 && n < 500; n++ {
+		began := time.Now()
+		f.must(t, 200, "POST", "secret/data/b", large)
+		if time.Since(began) > 250*time.Millisecond {
+			slow++
+		}
+		if f.keep.Load().audit.Status()[0].Failing != nil {
+			failed++
+		}
+	}
+	if slow == 0 || slow > 4 || n == 500 {
+		t.Errorf("%d of %d requests had to wait", slow, n)
+	}
+	if got := len(records(t, file)); got != 2*n {
+		t.Errorf("the file has %d records of %d requests", got, n)
+	}
+}
+
 func TestAuditAPI(t *testing.T) {
 	f := fresh(t)
 	c := f.client(t)

@@ -30,8 +30,9 @@
 // together are in limits.go. One function (route.go) does the boring part of
 // every request, one (errors.go) turns errors into Vault's answers. Handlers
 // compute an answer inside View or Update; it goes to the network after the
-// transaction ended. The token and the mount table are in memory, so that a
-// request reads from the store only what it is about.
+// transaction ended. What is admitted or refused is recorded before it runs, and
+// again before it is answered (audit.go). The token and the mount table are in
+// memory, so that a request reads from the store only what it is about.
 //
 // # In the store
 //
