@@ -1,18 +1,13 @@
 package access
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"maps"
 	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,140 +34,6 @@ const (
 
 // ErrAudit means that there are audit devices and none of them could write.
 var ErrAudit = errors.New("no audit device succeeded")
-
-// A Device is the configuration of an audit device. The names of its options are
-// Vault's.
-type Device struct {
-	Path        string            `json:"path"` // ends in a slash
-	Type        string            `json:"type"` // file, journal or socket
-	Description string            `json:"description"`
-	Options     map[string]string `json:"options"`
-
-	FromAPI bool `json:"-"` // made over the API
-}
-
-// deviceOptions are a Device's Options.
-type deviceOptions struct {
-	raw, hmacAccessor, elide bool
-	file                     string // or stdout, or discard
-	mode                     fs.FileMode
-	network, address         string // of a socket; address also of the journal's
-	wait                     time.Duration
-}
-
-// deviceKeys are the options of each type beside those of all.
-var deviceKeys = map[string][]string{
-	"file":    {"file_path", "mode"},
-	"journal": {},
-	"socket":  {"address", "socket_type", "write_timeout"},
-}
-
-var commonKeys = []string{"format", "hmac_accessor", "log_raw", "elide_list_responses"}
-
-// Check says what is wrong with the configuration; the error is [ErrInvalid].
-func (d Device) Check() error {
-	_, err := d.parse()
-	return err
-}
-
-func (d Device) parse() (o deviceOptions, err error) {
-	wrong := func(format string, args ...any) (deviceOptions, error) {
-		return o, fmt.Errorf("%w audit device %s: %s", ErrInvalid, d.Path, fmt.Sprintf(format, args...))
-	}
-	keys, ok := deviceKeys[d.Type]
-	if !ok {
-		return wrong("there is no type %q: it is file, journal or socket", d.Type)
-	}
-	for key := range d.Options {
-		if !slices.Contains(keys, key) && !slices.Contains(commonKeys, key) {
-			return wrong("there is no option %q: there are %s", key, strings.Join(slices.Concat(keys, commonKeys), ", "))
-		}
-	}
-	o = deviceOptions{hmacAccessor: true, wait: auditWait, mode: 0o600}
-	for key, to := range map[string]*bool{"log_raw": &o.raw, "hmac_accessor": &o.hmacAccessor, "elide_list_responses": &o.elide} {
-		if v := d.Options[key]; v != "" {
-			if *to, err = strconv.ParseBool(v); err != nil {
-				return wrong("%s is true or false, not %q", key, v)
-			}
-		}
-	}
-	if f := d.Options["format"]; f != "" && f != "json" {
-		return wrong("the format is json, not %q", f)
-	}
-	switch d.Type {
-	case "file":
-		if o.file = d.Options["file_path"]; o.file == "" {
-			return wrong("file_path is required")
-		}
-		switch low := strings.ToLower(o.file); low {
-		case "stdout", "discard":
-			o.file = low
-		case "/dev/stdout":
-			o.file = "stdout"
-		default:
-			if !strings.HasPrefix(o.file, "/") {
-				return wrong("file_path must be absolute, stdout or discard, not %q", o.file)
-			}
-		}
-		if m := d.Options["mode"]; m != "" {
-			mode, err := strconv.ParseUint(m, 8, 32)
-			if err != nil || mode > 0o777 {
-				return wrong("the mode is three octal digits such as 0640, or 0000 to leave it, not %q", m)
-			}
-			o.mode = fs.FileMode(mode) &^ 0o111 // nobody runs it
-		}
-	case "journal":
-		o.address = journalPath
-	case "socket":
-		if o.address = d.Options["address"]; o.address == "" {
-			return wrong("address is required: host:port, or the path of a unix socket")
-		}
-		if o.network = cmp.Or(d.Options["socket_type"], "tcp"); o.network != "tcp" && o.network != "unix" {
-			return wrong("the socket_type is tcp or unix, not %q: with others, lines are lost and nobody knows", o.network)
-		}
-		if t := d.Options["write_timeout"]; t != "" {
-			o.wait, err = time.ParseDuration(t)
-			if n, e := strconv.Atoi(t); e == nil && n < 1e6 {
-				o.wait, err = time.Duration(n)*time.Second, nil
-			}
-			if err != nil || o.wait < time.Millisecond || o.wait > time.Minute {
-				return wrong("the write_timeout is a duration such as 2s, up to a minute, not %q", t)
-			}
-		}
-	}
-	return o, nil
-}
-
-// file is the file that the device writes to, "" when it is none.
-func (d Device) file() string {
-	o, err := d.parse()
-	if err != nil || o.file == "discard" || o.file == "stdout" {
-		return ""
-	}
-	return o.file
-}
-
-// A device is a Device that is in use.
-type device struct {
-	conf Device
-	opts deviceOptions
-	veil veil
-	log  *slog.Logger
-
-	opening sync.Mutex // held while it is opened; taken before mu
-
-	mu     sync.Mutex
-	out    sink // nil: it could not be opened
-	head   Head
-	err    error // that it failed with; nil while it works
-	since  time.Time
-	lost   uint64 // records since then
-	next   time.Time
-	pause  time.Duration // until it is tried again
-	closed bool
-	kept   Head // that the store knows
-	total  struct{ written, lost uint64 }
-}
 
 // DeviceStatus is a device as it is now.
 type DeviceStatus struct {
@@ -233,10 +94,10 @@ func (a *Audit) Set(ctx context.Context, store *storage.Store, devices []Device)
 		devices = append(devices, d)
 	}
 	old := *a.devices.Load()
-	var next []*device
+	var next, late []*device
 	for _, conf := range devices {
 		if i := slices.IndexFunc(old, func(d *device) bool { return d.conf.equal(conf) }); i >= 0 {
-			next = append(next, old[i])
+			next, late = append(next, old[i]), append(late, old[i])
 			continue
 		}
 		d, err := a.device(ctx, store, conf)
@@ -244,27 +105,32 @@ func (a *Audit) Set(ctx context.Context, store *storage.Store, devices []Device)
 			return err
 		}
 		next = append(next, d)
-	}
-	for _, d := range old {
-		if !slices.Contains(next, d) {
-			d.close()
+		if slices.ContainsFunc(old, func(o *device) bool { return clash(o.conf, conf) }) { // which has to be closed first
+			late = append(late, d)
 		}
 	}
-	for _, d := range next {
-		d.reopen(a)
+	for _, d := range next { // before the others are gone: there should be one at any time
+		if !slices.Contains(late, d) {
+			d.reopen(a)
+		}
 	}
 	a.devices.Store(&next)
+	for _, d := range old {
+		if slices.Contains(next, d) {
+			continue
+		}
+		head := d.close()
+		if i := slices.IndexFunc(late, func(l *device) bool { return l.conf.Path == d.conf.Path }); i >= 0 {
+			late[i].mu.Lock()
+			late[i].head = head
+			late[i].mu.Unlock()
+		}
+	}
+	for _, d := range late {
+		d.reopen(a)
+	}
 	a.poke()
 	return nil
-}
-
-func (d Device) equal(o Device) bool {
-	return d.Path == o.Path && d.Type == o.Type && d.FromAPI == o.FromAPI && d.Description == o.Description && maps.Equal(d.Options, o.Options)
-}
-
-// clash tells whether there cannot be both devices.
-func clash(a, b Device) bool {
-	return strings.HasPrefix(a.Path, b.Path) || strings.HasPrefix(b.Path, a.Path) || a.file() != "" && a.file() == b.file()
 }
 
 // device makes a device that is not open.
@@ -291,7 +157,7 @@ func (a *Audit) device(ctx context.Context, store *storage.Store, conf Device) (
 		return nil, fmt.Errorf("opening the audit device %s: %w", conf.Path, err)
 	}
 	return &device{
-		conf: conf, opts: opts, head: head, kept: head, err: errClosed, log: a.log,
+		conf: conf, opts: opts, head: head, saved: head, err: errClosed, log: a.log,
 		veil: veil{salt: salt, raw: opts.raw, hmacAccessor: opts.hmacAccessor, elide: opts.elide},
 	}, nil
 }
@@ -479,176 +345,6 @@ func (a *Audit) poke() {
 	}
 }
 
-// record writes one line. A device that fails is not tried again by who comes
-// next: [Audit.Run] does that.
-func (d *device) record(a *Audit, body []byte) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	err := d.err
-	if err == nil {
-		err = d.writeLocked(a, body)
-		if err != nil {
-			d.failLocked(a, err)
-		}
-	}
-	if err != nil {
-		d.lost++
-		d.total.lost++
-		return err
-	}
-	d.total.written++
-	return nil
-}
-
-func (d *device) writeLocked(a *Audit, body []byte) error {
-	line, next := a.line(d.head, body)
-	if err := d.out.write(line); err != nil {
-		return err
-	}
-	d.head = next
-	return nil
-}
-
-// line makes the line that follows h.
-func (a *Audit) line(h Head, body []byte) ([]byte, Head) {
-	b := make([]byte, 0, len(body)+64)
-	b = a.now().UTC().AppendFormat(append(b, `"time":"`...), time.RFC3339Nano)
-	b = append(append(b, '"', ','), body...)
-	return h.line(make([]byte, 0, len(b)+256), b)
-}
-
-func (d *device) failLocked(a *Audit, err error) {
-	if d.since.IsZero() {
-		d.since, d.pause = a.now(), retryFirst
-		d.log.Error("an audit device fails: records are lost unless another device works", "device", d.conf.Path, "error", err)
-	}
-	d.err = err
-	d.next = time.Now().Add(d.pause)
-	d.pause = min(2*d.pause, retryMost)
-	a.poke()
-}
-
-// reopen opens the device, with a line that says so: one that fails, or a file,
-// which may have been renamed. Records wait for a file that works, and for nothing
-// else: how long a collector takes to answer is not known.
-func (d *device) reopen(a *Audit) error {
-	d.opening.Lock()
-	defer d.opening.Unlock()
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	switch {
-	case d.closed:
-		return errClosed
-	case d.opts.file == "discard":
-		d.err = nil
-		return nil
-	case d.err == nil && d.conf.file() == "":
-		return nil
-	}
-	if d.out != nil {
-		d.out.close()
-		d.out = nil
-	}
-	failed, lost, head := d.err != nil, d.lost, d.head
-	if failed {
-		d.mu.Unlock()
-	}
-	out, head, err := d.open(a, head, lost)
-	if failed {
-		d.mu.Lock()
-	}
-	if err == nil && d.closed {
-		out.close()
-		err = errClosed
-	}
-	if err != nil {
-		d.failLocked(a, err)
-		return err
-	}
-	if !d.since.IsZero() {
-		d.log.Warn("an audit device works again", "device", d.conf.Path, "lost", d.lost)
-	}
-	d.out, d.head, d.err, d.since, d.lost = out, head, nil, time.Time{}, d.lost-lost
-	return nil
-}
-
-// open opens a sink that goes on after a line, and writes the first line to it.
-func (d *device) open(a *Audit, head Head, lost uint64) (out sink, next Head, err error) {
-	event := deviceEvent{Path: d.conf.Path, Event: "opened", Lost: lost}
-	switch {
-	case d.conf.Type == "journal":
-		out = &journalSink{path: d.opts.address, name: strings.TrimSuffix(d.conf.Path, "/"), wait: d.opts.wait}
-	case d.conf.Type == "socket":
-		out = &socketSink{network: d.opts.network, address: d.opts.address, wait: d.opts.wait}
-	case d.opts.file == "stdout":
-		out = a.stdout
-	default:
-		s, t, err := openFile(d.opts.file, d.opts.mode, d.opts.wait)
-		if err != nil {
-			return nil, head, err
-		}
-		out, head = s, d.join(head, t, &event)
-	}
-	line, next := a.line(head, event.body())
-	if err := out.write(line); err != nil {
-		out.close()
-		return nil, head, err
-	}
-	return out, next, nil
-}
-
-// join returns the line after which the log goes on in a file: where the file ends,
-// unless that is not where it should end, which it tells.
-func (d *device) join(known Head, t tail, event *deviceEvent) Head {
-	event.Cut = t.cut
-	log := d.log.With("device", d.conf.Path, "file", d.opts.file)
-	if t.cut > 0 {
-		log.Warn("half a line at the end of the audit log was cut off, as a crash or a full disk leaves it", "bytes", t.cut)
-	}
-	hash, seen := t.hashes[known.Seq]
-	switch {
-	case !t.regular:
-	case t.empty && known.Seq > 0:
-		log.Info("the audit log goes on in an empty file", "line", known.Seq+1)
-	case t.empty:
-	case t.last.Seq == 0:
-		event.Found = "the file does not end in a line of the audit log"
-	case t.last.Seq < known.Seq:
-		event.Found = fmt.Sprintf("the file ends with line %d, line %d was written: lines are missing", t.last.Seq, known.Seq)
-	case known.Seq > 0 && seen && hash != known.Hash:
-		event.Found = fmt.Sprintf("line %d is not the one that was written", known.Seq)
-	default:
-		return t.last
-	}
-	if event.Found != "" {
-		log.Warn("the audit log is not as it was left: "+event.Found, "next", "find out who changed it; sealkeep audit verify shows where")
-	}
-	return known
-}
-
-// A deviceEvent is what a line says that is no request.
-type deviceEvent struct {
-	Path  string `json:"path"`
-	Event string `json:"event"`           // opened
-	Lost  uint64 `json:"lost,omitempty"`  // records that could not be written before
-	Cut   int64  `json:"cut,omitempty"`   // bytes of half a line
-	Found string `json:"found,omitempty"` // what is wrong with the lines before
-}
-
-func (e deviceEvent) body() []byte {
-	b, _ := json.Marshal(e) // always encodes
-	return append([]byte(`"type":"device","device":`), b...)
-}
-
-func (d *device) close() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.out != nil {
-		d.out.close()
-	}
-	d.out, d.err, d.closed = nil, errClosed, true
-}
-
 // Run tries devices that fail again, and keeps in the store how far the logs
 // have come, until ctx ends.
 func (a *Audit) Run(ctx context.Context, store *storage.Store) {
@@ -667,7 +363,7 @@ func (a *Audit) Run(ctx context.Context, store *storage.Store) {
 			pause = min(a.retry(), headInterval)
 		}
 		if a.On() && time.Since(last) >= headInterval {
-			if err := a.keep(ctx, store); err != nil && ctx.Err() == nil {
+			if err := a.save(ctx, store); err != nil && ctx.Err() == nil {
 				a.log.Error("keeping in the store how far the audit log has come failed", "error", err)
 			}
 			last = time.Now()
@@ -699,22 +395,24 @@ func (a *Audit) retry() time.Duration {
 	return max(pause, time.Millisecond)
 }
 
-// keep lets the store know how far every log has come; what it knows is on the
+// save lets the store know how far every log has come; what it knows is on the
 // disk.
-func (a *Audit) keep(ctx context.Context, store *storage.Store) error {
+func (a *Audit) save(ctx context.Context, store *storage.Store) error {
 	heads := map[*device]Head{}
 	for _, d := range *a.devices.Load() {
 		d.mu.Lock()
-		out, head, kept := d.out, d.head, d.kept
+		out, head, saved := d.out, d.head, d.saved
 		d.mu.Unlock()
-		if out == nil || head == kept {
+		if head == saved {
 			continue
 		}
-		if err := out.sync(); err != nil {
-			if !errors.Is(err, fs.ErrClosed) { // it has been opened anew since
-				a.log.Error("an audit log could not be flushed to its disk", "device", d.conf.Path, "error", err)
+		if out != nil { // else that was done before it was closed
+			if err := out.sync(); err != nil {
+				if !errors.Is(err, fs.ErrClosed) { // it has been opened anew since
+					a.log.Error("an audit log could not be flushed to its disk", "device", d.conf.Path, "error", err)
+				}
+				continue
 			}
-			continue
 		}
 		heads[d] = head
 	}
@@ -732,18 +430,18 @@ func (a *Audit) keep(ctx context.Context, store *storage.Store) error {
 	for d, head := range heads {
 		if err == nil {
 			d.mu.Lock()
-			d.kept = head
+			d.saved = head
 			d.mu.Unlock()
 		}
 	}
 	return err
 }
 
-// Keep is called before the store is sealed: see [Audit.Run], which has ended.
-func (a *Audit) Keep(store *storage.Store) {
+// Save is called before the store is sealed: see [Audit.Run], which has ended.
+func (a *Audit) Save(store *storage.Store) {
 	ctx, cancel := context.WithTimeout(context.Background(), headTimeout)
 	defer cancel()
-	if err := a.keep(ctx, store); err != nil {
+	if err := a.save(ctx, store); err != nil {
 		a.log.Error("keeping in the store how far the audit log has come failed", "error", err)
 	}
 }

@@ -309,7 +309,7 @@ func TestAuditGoesOn(t *testing.T) {
 	open := func() (*Audit, *textLog) { t.Helper(); return openAudit(t, s, fileDevice(path)) }
 	a, _ := open()
 	a.writeSome(t, 3)
-	a.Keep(s)
+	a.Save(s)
 	a.Close()
 
 	// A crash: half a line, and lines that the store does not know.
@@ -325,7 +325,7 @@ func TestAuditGoesOn(t *testing.T) {
 	a, log = open()
 	a.writeSome(t, 1)
 	head := a.Status()[0].Head
-	a.Keep(s)
+	a.Save(s)
 	a.Close()
 	if v := verify(t, head, readAll(t, path)); v.Findings != nil {
 		t.Errorf("after a crash: %q", v.Findings)
@@ -378,6 +378,53 @@ func TestAuditGoesOn(t *testing.T) {
 	a.Close()
 	if !strings.Contains(log.String(), "is not the one that was written") {
 		t.Errorf("a replaced end is not noticed: %s", log)
+	}
+}
+
+// With other options a device goes on where it was: also a socket, whose lines
+// nobody here can read.
+func TestAuditOptionsChange(t *testing.T) {
+	s := newStore(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan []byte, 10)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				close(got)
+				return
+			}
+			b, _ := io.ReadAll(c)
+			got <- b
+		}
+	}()
+	path := filepath.Join(t.TempDir(), "audit.log")
+	devices := func(raw string) []Device {
+		f := fileDevice(path)
+		f.Options["log_raw"] = raw
+		return []Device{f, {Path: "socket/", Type: "socket", Options: map[string]string{"address": l.Addr().String(), "log_raw": raw}}}
+	}
+	a, _ := openAudit(t, s, devices("false")...)
+	a.writeSome(t, 2)
+	if err := a.Set(t.Context(), s, devices("true")); err != nil {
+		t.Fatal(err)
+	}
+	a.writeSome(t, 2)
+	head := a.Status()
+	a.Save(s)
+	a.Close()
+	first := <-got
+	second := <-got
+	l.Close()
+	if v := verify(t, head[1].Head, first, second); v.Findings != nil || v.Lines != 10 {
+		t.Errorf("socket: %+v", v)
+	}
+	b := readAll(t, path)
+	if v := verify(t, head[0].Head, b); v.Findings != nil || v.Lines != 10 || bytes.Count(b, []byte(`"hvs.x"`)) != 4 {
+		t.Errorf("file: %+v", v)
 	}
 }
 

@@ -42,12 +42,14 @@ func (h Head) prev() string {
 }
 
 // line appends the line that follows h to b, with its newline: body is its fields
-// without braces. It returns the new head.
-func (h Head) line(b, body []byte) ([]byte, Head) {
+// without braces, in pieces. It returns the new head.
+func (h Head) line(b []byte, body ...[]byte) ([]byte, Head) {
 	start := len(b)
 	b = strconv.AppendUint(append(b, linePrefix...), h.Seq+1, 10)
 	b = append(append(append(b, linePrev...), h.prev()...), '"', ',')
-	b = append(b, body...)
+	for _, piece := range body {
+		b = append(b, piece...)
+	}
 	sum := sha256.Sum256(b[start:])
 	next := Head{h.Seq + 1, hex.EncodeToString(sum[:])}
 	b = append(append(b, lineHash...), next.Hash...)

@@ -331,11 +331,11 @@ func (w *dataWriter) count() (members int) {
 // it.
 func (v *veil) show(e *Entry) ([]byte, error) {
 	auth := EntryAuth{TokenType: "default"} // as Vault says of nobody
-	accessor := ""
+	secret, accessor := v.text(e.Secret), ""
 	if t := e.Token; t != nil {
-		accessor = t.Accessor
+		accessor = v.accessor(t.Accessor)
 		auth = EntryAuth{
-			ClientToken: e.Secret, Accessor: t.Accessor, DisplayName: t.DisplayName, Policies: t.Policies, TokenPolicies: t.Policies,
+			ClientToken: secret, Accessor: accessor, DisplayName: t.DisplayName, Policies: t.Policies, TokenPolicies: t.Policies,
 			Metadata: t.Meta, RemainingUses: t.NumUses, EntityID: t.EntityID, TokenType: t.Type, TokenTTL: int64(t.TTL / time.Second),
 			IssueTime: t.Created.UTC().Format(time.RFC3339),
 		}
@@ -346,12 +346,12 @@ func (v *veil) show(e *Entry) ([]byte, error) {
 	request := shownRequest{
 		ID: e.ID, Operation: e.Operation,
 		MountPoint: e.Mount.Point, MountType: e.Mount.Type, MountAccessor: e.Mount.Accessor, MountClass: e.Mount.Class,
-		ClientToken: v.text(e.Secret), TokenAccessor: v.accessor(accessor), Namespace: shownNamespace{"root"}, Path: e.Path,
+		ClientToken: secret, TokenAccessor: accessor, Namespace: shownNamespace{"root"}, Path: e.Path,
 		RemoteAddr: e.RemoteAddr, RemotePort: e.RemotePort,
 		WrapTTL: int64(e.WrapTTL / time.Second), CertSerial: e.CertSerial,
 	}
 	b := []byte(`"auth":`)
-	a, err := json.Marshal(v.auth(auth))
+	a, err := json.Marshal(auth)
 	if err != nil {
 		return nil, err
 	}

@@ -161,6 +161,22 @@ func (s *Server) SetAudit(devices []access.Device, allowAPI bool) error {
 	s.mu.Lock()
 	s.devices, s.auditAPI = slices.Clone(devices), allowAPI
 	s.mu.Unlock()
+	return s.reopenAuditLocked()
+}
+
+// ReopenAudit opens the files of the audit devices anew, as after a reload of a
+// configuration that is wrong: they may have been renamed.
+func (s *Server) ReopenAudit() error {
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	return s.reopenAuditLocked()
+}
+
+// reopenAuditLocked opens the devices of the configuration; opening is held.
+func (s *Server) reopenAuditLocked() error {
+	s.mu.Lock()
+	devices := s.devices
+	s.mu.Unlock()
 	if k := s.keep.Load(); k != nil {
 		return k.audit.Set(k.ctx, k.store, devices)
 	}

@@ -317,14 +317,11 @@ func TestAuditSocket(t *testing.T) {
 			t.Fatal("the socket takes everything")
 		}
 	}
-	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("it took %v to notice", took)
-	}
 	began = time.Now()
 	for range 20 {
 		f.must(t, 500, "GET", "secret/data/a", "")
 	}
-	if took := time.Since(began); took > 150*time.Millisecond {
+	if took := time.Since(began); took > 2*time.Second { // waiting for the deadline each, it would be 4
 		t.Errorf("twenty requests that nobody records took %v", took)
 	}
 	read := make(chan string)
@@ -356,22 +353,23 @@ func TestAuditSocketAndFile(t *testing.T) {
 	}
 	defer l.Close() // which accepts nothing, and so reads nothing
 	d, file := auditFile(t)
-	socket := access.Device{Path: "socket/", Type: "socket", Options: map[string]string{"address": l.Addr().String(), "write_timeout": "300ms"}}
+	socket := access.Device{Path: "socket/", Type: "socket", Options: map[string]string{"address": l.Addr().String(), "write_timeout": "500ms"}}
 	f := freshAudited(t, []access.Device{socket, d})
 	large := `{"data":{"` + strings.Repeat("k", 50<<10) + `":1}}`
-	slow, n := 0, 0
-	for failed := 0; failed < 20 && n < 500; n++ {
-		began := time.Now()
+	n := 0
+	for ; f.keep.Load().audit.Status()[0].Failing == nil; n++ {
+		if n > 1000 {
+			t.Fatal("the socket takes everything")
+		}
 		f.must(t, 200, "POST", "secret/data/b", large)
-		if time.Since(began) > 250*time.Millisecond {
-			slow++
-		}
-		if f.keep.Load().audit.Status()[0].Failing != nil {
-			failed++
-		}
 	}
-	if slow == 0 || slow > 4 || n == 500 {
-		t.Errorf("%d of %d requests had to wait", slow, n)
+	began := time.Now()
+	for range 20 {
+		f.must(t, 200, "GET", "secret/config", "")
+		n++
+	}
+	if took := time.Since(began); took > 5*time.Second { // waiting for the deadline each, it would be 10
+		t.Errorf("twenty requests beside a device that hangs took %v", took)
 	}
 	if got := len(records(t, file)); got != 2*n {
 		t.Errorf("the file has %d records of %d requests", got, n)

@@ -292,7 +292,7 @@ func (s *Server) drop() bool {
 		return false
 	}
 	k.end()
-	k.audit.Keep(k.store)
+	k.audit.Save(k.store)
 	k.store.Seal()
 	s.oldAudit = k.audit
 	s.work.Go(k.audit.Close) // when what is under way has its answer recorded

@@ -322,6 +322,9 @@ func (d *daemon) refuse(err error) {
 	for _, m := range mistakes {
 		d.log.Error("reload: the configuration is wrong, the old one stays", "mistake", m)
 	}
+	if err := d.keep.ReopenAudit(); err != nil {
+		d.log.Error("reload: the audit devices could not be opened anew", "error", err)
+	}
 	why := strings.Join(mistakes, "; ")
 	d.notify.refused.Store(&why)
 }
