@@ -243,7 +243,7 @@ func startAudited(t testing.TB, path string, devices []access.Device, seals ...S
 	t.Helper()
 	log, clock := new(logBuffer), new(clock)
 	s, err := New(Config{
-		Now: clock.now, Audit: devices, AllowAuditAPI: true,
+		Now: clock.now, Audit: devices,
 		Path: path, Seals: seals, Version: "1.2.3", BuildDate: "2026-01-02T03:04:05Z", APIAddr: "https://keep.example:8200",
 		Logger: slog.New(slog.NewTextHandler(log, nil)),
 	})
