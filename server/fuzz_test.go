@@ -158,7 +158,13 @@ func FuzzRoutes(f *testing.F) {
 			}
 		}
 		loggedIn := w.Code == 200 && strings.Contains(w.Body.String(), `"auth":{"client_token"`)
-		if after := k.snapshot(t); (w.Code > 299 || state == asNobody && !loggedIn) && !maps.Equal(before, after) {
+		after := k.snapshot(t)
+		maps.DeleteFunc(before, func(path, _ string) bool { // what the sweep has deleted meanwhile
+			_, there := after[path]
+			swept := func(folder string) bool { return strings.HasPrefix(path, folder) }
+			return !there && slices.ContainsFunc([]string{"access/token/", "access/accessor/", "access/cubbyhole/"}, swept)
+		})
+		if (w.Code > 299 || state == asNobody && !loggedIn) && !maps.Equal(before, after) {
 			fail("refused, and the store has changed")
 		}
 	})
