@@ -30,9 +30,10 @@ type Tx struct {
 // seen is the record that an Update has looked up last, the way to which was
 // checked: what is written was mostly read before.
 type seen struct {
-	in  byte // 0: none
-	key []byte
-	rec []byte
+	in   byte // 0: none
+	key  []byte
+	rec  []byte
+	path string // that the key was made of; "": not known
 }
 
 // writes is the state of one function of an Update.
@@ -148,11 +149,14 @@ func (t *Tx) get(path string) (kind byte, plain []byte, err error) {
 		return 0, nil, err
 	}
 	defer catch(&err, path)
-	key, err := t.keys.encodePath(path)
+	key, err := t.key(path)
 	if err != nil {
 		return 0, nil, err
 	}
 	rec, err := t.record(inData, key)
+	if t.write != nil && err == nil {
+		t.seen.path = path
+	}
 	if rec == nil {
 		return 0, nil, err
 	}
@@ -161,6 +165,14 @@ func (t *Tx) get(path string) (kind byte, plain []byte, err error) {
 		plain = []byte{}
 	}
 	return kind, plain, err
+}
+
+// key is the stored key of a path.
+func (t *Tx) key(path string) ([]byte, error) {
+	if t.seen.path == path {
+		return t.seen.key, nil
+	}
+	return t.keys.encodePath(path)
 }
 
 // record returns the stored record of a key, nil if there is none. In an
@@ -175,7 +187,7 @@ func (t *Tx) record(in byte, key []byte) (rec []byte, err error) {
 			return rec, err
 		}
 	}
-	t.seen = seen{in, key, t.btx.Bucket(bucketOf[in]).Get(key)}
+	t.seen = seen{in: in, key: key, rec: t.btx.Bucket(bucketOf[in]).Get(key)}
 	return t.seen.rec, nil
 }
 
@@ -203,7 +215,7 @@ func (t *Tx) put(path string, kind byte, purpose string, value []byte) error {
 	if err := checkPath(path); err != nil {
 		return err
 	}
-	key, err := t.keys.encodePath(path)
+	key, err := t.key(path)
 	if err != nil {
 		return err
 	}
@@ -219,7 +231,7 @@ func (t *Tx) Delete(path string) error {
 	if err := checkPath(path); err != nil {
 		return err
 	}
-	key, err := t.keys.encodePath(path)
+	key, err := t.key(path)
 	if err != nil {
 		return err
 	}

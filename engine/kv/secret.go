@@ -47,12 +47,15 @@ func (e Engine) Put(tx *storage.Tx, path string, data Data, cas *int, now time.T
 	if data.raw == nil {
 		return Meta{}, invalid("no data provided")
 	}
-	r, found, err := e.load(tx, path)
+	c, err := e.Config(tx)
 	if err != nil {
 		return Meta{}, err
 	}
-	c, err := e.checkCAS(tx, &r, cas)
+	r, found, err := e.load(tx, path) // last, since a transaction writes quickest what it has looked up last
 	if err != nil {
+		return Meta{}, err
+	}
+	if err := r.checkCAS(c, cas); err != nil {
 		return Meta{}, err
 	}
 	if !found {
@@ -73,6 +76,10 @@ func (e Engine) Patch(tx *storage.Tx, path string, patch Data, cas *int, now tim
 	if object == nil {
 		return Meta{}, invalid("no data provided: a patch must be a JSON object")
 	}
+	c, err := e.Config(tx)
+	if err != nil {
+		return Meta{}, err
+	}
 	r, found, err := e.load(tx, path)
 	if err != nil {
 		return Meta{}, err
@@ -80,8 +87,7 @@ func (e Engine) Patch(tx *storage.Tx, path string, patch Data, cas *int, now tim
 	if !found {
 		return Meta{}, ErrNotFound
 	}
-	c, err := e.checkCAS(tx, &r, cas)
-	if err != nil {
+	if err := r.checkCAS(c, cas); err != nil {
 		return Meta{}, err
 	}
 	v := r.version(r.current)
@@ -121,18 +127,15 @@ func (e Engine) Subkeys(tx *storage.Tx, path string, version uint64, depth int, 
 	return s, nil
 }
 
-// checkCAS also returns the mount's settings, which it had to read.
-func (e Engine) checkCAS(tx *storage.Tx, r *record, cas *int) (Config, error) {
-	c, err := e.Config(tx)
+// checkCAS tells whether a write may go on; c is the mount's settings.
+func (r *record) checkCAS(c Config, cas *int) error {
 	switch {
-	case err != nil:
-		return c, err
 	case cas == nil && (c.CASRequired || r.CASRequired):
-		return c, ErrCASRequired
+		return ErrCASRequired
 	case cas != nil && (*cas < 0 || uint64(*cas) != r.current):
-		return c, ErrCASMismatch
+		return ErrCASMismatch
 	}
-	return c, nil
+	return nil
 }
 
 // add makes data the newest version of r, moves the former newest to a record
