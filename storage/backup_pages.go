@@ -226,8 +226,8 @@ func (w *walker) bucket(name string, v []byte, fn func(string, []byte, []byte)) 
 	return t, w.elements(t.root, 0, nil, nil, 0, each)
 }
 
-// page walks a page whose keys are not less than low, and less than high: nil is
-// no bound.
+// page walks a page whose first key is low, and whose keys are less than high:
+// nil is no bound.
 func (w *walker) page(id uint64, depth int, low, high []byte, flags uint32, fn func(key, value []byte) error) error {
 	b, err := w.bytes(id)
 	if err != nil {
@@ -247,6 +247,11 @@ func (w *walker) elements(p page, depth int, low, high []byte, flags uint32, fn 
 	if depth == maxTreeDepth {
 		return corrupt("pages", "more than %d levels", maxTreeDepth)
 	}
+	if low != nil {
+		if err := p.startsWith(low); err != nil {
+			return err
+		}
+	}
 	var last []byte
 	for i := range p.n {
 		key, value, kind, child, err := p.at(i)
@@ -255,23 +260,20 @@ func (w *walker) elements(p page, depth int, low, high []byte, flags uint32, fn 
 			return err
 		case i > 0 && bytes.Compare(key, last) <= 0:
 			return corrupt("pages", "keys are out of order")
-		case low != nil && bytes.Compare(key, low) < 0, high != nil && bytes.Compare(key, high) >= 0:
+		case high != nil && bytes.Compare(key, high) >= 0:
 			return corrupt("pages", "a branch that leads past its keys")
 		case p.leaf && kind != flags:
 			return corrupt("pages", "an element with flags %#x", kind)
 		case p.leaf:
 			err = fn(key, value)
 		default:
-			from, to := key, high
-			if i == 0 {
-				from = low // what is less than the first key is looked for there, too
-			}
+			to := high
 			if i+1 < p.n {
 				if to, _, _, _, err = p.at(i + 1); err != nil {
 					return err
 				}
 			}
-			err = w.page(child, depth+1, from, to, flags, fn)
+			err = w.page(child, depth+1, key, to, flags, fn)
 		}
 		if err != nil {
 			return err

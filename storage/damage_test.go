@@ -138,7 +138,7 @@ func damagePage(r *rand.Rand, image []byte, size int) damage {
 			branches = append(branches, i)
 		}
 	}
-	switch kind := r.IntN(8); {
+	switch kind := r.IntN(9); {
 	case kind == 0:
 		return damage{Name: fmt.Sprintf("pages %d and %d swapped", a, b), Patches: []patch{{at(a), page(b)}, {at(b), page(a)}}}
 	case kind == 1:
@@ -165,6 +165,16 @@ func damagePage(r *rand.Rand, image []byte, size int) damage {
 			binary.NativeEndian.PutUint32(p[12:], r.Uint32()>>r.IntN(32))
 		}
 		return damage{Name: fmt.Sprintf("header of page %d", a), Patches: []patch{{at(a), p}}}
+	case kind == 7 && len(branches) > 0: // the key of a branch
+		from := branches[r.IntN(len(branches))]
+		p := page(from)
+		child := r.IntN(max(1, min(int(binary.NativeEndian.Uint16(p[10:])), (size-pageHeader)/element)))
+		e := pageHeader + child*element
+		key := e + int(binary.NativeEndian.Uint32(p[e:]))
+		if n := int(binary.NativeEndian.Uint32(p[e+4:])); n > 0 && key+n <= size {
+			p[key+r.IntN(n)] ^= 1 << r.IntN(8)
+		}
+		return damage{Name: fmt.Sprintf("key of branch %d of page %d", child, from), Patches: []patch{{at(from), p}}}
 	case len(branches) > 0: // a circle: a branch that leads to a branch, itself too
 		from, to := branches[r.IntN(len(branches))], branches[r.IntN(len(branches))]
 		child := r.IntN(max(1, int(binary.NativeEndian.Uint16(image[from*size+10:]))))
@@ -177,6 +187,76 @@ func damagePage(r *rand.Rand, image []byte, size int) damage {
 			binary.NativeEndian.PutUint64(p[pageHeader+i*element+8:], uint64(a))
 		}
 		return damage{Name: fmt.Sprintf("page %d leads to itself", a), Patches: []patch{{at(a), p}}}
+	}
+}
+
+// A branch whose key is not the first of its page: bbolt would write that page
+// anew, not find the old one in the branch, and leave it there beside the new one
+// while it frees it.
+func TestBranchKeys(t *testing.T) {
+	s, root := newStore(t)
+	buildMany(t, s)
+	type edit struct {
+		at   int // in the file, of the last byte of a branch's key
+		path string
+	}
+	var edits []edit
+	if err := s.View(t.Context(), func(tx *Tx) error {
+		data, err := tx.trees.of(bucketData)
+		if err != nil {
+			return err
+		}
+		c := cursor{tree: data}
+		for k, _ := c.Seek(nil); k != nil; k, _ = c.Next() {
+			n := len(c.way)
+			if n < 2 || c.way[n-1].i != 1 {
+				continue // not the second key of a leaf
+			}
+			branch := c.way[n-2]
+			key, _, _, _, err := branch.page.at(branch.i)
+			if err != nil {
+				return err
+			}
+			path, err := tx.keys.decodePath(k)
+			if err != nil {
+				return err
+			}
+			at := int(binary.NativeEndian.Uint64(branch.page.b))*s.db.pageSize + bytes.Index(branch.page.b, key) + len(key) - 1
+			edits = append(edits, edit{at, path})
+		}
+		if c.err != nil {
+			return c.err
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if len(edits) < 20 {
+		t.Fatalf("only %d branches", len(edits))
+	}
+	whole, _ := backup(t, s)
+	image, err := os.ReadFile(whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range edits {
+		damaged := bytes.Clone(image)
+		damaged[e.at] ^= 1
+		path := filepath.Join(t.TempDir(), "s.db")
+		if err := os.WriteFile(path, damaged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Inspect(path); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("bit at %d: Inspect: %v", e.at, err)
+		}
+		s := reopen(t, path, root)
+		err = s.Update(t.Context(), func(tx *Tx) error { return tx.Put(e.path, []byte("new")) })
+		if !errors.Is(err, ErrCorrupt) {
+			t.Errorf("bit at %d: writing to its page: %v", e.at, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -213,6 +213,29 @@ func (t *tree) page(id uint64) (page, error) {
 	return parsePage(b)
 }
 
+// child is the page to which a branch leads. The branch's key is the first of
+// the page, always: bbolt looks for that one when it writes the page anew, and
+// when it does not find it, leaves the old page in the branch beside the new.
+func (t *tree) child(key []byte, id uint64) (page, error) {
+	p, err := t.page(id)
+	if err != nil {
+		return p, err
+	}
+	return p, p.startsWith(key)
+}
+
+// startsWith tells whether the page has keys, and that one first.
+func (p page) startsWith(key []byte) error {
+	if p.n == 0 {
+		return corrupt("pages", "a page without keys")
+	}
+	first, _, _, _, err := p.at(0)
+	if err == nil && !bytes.Equal(first, key) {
+		err = corrupt("pages", "a branch that leads past its keys")
+	}
+	return err
+}
+
 // bytes are those of a page and of what it overflows into.
 func (t *tree) bytes(id uint64) ([]byte, error) {
 	if id < 2 || id > maxPageNumber || (int(id)+1)*t.pageSize > len(t.data) {
@@ -376,13 +399,13 @@ func (c *cursor) element() (k, v []byte) {
 // down steps to the child of the branch on which the cursor is.
 func (c *cursor) down() {
 	s := c.way[len(c.way)-1]
-	_, _, _, child, err := s.page.at(s.i)
+	key, _, _, child, err := s.page.at(s.i)
 	if err == nil && len(c.way) == maxTreeDepth {
 		err = corrupt("pages", "more than %d levels: pages in a circle", maxTreeDepth)
 	}
 	var p page
 	if err == nil {
-		p, err = c.tree.page(child)
+		p, err = c.tree.child(key, child)
 	}
 	if err != nil {
 		c.err = err
@@ -392,16 +415,10 @@ func (c *cursor) down() {
 }
 
 // findable tells whether Seek would come to the key on which the cursor is:
-// whether it is between the keys that its branches go by.
+// whether it is less than the keys of the branches beside its own. That it is
+// not less than its own follows from the order of the keys.
 func (c *cursor) findable(key []byte) error {
 	for _, s := range c.way[:len(c.way)-1] {
-		low, _, _, _, err := s.page.at(s.i)
-		if err != nil {
-			return err
-		}
-		if s.i > 0 && bytes.Compare(key, low) < 0 {
-			return corrupt("pages", "a branch that leads past its keys")
-		}
 		if s.i+1 == s.page.n {
 			continue
 		}
@@ -436,9 +453,9 @@ func (t *tree) deletable(key []byte) error {
 			if i < 0 || i >= s.page.n {
 				continue
 			}
-			_, _, _, child, err := s.page.at(i)
+			key, _, _, child, err := s.page.at(i)
 			if err == nil {
-				_, err = t.page(child)
+				_, err = t.child(key, child)
 			}
 			c.err = err
 		}
