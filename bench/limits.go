@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -22,14 +23,23 @@ import (
 
 // serveBare is the process of the bare server: it gives the content of a file
 // for every request, tells its address in its first line, and ends with its
-// standard input.
+// standard input. With a second file it puts what it is sent into that with
+// bbolt before it answers.
 func serveBare(args []string, stdin io.Reader, stdout io.Writer) error {
-	if len(args) != 1 {
-		return fmt.Errorf("bare: one argument, the file with the answer")
+	if len(args) != 1 && len(args) != 2 {
+		return fmt.Errorf("bare: one argument, the file with the answer, or two, and the file of bbolt")
 	}
 	answer, err := os.ReadFile(args[0])
 	if err != nil {
 		return fmt.Errorf("reading the answer: %w", err)
+	}
+	put := func(*http.Request) error { return nil }
+	if len(args) == 2 {
+		g, err := openBolt(args[1])
+		if err != nil {
+			return err
+		}
+		put = g.body
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -41,6 +51,10 @@ func serveBare(args []string, stdin io.Reader, stdout io.Writer) error {
 		l.Close()
 	}()
 	return http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := put(r); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Content-Length", strconv.Itoa(len(answer)))
 		w.Write(answer)
@@ -54,7 +68,7 @@ type bare struct {
 	url   string
 }
 
-func startBare(dir string, answer []byte) (*bare, error) {
+func startBare(dir string, answer []byte, bolt ...string) (*bare, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -63,7 +77,7 @@ func startBare(dir string, answer []byte) (*bare, error) {
 	if err := os.WriteFile(file, answer, 0o600); err != nil {
 		return nil, fmt.Errorf("writing the answer: %w", err)
 	}
-	b := &bare{cmd: exec.Command(self, "bare", file)}
+	b := &bare{cmd: exec.Command(self, append([]string{"bare", file}, bolt...)...)}
 	if b.stdin, err = b.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}
@@ -109,27 +123,11 @@ func putBolt(args []string, stdout io.Writer) error {
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	// As quick as bbolt can be: the list of free pages is not written.
-	db, err := bolt.Open(*file, 0o600, &bolt.Options{NoFreelistSync: true, FreelistType: bolt.FreelistMapType, InitialMmapSize: 1 << 30})
+	g, err := openBolt(*file)
 	if err != nil {
-		return fmt.Errorf("opening bbolt: %w", err)
-	}
-	defer db.Close()
-	err = db.Update(func(tx *bolt.Tx) error {
-		if tx.Bucket(boltBucket) != nil {
-			return nil
-		}
-		b, err := tx.CreateBucket(boltBucket)
-		for i := 0; i < perFolder && err == nil; i++ {
-			err = b.Put(boltKey(), make([]byte, boltValueSize))
-		}
 		return err
-	})
-	if err != nil {
-		return fmt.Errorf("filling bbolt: %w", err)
 	}
-	g := &group{db: db, queue: make(chan *put, *n)}
-	go g.run()
+	defer g.db.Close()
 	before, _ := cpuTime(os.Getpid())
 	took, elapsed, err := repeat(*n, *d, func(int) (func() error, error) {
 		p := &put{value: make([]byte, boltValueSize), done: make(chan error, 1)}
@@ -154,6 +152,42 @@ func boltKey() []byte {
 		k[i] = byte(rand.Uint32())
 	}
 	return k
+}
+
+// openBolt opens a file, which it makes if need be, and commits to it.
+func openBolt(file string) (*group, error) {
+	// As quick as bbolt can be: the list of free pages is not written.
+	db, err := bolt.Open(file, 0o600, &bolt.Options{NoFreelistSync: true, FreelistType: bolt.FreelistMapType, InitialMmapSize: 1 << 30})
+	if err != nil {
+		return nil, fmt.Errorf("opening bbolt: %w", err)
+	}
+	err = db.Update(func(tx *bolt.Tx) error {
+		if tx.Bucket(boltBucket) != nil {
+			return nil
+		}
+		b, err := tx.CreateBucket(boltBucket)
+		for i := 0; i < perFolder && err == nil; i++ {
+			err = b.Put(boltKey(), make([]byte, boltValueSize))
+		}
+		return err
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("filling bbolt: %w", err), db.Close())
+	}
+	g := &group{db: db, queue: make(chan *put, 256)}
+	go g.run()
+	return g, nil
+}
+
+// body puts what a request brings, no more than a secret.
+func (g *group) body(r *http.Request) error {
+	value, err := io.ReadAll(r.Body)
+	if err != nil {
+		return fmt.Errorf("reading the body: %w", err)
+	}
+	p := &put{key: boltKey(), value: value[:min(len(value), boltValueSize)], done: make(chan error, 1)}
+	g.queue <- p
+	return <-p.done
 }
 
 // group commits what is waiting, together and without a timer.

@@ -1,7 +1,7 @@
 // Command bench measures a whole sealkeep process beside the limits of the
 // machine, in one run:
 //
-//	go run ./bench -o BENCHMARKS.json     # prints a table in Markdown; about six minutes
+//	go run ./bench -o BENCHMARKS.json     # prints a table in Markdown; about seven minutes
 //	go run ./bench -short                 # shows that it works; under a minute, and its figures mean nothing
 //
 // It builds the program, stripped, and starts it with a static seal on stores
@@ -17,8 +17,11 @@
 //     keep's answer.
 //   - Writes stand beside bbolt in a process of its own, without HTTP and
 //     without encryption: keys of the same shape, records of the same size, one
-//     committer that takes all waiting puts into one transaction. Both files
-//     begin with 1,000 records and grow by what they are given.
+//     committer that takes all waiting puts into one transaction. And beside
+//     that same bbolt behind a bare net/http server that reads a body, puts it
+//     and gives a fixed answer: what is left for a keep to be quicker in, since
+//     raw bbolt has neither requests nor a client on its cores. All files begin
+//     with 1,000 records and grow by what they are given.
 //   - A store of -secrets secrets stands beside one of 1,000.
 //
 // What is compared takes turns, -runs times, and the medians count: what slows
@@ -35,12 +38,13 @@
 // # The figures
 //
 // The server's CPU time is the process's own clock over the run, divided by the
-// requests; that of bbolt has its clients in it. Syncs are two per commit, by the keep's own counters of commits and
-// writes. Boot is from before the start of the process until sys/health answers
-// 200, asked every half millisecond. Memory at rest is what is resident -settle
-// after that, without the mapped pages of the store where the system tells
-// them apart. The large store is filled without the server, by the packages
-// that the server consists of; the server makes it and reads it.
+// requests; that of bbolt has its clients in it. Syncs are two per commit, by the
+// keep's own counters of commits and writes. Boot is from before the start of the
+// process until sys/health answers 200, asked every half millisecond. Memory at
+// rest is what is resident -settle after that, without the mapped pages of the
+// store where the system tells them apart. The large store is filled without the
+// server, by the packages that the server consists of; the server makes it and
+// reads it.
 //
 // CPU, memory and the description of the machine are there on Linux only.
 package main
@@ -302,19 +306,31 @@ func (b *bench) reads(ctx context.Context, small, large *keep) error {
 	return nil
 }
 
-// writes measures writes of new secrets and raw bbolt, in turns.
+// writes measures writes of new secrets, raw bbolt, and bbolt behind net/http,
+// in turns.
 func (b *bench) writes(ctx context.Context, k *keep) error {
+	answer, err := k.write(ctx)
+	if err != nil {
+		return err
+	}
+	bare, err := startBare(b.dir, answer, filepath.Join(b.dir, "served.db"))
+	if err != nil {
+		return err
+	}
+	defer bare.stop()
 	got, err := b.turns(ctx, "writes", []target{
 		{url: k.url + secretsPath + "written/", token: k.token, pid: k.pid(), counters: k.counters},
 		{bolt: filepath.Join(b.dir, "raw.db")},
+		{url: bare.url + secretsPath + "written/", token: k.token, pid: bare.pid()},
 	})
 	if err != nil {
 		return err
 	}
 	maxSyncs := map[int]float64{1: 2, 16: 0.3, 64: 0.1}
 	for _, n := range levels {
-		keep, limit := got[0][n], got[1][n]
+		keep, limit, served := got[0][n], got[1][n], got[2][n]
 		b.report.add(row{Figure: "write of new secrets, " + clients(n), Unit: "requests/s", Samples: keep.rate, Against: limit.rate, Limit: "bbolt", MinRatio: 0.7})
+		b.report.add(row{Figure: "– beside bbolt behind net/http", Unit: "requests/s", Samples: keep.rate, Against: served.rate, Limit: "net/http, bbolt"})
 		b.report.add(row{Figure: "– syncs per write", Samples: keep.syncs, Against: limit.syncs, Limit: "bbolt", Max: maxSyncs[n]})
 		b.report.add(row{Figure: "– server CPU", Unit: "µs", Samples: keep.cpu, Against: limit.cpu, Limit: "bbolt"})
 		b.report.add(row{Figure: "– p50", Unit: "ms", Samples: keep.p50, Against: limit.p50, Limit: "bbolt"})
