@@ -199,11 +199,11 @@ func (s *Store) runBatch(db *handle, keys *keyring, u *update) (next *update) {
 		return nil
 	}
 	var ran []*update // all get the commit's outcome
-	d, good, size := s.digest, 0, 0
+	d, good, size, written := s.digest, 0, 0, make(map[string]struct{}, minBatch)
 	limit := min(max(minBatch, len(s.queue)/2), maxBatch)
 	for n := 1; u != nil && err == nil; n++ {
 		if u.state.CompareAndSwap(stateQueued, stateTaken) {
-			t := &Tx{keys: keys, btx: ts.btx, trees: ts, store: s, write: &writes{digest: d}}
+			t := &Tx{keys: keys, btx: ts.btx, trees: ts, store: s, write: &writes{digest: d, keys: written}}
 			ran = append(ran, u)
 			ferr := s.runOne(u, t)
 			switch {

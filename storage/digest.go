@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
+	"hash"
 	"math/bits"
 )
 
@@ -59,7 +60,12 @@ func (k *keyring) hash(bucket byte, key, rec []byte) [32]byte {
 	var head [5]byte
 	head[0] = bucket
 	binary.BigEndian.PutUint32(head[1:], uint32(len(key)))
-	m := hmac.New(sha256.New, k.DigestKey)
+	m, _ := k.macs.Get().(hash.Hash)
+	if m == nil {
+		m = hmac.New(sha256.New, k.DigestKey)
+	}
+	defer k.macs.Put(m)
+	m.Reset()
 	m.Write(head[:])
 	m.Write(key)
 	m.Write(nonce)

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	daead "github.com/tink-crypto/tink-go/v2/daead/subtle"
@@ -30,6 +31,7 @@ type keyring struct {
 	names *daead.AESSIV
 
 	folders folderCache
+	macs    sync.Pool // of HMACs under the digest key
 }
 
 // keyringJSON is the stored form.

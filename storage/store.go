@@ -187,7 +187,7 @@ func create(tmp, id string, root []byte, slots []Slot, first func(*Tx) error, o 
 				return err
 			}
 		}
-		tx := &Tx{ctx: context.Background(), keys: k, btx: btx, write: &writes{digest: digest{generation: 1, keyring: 1}}}
+		tx := &Tx{ctx: context.Background(), keys: k, btx: btx, write: &writes{digest: digest{generation: 1, keyring: 1}, keys: make(map[string]struct{})}}
 		if first != nil {
 			if err := first(tx); err != nil {
 				return err

@@ -41,7 +41,8 @@ type writes struct {
 	digest digest
 	undo   []undo
 	bytes  int
-	broken error // bbolt itself failed: the whole batch must go
+	broken error               // bbolt itself failed: the whole batch must go
+	keys   map[string]struct{} // that the batch has written, in any bucket: of their records bbolt alone knows
 }
 
 type undo struct {
@@ -175,9 +176,9 @@ func (t *Tx) key(path string) ([]byte, error) {
 	return t.keys.encodePath(path)
 }
 
-// record returns the stored record of a key, nil if there is none. In an
-// Update it asks bbolt, which knows what was written, after it has checked the
-// way that bbolt will take, also to put a record there.
+// record returns the stored record of a key, nil if there is none. Where bbolt
+// is asked, which alone knows what was written since the last commit, the way
+// that it will take, also to put a record there, was checked before.
 func (t *Tx) record(in byte, key []byte) (rec []byte, err error) {
 	if t.write != nil && t.seen.in == in && bytes.Equal(t.seen.key, key) {
 		return t.seen.rec, nil
@@ -187,8 +188,11 @@ func (t *Tx) record(in byte, key []byte) (rec []byte, err error) {
 			return rec, err
 		}
 	}
-	t.seen = seen{in: in, key: key, rec: t.btx.Bucket(bucketOf[in]).Get(key)}
-	return t.seen.rec, nil
+	if _, written := t.write.keys[string(key)]; written || t.trees == nil {
+		rec = t.btx.Bucket(bucketOf[in]).Get(key)
+	}
+	t.seen = seen{in: in, key: key, rec: rec}
+	return rec, nil
 }
 
 // deletable checks what bbolt may touch when it deletes the record of a key.
@@ -279,6 +283,7 @@ func (t *Tx) set(in byte, key, rec []byte, where string) (err error) {
 	t.seen = seen{}
 	t.write.undo = append(t.write.undo, undo{bucket: bucketOf[in], key: key, old: old})
 	t.write.bytes += len(key) + len(rec)
+	t.write.keys[string(key)] = struct{}{}
 	if old != nil {
 		t.write.digest.remove(t.keys, in, key, old)
 	}
