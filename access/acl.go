@@ -23,6 +23,8 @@ type rule struct {
 	plus    int    // segments that are "+"
 	first   int    // the byte of the first "+", else of the "*"
 
+	segments []string // of text
+
 	caps     Capability
 	allowed  map[string][]any // by folded name
 	denied   map[string][]any
@@ -55,24 +57,23 @@ func (r *rule) compare(o *rule) int {
 		cmp.Compare(len(r.text), len(o.text)), strings.Compare(r.text, o.text))
 }
 
-func (r *rule) matches(path string) bool {
-	if r.plus == 0 {
-		return r.prefix && strings.HasPrefix(path, r.text) || path == r.text
+// matches tells whether the rule is for a path, given by its segments.
+func (r *rule) matches(path []string) bool {
+	n := len(r.segments)
+	if len(path) < n || len(path) > n && !r.prefix {
+		return false
 	}
-	for want, have := r.text, path; ; {
-		segment, below, more := strings.Cut(want, "/")
-		if !more && r.prefix {
-			return strings.HasPrefix(have, segment)
-		}
-		is, rest, deeper := strings.Cut(have, "/")
-		if more != deeper || segment != "+" && segment != is {
+	if r.prefix {
+		if n--; !strings.HasPrefix(path[n], r.segments[n]) {
 			return false
 		}
-		if !more {
-			return true
-		}
-		want, have = below, rest
 	}
+	for i, want := range r.segments[:n] {
+		if want != "+" && want != path[i] {
+			return false
+		}
+	}
+	return true
 }
 
 // within tells whether the rule can match a path that begins with folder, which
@@ -198,12 +199,16 @@ func (a *ACL) Find(path string) Grant {
 	if r != nil {
 		return Grant{rule: r}
 	}
+	segments := make([]string, 0, 32) // on the stack, unless there are more
+	for segment := range strings.SplitSeq(path, "/") {
+		segments = append(segments, segment)
+	}
 	for _, n := range a.lengths {
 		if n > len(path) {
 			continue
 		}
 		for _, r := range a.heads[path[:n]] {
-			if r.matches(path) {
+			if r.matches(segments) {
 				return Grant{rule: r}
 			}
 		}

@@ -358,8 +358,9 @@ func (r *rule) parsePath(path string) error {
 	r.pattern = path
 	r.text, r.prefix = strings.CutSuffix(path, "*")
 	r.first = len(r.text)
+	r.segments = strings.Split(r.text, "/")
 	at := 0
-	for segment := range strings.SplitSeq(r.text, "/") {
+	for _, segment := range r.segments {
 		if segment == "+" {
 			if r.plus++; r.plus == 1 {
 				r.first = at
