@@ -95,15 +95,8 @@ func moveNew(tmp, path string) error {
 func (s *Store) copyTo(ctx context.Context, to *os.File, written chan<- struct{}) (err error) {
 	// Registered as a View, so that nobody closes the handle meanwhile.
 	t := &Tx{store: s}
-	s.views.Lock()
-	s.open[t] = s.o.Now()
-	s.views.Unlock()
-	defer func() {
-		s.views.Lock()
-		delete(s.open, t)
-		s.viewEnd.Broadcast()
-		s.views.Unlock()
-	}()
+	s.enter(t, s.o.Now())
+	defer s.leave(t)
 	db, keys, err := s.handle()
 	if err != nil {
 		return err

@@ -7,8 +7,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -207,6 +209,37 @@ func TestSealing(t *testing.T) {
 	}
 	if got := mustGet(t, s, "a"); got != "1" {
 		t.Errorf("after unsealing: %q", got)
+	}
+}
+
+// Close waits for who reads the file without keys, and does not keep him from it.
+func TestCloseWaits(t *testing.T) {
+	s, _ := newStore(t)
+	s.Seal() // which waits, too
+	inside, outcome := make(chan struct{}), make(chan error, 2)
+	go func() {
+		outcome <- s.raw(func(ts *trees) error {
+			close(inside)
+			for began := time.Now(); time.Since(began) < 10*time.Second; runtime.Gosched() {
+				if _, _, err := s.handle(); errors.Is(err, ErrClosed) {
+					break // it was taken away, and is closed when this has ended
+				}
+			}
+			_, err := ts.of(bucketSlots)
+			return err
+		})
+	}()
+	<-inside
+	go func() { outcome <- s.Close() }()
+	for range 2 {
+		select {
+		case err := <-outcome:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatal("the reader and Close wait for each other")
+		}
 	}
 }
 

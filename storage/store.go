@@ -399,6 +399,9 @@ func (s *Store) Slots() (slots []Slot, err error) {
 
 // raw runs fn over one state of the file, sealed or not.
 func (s *Store) raw(fn func(*trees) error) (err error) {
+	t := &Tx{}
+	s.enter(t, s.o.Now())
+	defer s.leave(t)
 	db, _, err := s.handle()
 	if err != nil {
 		return err
@@ -477,6 +480,22 @@ func (s *Store) Seal() {
 	k.wipe()
 }
 
+// enter makes those who close the handle wait for a reader, which comes here
+// before it takes the handle, and leaves when it has let go of it. They have taken
+// the handle away before they wait.
+func (s *Store) enter(t *Tx, began time.Time) {
+	s.views.Lock()
+	defer s.views.Unlock()
+	s.open[t] = began
+}
+
+func (s *Store) leave(t *Tx) {
+	s.views.Lock()
+	defer s.views.Unlock()
+	delete(s.open, t)
+	s.viewEnd.Broadcast()
+}
+
 // waitViews returns when the Views that run now have ended. Those that begin
 // meanwhile find the state that the caller has set before.
 func (s *Store) waitViews() {
@@ -524,14 +543,14 @@ func (s *Store) Close() error {
 	close(s.closing)
 	s.mu.Unlock()
 	<-s.done
-	s.waitViews()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.db == nil {
-		return nil
-	}
 	db := s.db
 	s.db = nil
+	s.mu.Unlock()
+	if db == nil {
+		return nil
+	}
+	s.waitViews()
 	if err := db.close(); err != nil {
 		return fmt.Errorf("closing store: %w", err)
 	}

@@ -79,10 +79,7 @@ func (s *Store) view(ctx context.Context, timeout time.Duration, fn func(*Tx) er
 	defer func() {
 		t.ended = true
 		_ = t.btx.Rollback() // a read-only one only lets its pages go
-		s.views.Lock()
-		delete(s.open, t)
-		s.viewEnd.Broadcast()
-		s.views.Unlock()
+		s.leave(t)
 	}()
 	return fn(t)
 }
@@ -93,15 +90,10 @@ func (s *Store) view(ctx context.Context, timeout time.Duration, fn func(*Tx) er
 func (t *Tx) begin(s *Store, timeout time.Duration) (err error) {
 	began := s.o.Now()
 	t.deadline = began.Add(timeout)
-	s.views.Lock()
-	s.open[t] = began
-	s.views.Unlock()
+	s.enter(t, began)
 	defer func() {
 		if err != nil {
-			s.views.Lock()
-			delete(s.open, t)
-			s.viewEnd.Broadcast()
-			s.views.Unlock()
+			s.leave(t)
 		}
 	}()
 	db, keys, err := s.handle()
