@@ -221,12 +221,13 @@ func TestCloseWaits(t *testing.T) {
 		outcome <- s.raw(func(ts *trees) error {
 			close(inside)
 			for began := time.Now(); time.Since(began) < 10*time.Second; runtime.Gosched() {
+				// It is taken away, and closed when this has ended.
 				if _, _, err := s.handle(); errors.Is(err, ErrClosed) {
-					break // it was taken away, and is closed when this has ended
+					_, err = ts.of(bucketSlots)
+					return err
 				}
 			}
-			_, err := ts.of(bucketSlots)
-			return err
+			return errors.New("the handle was not taken away")
 		})
 	}()
 	<-inside
