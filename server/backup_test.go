@@ -94,7 +94,7 @@ func TestBackupSlowClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	web := f.HTTPServer(Listener{})
-	go web.Serve(l)
+	go Serve(web, l, nil)
 	t.Cleanup(func() { web.Close() })
 	conn, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {

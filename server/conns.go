@@ -20,15 +20,25 @@ type conns struct {
 	m    *metrics
 
 	mu  sync.Mutex
-	all map[net.Conn]*conn
+	all map[*conn]struct{}
 }
 
-// conn is what is known of a connection.
+// conn is a connection of a listener that [Server.Listener] made.
 type conn struct {
-	busy  atomic.Bool   // a whole request is here and is being answered
-	since atomic.Int64  // ns since 1970: when it began to wait for its client
-	unix  *net.UnixConn // nil for others
+	net.Conn
+	busy  atomic.Bool  // a whole request is here and is being answered
+	since atomic.Int64 // ns since 1970: when it began to wait for its client
+
+	// No handler has the next request yet: what net/http writes, it says by itself.
+	between atomic.Bool
+	asked   bool // a part of that request has come
+	told    bool // and was refused
 }
+
+// accepted is what net/http has of a connection: a *conn, or one with TLS.
+type accepted interface{ plain() *conn }
+
+func (c *conn) plain() *conn { return c }
 
 // evictionSample is how many waiting connections are looked at to close one.
 const evictionSample = 16
@@ -36,48 +46,51 @@ const evictionSample = 16
 type connKey struct{}
 
 func (s *Server) limitConns(web *http.Server, most int) {
-	c := &conns{most: most, m: s.metrics, all: make(map[net.Conn]*conn)}
+	c := &conns{most: most, m: s.metrics, all: make(map[*conn]struct{})}
 	web.ConnContext = c.add
 	web.ConnState = c.state
 }
 
 // add counts a new connection; net/http calls it before anything else.
 func (c *conns) add(ctx context.Context, nc net.Conn) context.Context {
-	one := new(conn)
-	one.unix, _ = nc.(*net.UnixConn)
+	one := nc.(accepted).plain()
 	one.wait()
 	c.m.connections.Inc()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.all) >= c.most && !c.evictLocked() {
-		cut(nc)
+		one.cut()
 		c.m.refused.Inc()
 	}
-	c.all[nc] = one
+	c.all[one] = struct{}{}
 	return context.WithValue(ctx, connKey{}, one)
 }
 
 func (c *conns) state(nc net.Conn, state http.ConnState) {
-	if state != http.StateClosed && state != http.StateHijacked {
-		return
+	one := nc.(accepted).plain()
+	switch state {
+	case http.StateNew, http.StateIdle:
+		one.asked = false
+		one.between.Store(true)
+	case http.StateClosed, http.StateHijacked:
+		c.m.connections.Dec()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.all, one)
 	}
-	c.m.connections.Dec()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.all, nc)
 }
 
 // evictLocked closes a connection that waits for its client; false: none does.
 func (c *conns) evictLocked() bool {
-	var oldest net.Conn
+	var oldest *conn
 	var since int64
 	seen := 0
-	for nc, one := range c.all { // in random order
+	for one := range c.all { // in random order
 		if one.busy.Load() {
 			continue
 		}
 		if at := one.since.Load(); oldest == nil || at < since {
-			oldest, since = nc, at
+			oldest, since = one, at
 		}
 		if seen++; seen == evictionSample {
 			break
@@ -87,7 +100,7 @@ func (c *conns) evictLocked() bool {
 		return false
 	}
 	delete(c.all, oldest)
-	cut(oldest)
+	oldest.cut()
 	c.m.refused.Inc()
 	return true
 }
@@ -98,19 +111,32 @@ func (c *conn) wait() {
 	c.busy.Store(false)
 }
 
-// answering marks the request's connection, so that it is not closed for another,
-// until the returned function is called.
-func answering(ctx context.Context) (done func()) {
-	one, _ := ctx.Value(connKey{}).(*conn)
-	if one == nil {
-		return func() {}
-	}
-	one.busy.Store(true)
-	return one.wait
+// connOf is the connection of a request, nil when it came without one.
+func connOf(r *http.Request) *conn {
+	c, _ := r.Context().Value(connKey{}).(*conn)
+	return c
 }
 
-// cut closes a connection without waiting for anything.
-func cut(nc net.Conn) {
+// handling says that a handler has the request, whole or not.
+func (c *conn) handling() {
+	if c != nil {
+		c.between.Store(false)
+	}
+}
+
+// answering marks the connection, so that it is not closed for another, until the
+// returned function is called.
+func (c *conn) answering() (done func()) {
+	if c == nil {
+		return func() {}
+	}
+	c.busy.Store(true)
+	return c.wait
+}
+
+// cut closes the connection without waiting for anything.
+func (c *conn) cut() {
+	nc := c.Conn
 	if t, ok := nc.(*tls.Conn); ok {
 		nc = t.NetConn() // else it would want to say goodbye
 	}

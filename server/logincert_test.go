@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -66,15 +67,19 @@ func newHolder(t testing.TB, by *tlsHolder, name string, until time.Duration) *t
 // official client of one that shows these, or none.
 func (f *fixture) overTLS(t testing.TB, l Listener) func(...*tlsHolder) *api.Client {
 	t.Helper()
-	web := httptest.NewUnstartedServer(nil)
-	web.Config = f.HTTPServer(l)
-	web.TLS = &tls.Config{ClientAuth: tls.RequestClientCert}
-	web.StartTLS()
-	t.Cleanup(web.Close)
+	trusted := httptest.NewTLSServer(nil) // has a certificate, and a client that trusts it
+	t.Cleanup(trusted.Close)
+	socket, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	web := f.HTTPServer(l)
+	go Serve(web, socket, &tls.Config{Certificates: trusted.TLS.Certificates, ClientAuth: tls.RequestClientCert})
+	t.Cleanup(func() { web.Close() })
 	return func(shown ...*tlsHolder) *api.Client {
 		config := api.DefaultConfig()
-		config.Address, config.MaxRetries = web.URL, 0
-		transport := web.Client().Transport.(*http.Transport).Clone()
+		config.Address, config.MaxRetries = "https://"+socket.Addr().String(), 0
+		transport := trusted.Client().Transport.(*http.Transport).Clone()
 		if len(shown) > 0 {
 			pair := tls.Certificate{PrivateKey: shown[0].key}
 			for _, h := range shown {

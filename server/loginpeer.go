@@ -1,6 +1,7 @@
 package server
 
 import (
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -65,11 +66,14 @@ var peerRoles = methodRole[access.PeerRole]{
 
 // peer is the process that the request comes from.
 func (r *request) peer() (p access.Peer, err error) {
-	c, _ := r.http.Context().Value(connKey{}).(*conn)
-	if c == nil || c.unix == nil {
+	var socket *net.UnixConn
+	if r.conn != nil {
+		socket, _ = r.conn.Conn.(*net.UnixConn)
+	}
+	if socket == nil {
 		return p, invalid("this login takes a connection through the unix socket of a listener")
 	}
-	raw, err := c.unix.SyscallConn()
+	raw, err := socket.SyscallConn()
 	if err != nil {
 		return p, err
 	}

@@ -20,7 +20,7 @@ func (f *fixture) overSocket(t testing.TB) *api.Client {
 		t.Fatal(err)
 	}
 	web := f.HTTPServer(Listener{})
-	go web.Serve(l)
+	go Serve(web, l, nil)
 	t.Cleanup(func() { web.Close() })
 	config := api.DefaultConfig()
 	config.Address, config.MaxRetries = "unix://"+path, 0

@@ -69,6 +69,7 @@ type handler func(s *Server, r *request) (answer, error)
 // A request is what a handler may know of one.
 type request struct {
 	http   *http.Request
+	conn   *conn // nil without HTTPServer
 	ctx    context.Context
 	id     string // UUID, in the answer and the log
 	op     op
@@ -170,7 +171,8 @@ func (t *table) find(path string) (*route, string) {
 func (s *Server) Handler(l Listener) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, h *http.Request) {
 		start := time.Now()
-		r := &request{http: h, listen: l, id: storage.NewUUID(), label: "none"}
+		r := &request{http: h, conn: connOf(h), listen: l, id: storage.NewUUID(), label: "none"}
+		r.conn.handling()
 		status := 0
 		defer func() {
 			defer r.done()
@@ -211,7 +213,7 @@ func (s *Server) serve(w http.ResponseWriter, r *request) (a answer, err error) 
 	if err != nil {
 		return a, err
 	}
-	defer answering(r.ctx)()
+	defer r.conn.answering()()
 	if a, err = r.route.on[r.op](s, r); err != nil {
 		return a, err
 	}

@@ -139,10 +139,9 @@ func apiListener(conf config.Listener) server.Listener {
 // serve answers requests until the socket or the server is closed.
 func (l *listener) serve() error {
 	if l.cert.Load() == nil {
-		return l.http.Serve(l.Listener)
+		return server.Serve(l.http, l.Listener, nil)
 	}
-	l.http.TLSConfig = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+	return server.Serve(l.http, l.Listener, &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 		return l.cert.Load().tls, nil // what is in force when the connection begins
-	}}
-	return l.http.ServeTLS(l.Listener, "", "")
+	}})
 }
