@@ -105,6 +105,12 @@ func TestLoginMethods(t *testing.T) {
 		t.Error(r.text)
 	}
 	f.must(t, 400, "GET", "sys/auth/x", "")
+	if one, err := f.client(t).Sys().GetAuth("a/b/"); err != nil || one.UUID != m["uuid"] || one.DeprecationStatus != "supported" {
+		t.Errorf("%+v, %v", one, err)
+	}
+	if _, err := f.client(t).Sys().GetAuth("x"); err == nil || !strings.Contains(err.Error(), "No auth engine at x/") {
+		t.Error(err)
+	}
 	if r := f.must(t, 200, "GET", "sys/internal/ui/mounts", "", "X-Vault-Token: "); fmt.Sprint(r.get("data", "auth")) != "map[a/b/:map[description:d options:<nil> type:test]]" {
 		t.Error(r.text)
 	}

@@ -47,6 +47,7 @@ func mountView(m *mount) map[string]any {
 	return map[string]any{
 		"accessor":                m.Accessor,
 		"config":                  m.Config,
+		"deprecation_status":      "supported",
 		"description":             m.Description,
 		"external_entropy_access": false,
 		"local":                   m.Type == "cubbyhole",
@@ -78,6 +79,10 @@ func listMounts(s *Server, r *request) (answer, error) {
 }
 
 func readMount(s *Server, r *request) (answer, error) {
+	if path, ok := strings.CutPrefix(r.rest, "auth/"); ok { // as who has no sudo asks for a login method
+		r.rest = path
+		return readAuth(s, r)
+	}
 	m := r.keep.mountAt(r.rest)
 	if m == nil {
 		return answer{}, invalid("No secret engine mount at %s/", r.rest)
