@@ -219,7 +219,7 @@ func TestRotation(t *testing.T) {
 		}
 		f.must(t, 204, "POST", "sys/rotate/config", `{"enabled":"true","interval":"48h","max_operations":"2000000"}`) // as the command line sends it
 		f.must(t, 204, "POST", "sys/rotate/keyring/config", `{"enabled":true}`)
-		if r := f.must(t, 200, "GET", "sys/rotate/keyring/config", ""); fmt.Sprint(r.get("data")) != "map[enabled:true interval:172800 max_operations:2000000]" {
+		if r := f.must(t, 200, "GET", "sys/rotate/keyring/config", ""); fmt.Sprint(r.get("data")) != "map[enabled:true interval:48h0m0s max_operations:2000000]" {
 			t.Errorf("config: %s", r.text)
 		}
 		term := func() string { return fmt.Sprint(f.must(t, 200, "GET", "sys/key-status", "").get("terms")) }

@@ -186,7 +186,11 @@ func readRotateConfig(s *Server, r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{inject: true, data: map[string]any{"enabled": c.Enabled, "interval": c.Interval, "max_operations": c.MaxOperations}}, nil
+	data := map[string]any{"enabled": c.Enabled, "interval": 0, "max_operations": c.MaxOperations}
+	if c.Interval > 0 {
+		data["interval"] = (time.Duration(c.Interval) * time.Second).String() // a text, as Vault has it
+	}
+	return answer{inject: true, data: data}, nil
 }
 
 // writeRotateConfig changes what the body has, and leaves the rest.
