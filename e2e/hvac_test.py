@@ -153,9 +153,9 @@ for at in ("secret", "team/a"):
     is_("older versions are gone", (sorted(meta["versions"]), meta["oldest_version"]), (["3", "4"], 3))
 
     # The mount's settings.
-    is_("configuration", on(kv.read_configuration)["data"], {"max_versions": 0, "cas_required": False, "delete_version_after": "0s"})
+    is_("configuration", on(kv.read_configuration)["data"], {"max_versions": 0, "cas_required": False, "metadata_cas_required": False, "delete_version_after": "0s"})
     is_("configure", on(kv.configure, max_versions=7, cas_required=True, delete_version_after="90m").status_code, 204)
-    is_("configured", on(kv.read_configuration)["data"], {"max_versions": 7, "cas_required": True, "delete_version_after": "1h30m0s"})
+    is_("configured", on(kv.read_configuration)["data"], {"max_versions": 7, "cas_required": True, "metadata_cas_required": False, "delete_version_after": "1h30m0s"})
     refuses("cas is required everywhere", exceptions.InvalidRequest, "check-and-set parameter required", kv.create_or_update_secret, "app/new", {})
     over = on(kv.update_metadata, "app/new", cas_required=False)
     is_("the mount counts more", over["warnings"], ['"cas_required" set to false, but is mandated by backend config. This value will be ignored.'])

@@ -131,9 +131,9 @@ async function main() {
     await refuses('metadata that is no text', 400, 'custom_metadata validation failed', () => vault.write(`${at}/metadata/app/db`, { custom_metadata: { a: [] } }));
 
     // The mount's settings.
-    is('configuration', await read('config'), { cas_required: false, delete_version_after: '0s', max_versions: 0 });
+    is('configuration', await read('config'), { cas_required: false, delete_version_after: '0s', max_versions: 0, metadata_cas_required: false });
     await vault.write(`${at}/config`, { max_versions: 7, cas_required: true, delete_version_after: '90m' });
-    is('configured', await read('config'), { cas_required: true, delete_version_after: '1h30m0s', max_versions: 7 });
+    is('configured', await read('config'), { cas_required: true, delete_version_after: '1h30m0s', max_versions: 7, metadata_cas_required: false });
     is('the mount counts more', (await vault.write(`${at}/metadata/app/other`, { cas_required: false })).warnings,
       ['"cas_required" set to false, but is mandated by backend config. This value will be ignored.']);
 

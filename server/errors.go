@@ -76,7 +76,8 @@ func fault(err error) (status int, text string, ours bool) {
 	case errors.Is(err, ErrInitialized):
 		return http.StatusBadRequest, "Vault is already initialized", false
 	case errors.Is(err, ErrNotInitialized), errors.Is(err, access.ErrToken), errors.Is(err, access.ErrInvalid), errors.Is(err, storage.ErrPath),
-		errors.Is(err, kv.ErrInvalid), errors.Is(err, kv.ErrCASMismatch), errors.Is(err, kv.ErrCASRequired):
+		errors.Is(err, kv.ErrInvalid), errors.Is(err, kv.ErrCASMismatch), errors.Is(err, kv.ErrCASRequired),
+		errors.Is(err, kv.ErrMetadataCASMismatch), errors.Is(err, kv.ErrMetadataCASRequired):
 		return http.StatusBadRequest, err.Error(), false
 	case errors.Is(err, kv.ErrNotFound):
 		return http.StatusNotFound, "", false

@@ -102,8 +102,8 @@ func (r *request) number(name string) (uint64, error) {
 var (
 	dataFields     = []string{"path", "version", "options", "data"}
 	subkeysFields  = []string{"path", "version", "depth"}
-	configFields   = []string{"max_versions", "cas_required", "delete_version_after"}
-	metadataFields = []string{"path", "max_versions", "cas_required", "delete_version_after", "custom_metadata", "after", "limit", "list"}
+	configFields   = []string{"max_versions", "cas_required", "metadata_cas_required", "delete_version_after"}
+	metadataFields = []string{"path", "max_versions", "cas_required", "metadata_cas_required", "metadata_cas", "delete_version_after", "custom_metadata", "after", "limit", "list"}
 )
 
 // ignored warns of parameters that the endpoint does not have, as Vault does
@@ -369,23 +369,21 @@ func (r *request) list(detailed bool) (answer, error) {
 
 // settingsInput is the body of a change of settings, of a secret or a mount.
 type settingsInput struct {
-	MaxVersions        loose[int]           `json:"max_versions"`
-	CASRequired        loose[bool]          `json:"cas_required"`
-	DeleteVersionAfter loose[time.Duration] `json:"delete_version_after"`
-	Custom             json.RawMessage      `json:"custom_metadata"`
+	MaxVersions         loose[int]           `json:"max_versions"`
+	CASRequired         loose[bool]          `json:"cas_required"`
+	MetadataCASRequired loose[bool]          `json:"metadata_cas_required"`
+	DeleteVersionAfter  loose[time.Duration] `json:"delete_version_after"`
+	Custom              json.RawMessage      `json:"custom_metadata"` // of a secret alone, as is the next
+	MetadataCAS         loose[int]           `json:"metadata_cas"`
 }
 
-func (r *request) settings() (kv.Settings, kv.Data, error) {
-	var in settingsInput
-	if err := r.decode(&in); err != nil {
-		return kv.Settings{}, kv.Data{}, err
-	}
-	custom, err := kv.Parse("custom_metadata", in.Custom)
+func (in *settingsInput) settings() kv.Settings {
 	return kv.Settings{
-		MaxVersions:        in.MaxVersions.pointer(),
-		CASRequired:        in.CASRequired.pointer(),
-		DeleteVersionAfter: in.DeleteVersionAfter.pointer(),
-	}, custom, err
+		MaxVersions:         in.MaxVersions.pointer(),
+		CASRequired:         in.CASRequired.pointer(),
+		MetadataCASRequired: in.MetadataCASRequired.pointer(),
+		DeleteVersionAfter:  in.DeleteVersionAfter.pointer(),
+	}
 }
 
 func kvWriteMetadata(s *Server, r *request) (answer, error) {
@@ -399,23 +397,30 @@ func kvPatchMetadata(s *Server, r *request) (answer, error) {
 	return s.changeMetadata(r, kv.Engine.PatchMetadata)
 }
 
-// changeMetadata warns of a cas_required that the mount overrules.
-func (s *Server) changeMetadata(r *request, change func(kv.Engine, *storage.Tx, string, kv.Settings, kv.Data, time.Time) error) (a answer, err error) {
-	settings, custom, err := r.settings()
+// changeMetadata warns of settings that the mount overrules.
+func (s *Server) changeMetadata(r *request, change func(kv.Engine, *storage.Tx, string, kv.Settings, kv.Data, *int, time.Time) error) (a answer, err error) {
+	var in settingsInput
+	if err := r.decode(&in); err != nil {
+		return a, err
+	}
+	custom, err := kv.Parse("custom_metadata", in.Custom)
 	if err != nil {
 		return a, err
 	}
 	err = r.update(func(tx *storage.Tx, e kv.Engine) error {
-		if settings.CASRequired != nil && !*settings.CASRequired {
-			c, err := e.Config(tx)
-			if err != nil {
-				return err
-			}
-			if c.CASRequired {
-				a.warnings = []string{`"cas_required" set to false, but is mandated by backend config. This value will be ignored.`}
+		c, err := e.Config(tx)
+		if err != nil {
+			return err
+		}
+		a.warnings = nil
+		overrule := func(name string, set loose[bool], mandated bool) {
+			if mandated && set.given && !set.value {
+				a.warnings = append(a.warnings, fmt.Sprintf("%q set to false, but is mandated by backend config. This value will be ignored.", name))
 			}
 		}
-		return change(e, tx, r.rest, settings, custom, s.now())
+		overrule("cas_required", in.CASRequired, c.CASRequired)
+		overrule("metadata_cas_required", in.MetadataCASRequired, c.MetadataCASRequired)
+		return change(e, tx, r.rest, in.settings(), custom, in.MetadataCAS.pointer(), s.now())
 	})
 	return a, err
 }
@@ -437,11 +442,11 @@ func kvReadConfig(s *Server, r *request) (answer, error) {
 }
 
 func kvWriteConfig(s *Server, r *request) (answer, error) {
-	settings, _, err := r.settings()
-	if err != nil {
+	var in settingsInput
+	if err := r.decode(&in); err != nil {
 		return answer{}, err
 	}
-	return answer{}, r.update(func(tx *storage.Tx, e kv.Engine) error { return e.PutConfig(tx, settings) })
+	return answer{}, r.update(func(tx *storage.Tx, e kv.Engine) error { return e.PutConfig(tx, in.settings()) })
 }
 
 func kvNameless(s *Server, r *request) (answer, error) {

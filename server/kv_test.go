@@ -431,6 +431,73 @@ func TestKVWarnings(t *testing.T) {
 		t.Errorf("metadata: %s", r.text)
 	}
 	f.must(t, 400, "PUT", "secret/data/a", `{"data":{}}`)
+
+	f.must(t, 204, "PUT", "secret/config", `{"metadata_cas_required":true}`)
+	mandatedToo := strings.Replace(mandated, "cas_required", "metadata_cas_required", 1)
+	warns(200, "PUT", "secret/metadata/b", `{"metadata_cas_required":false,"metadata_cas":0}`, mandatedToo)
+	warns(200, "PATCH", "secret/metadata/b", `{"metadata_cas_required":"false","cas_required":"false","metadata_cas":"1"}`, mandated, mandatedToo)
+	warns(204, "PATCH", "secret/metadata/b", `{"metadata_cas_required":true,"metadata_cas":2}`)
+	warns(200, "GET", "secret/config?metadata_cas_required=true&metadata_cas=1", "", ignored+"[metadata_cas]")
+	warns(200, "GET", "secret/metadata/b?metadata_cas_required=true&metadata_cas=1", "")
+}
+
+// OpenBao's check-and-set of metadata, which has a count of its own.
+func TestKVMetadataCAS(t *testing.T) {
+	f := fresh(t)
+	const patch = "Content-Type: application/merge-patch+json"
+	version := func(want string) {
+		t.Helper()
+		for _, at := range []string{"GET secret/metadata/a", "LIST secret/detailed-metadata"} {
+			method, path, _ := strings.Cut(at, " ")
+			r := f.must(t, 200, method, path, "")
+			data := r.get("data")
+			if method == "LIST" {
+				data = r.get("data", "key_info", "a")
+			}
+			if got := fmt.Sprint(data.(map[string]any)["current_metadata_version"]); got != want {
+				t.Errorf("%s: current_metadata_version is %s, want %s", at, got, want)
+			}
+		}
+	}
+	refused := func(method, body, want string) {
+		t.Helper()
+		if r := f.must(t, 400, method, "secret/metadata/a", body, patch); r.errors() != want {
+			t.Errorf("%s %s: %s, want %s", method, body, r.text, want)
+		}
+	}
+	const required, mismatch = "metadata check-and-set parameter required for this call", "metadata check-and-set parameter does not match the current version"
+
+	f.must(t, 204, "POST", "secret/config", `{"metadata_cas_required":"true"}`)
+	if r := f.must(t, 200, "GET", "secret/config", ""); r.get("data", "metadata_cas_required") != true || r.get("data", "cas_required") != false {
+		t.Errorf("config: %s", r.text)
+	}
+	refused("PUT", `{"max_versions":5}`, required)
+	refused("PUT", `{"max_versions":5,"metadata_cas":1}`, "metadata_cas must be 0 when creating new metadata")
+	f.must(t, 404, "PATCH", "secret/metadata/a", `{"max_versions":5}`, patch)
+	f.must(t, 204, "PUT", "secret/metadata/a", `{"metadata_cas":7}`) // changes nothing
+	f.must(t, 404, "GET", "secret/metadata/a", "")
+
+	f.must(t, 200, "PUT", "secret/data/a", `{"data":{}}`)
+	version("0")
+	refused("PATCH", `{"max_versions":5}`, required)
+	refused("PATCH", `{"max_versions":5,"metadata_cas":1}`, mismatch)
+	refused("PUT", `{"max_versions":5,"metadata_cas":-1}`, mismatch)
+	refused("PUT", `{"max_versions":5,"metadata_cas":"x"}`, `failed to parse JSON input: "x" is not a whole number`)
+	f.must(t, 204, "PUT", "secret/metadata/a", `{"max_versions":"5","metadata_cas":"0"}`)
+	version("1")
+	refused("PUT", `{"max_versions":6,"metadata_cas":null}`, mismatch) // as 0
+	f.must(t, 204, "PATCH", "secret/metadata/a", `{"metadata_cas_required":true,"metadata_cas":1}`, patch)
+	f.must(t, 200, "PUT", "secret/data/a", `{"data":{}}`)
+	version("2")
+
+	f.must(t, 204, "POST", "secret/config", `{"metadata_cas_required":false}`)
+	refused("PUT", `{"max_versions":6}`, required)
+	if r := f.must(t, 200, "GET", "secret/metadata/a", ""); r.get("data", "metadata_cas_required") != true || fmt.Sprint(r.get("data", "max_versions")) != "5" {
+		t.Errorf("metadata: %s", r.text)
+	}
+	f.must(t, 204, "DELETE", "secret/metadata/a", "")
+	f.must(t, 204, "PUT", "secret/metadata/a", `{"max_versions":6}`)
+	version("1")
 }
 
 // OpenBao's pages of a list, and its list with metadata.

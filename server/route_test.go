@@ -89,6 +89,8 @@ func TestFault(t *testing.T) {
 		{kv.ErrNotFound, 404, "", false},
 		{kv.ErrCASMismatch, 400, "check-and-set", false},
 		{kv.ErrCASRequired, 400, "check-and-set", false},
+		{kv.ErrMetadataCASMismatch, 400, "metadata check-and-set", false},
+		{kv.ErrMetadataCASRequired, 400, "metadata check-and-set", false},
 		{kv.ErrInvalid, 400, "invalid request", false},
 		{ErrInitialized, 400, "Vault is already initialized", false},
 		{ErrNotInitialized, 400, "operator init", false},

@@ -442,6 +442,8 @@ func kvMetadataPut(method string) func(f *flag.FlagSet) action {
 		custom := pairs{}
 		var remove list
 		cas := f.Bool("cas-required", false, "refuse writes without cas")
+		metadataCAS := f.Int64("metadata-cas", 0, "write only if current_metadata_version is this `number`, which is 0 until metadata is written")
+		metadataCASRequired := f.Bool("metadata-cas-required", false, "refuse writes of metadata without metadata-cas")
 		after := f.String("delete-version-after", "", "`time` after which a version is deleted, such as 720h; 0s for never")
 		keep := f.Int("max-versions", 0, "`number` of versions to keep; 0 for the mount's setting")
 		f.Var(custom, "custom-metadata", "`key=value` to keep with the secret; can be repeated")
@@ -464,6 +466,10 @@ func kvMetadataPut(method string) func(f *flag.FlagSet) action {
 				switch fl.Name {
 				case "cas-required":
 					body["cas_required"] = *cas
+				case "metadata-cas":
+					body["metadata_cas"] = *metadataCAS
+				case "metadata-cas-required":
+					body["metadata_cas_required"] = *metadataCASRequired
 				case "delete-version-after":
 					body["delete_version_after"] = *after
 				case "max-versions":

@@ -122,10 +122,12 @@ func (m Meta) AppendJSON(b []byte) []byte {
 func (m Metadata) AppendJSON(b []byte) []byte {
 	b = strconv.AppendBool(append(b, `{"cas_required":`...), m.CASRequired)
 	b = appendTime(append(b, `,"created_time":`...), m.Created)
+	b = strconv.AppendUint(append(b, `,"current_metadata_version":`...), m.MetadataVersion, 10)
 	b = strconv.AppendUint(append(b, `,"current_version":`...), m.Current, 10)
 	b = appendRaw(append(b, `,"custom_metadata":`...), m.Custom)
 	b = append(b, `,"delete_version_after":"`+m.DeleteVersionAfter.String()+`"`...)
 	b = strconv.AppendUint(append(b, `,"max_versions":`...), uint64(m.MaxVersions), 10)
+	b = strconv.AppendBool(append(b, `,"metadata_cas_required":`...), m.MetadataCASRequired)
 	b = strconv.AppendUint(append(b, `,"oldest_version":`...), m.Oldest, 10)
 	b = appendTime(append(b, `,"updated_time":`...), m.Updated)
 	b = append(b, `,"versions":{`...)
@@ -146,6 +148,7 @@ func (c Config) AppendJSON(b []byte) []byte {
 	b = strconv.AppendBool(append(b, `{"cas_required":`...), c.CASRequired)
 	b = append(b, `,"delete_version_after":"`+c.DeleteVersionAfter.String()+`"`...)
 	b = strconv.AppendUint(append(b, `,"max_versions":`...), uint64(c.MaxVersions), 10)
+	b = strconv.AppendBool(append(b, `,"metadata_cas_required":`...), c.MetadataCASRequired)
 	return append(b, '}')
 }
 

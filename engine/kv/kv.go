@@ -21,8 +21,8 @@
 //   - delete, undelete and settings rewrite the one record; destroying an older
 //     version and deleting all metadata add one Delete per version.
 //
-// A record grows by 17 bytes per version kept and, like every value of the
-// store, ends at [storage.MaxValue]. Deleting, undeleting and destroying never
+// A record grows by 17 bytes per version kept, by 8 when its metadata is written
+// for the first time and, like every value of the store, ends at [storage.MaxValue]. Deleting, undeleting and destroying never
 // make a record longer, so they work on a secret of any size.
 //
 // # Format
@@ -38,18 +38,21 @@
 //
 //	secret   format(1)=1 | flags(1) | max_versions(4) | delete_version_after(8)
 //	         | created(8) | updated(8) | current(8) | oldest(8)
-//	         | customLen(4) | custom(customLen) | version(17) ... | data
+//	         | customLen(4) | metadata version(8 or 0) | custom(customLen)
+//	         | version(17) ... | data
 //	version  created(8) | deletion(8) | flags(1)
 //	older    format(1)=1 | data
 //	config   format(1)=1 | flags(1) | max_versions(4) | delete_version_after(8)
 //
-// In secret and config, bit 0 of flags is cas_required; in version it is
-// destroyed; the other bits are 0. custom is a JSON object of strings, or empty
-// when there is none. There is one version entry for each number from oldest
-// (1 while oldest is 0) to current, none when current is 0. data is the JSON
-// object or null as it was received, compacted; it takes the rest of the record
-// and is absent when the newest version is destroyed or there is none. A record
-// that does not fit these sentences is [storage.ErrCorrupt].
+// In secret and config, bit 0 of flags is cas_required and bit 1
+// metadata_cas_required; in secret, bit 2 says that there is a metadata version,
+// which is not 0; in version, bit 0 is destroyed; the other bits are 0. custom is
+// a JSON object of strings, or empty when there is none. There is one version
+// entry for each number from oldest (1 while oldest is 0) to current, none when
+// current is 0. data is the JSON object or null as it was received, compacted; it
+// takes the rest of the record and is absent when the newest version is destroyed
+// or there is none. A record that does not fit these sentences is
+// [storage.ErrCorrupt].
 package kv
 
 import (
@@ -79,6 +82,13 @@ var (
 
 	// ErrCASRequired: the mount or the secret has cas_required. 400.
 	ErrCASRequired = errors.New("check-and-set parameter required for this call")
+
+	// ErrMetadataCASMismatch: the metadata has another version. 400.
+	ErrMetadataCASMismatch = errors.New("metadata check-and-set parameter does not match the current version")
+
+	// ErrMetadataCASRequired: the mount or the secret has
+	// metadata_cas_required. 400.
+	ErrMetadataCASRequired = errors.New("metadata check-and-set parameter required for this call")
 )
 
 // invalid is an ErrInvalid whose whole text is its own, so that users read
@@ -123,6 +133,7 @@ type Secret struct {
 type Metadata struct {
 	Config                           // the secret's own settings, zero where the mount's count
 	Current, Oldest  uint64          // Oldest is 0 until there are as many as are kept, as in Vault
+	MetadataVersion  uint64          // counts the writes of settings and custom metadata
 	Created, Updated time.Time       // UTC; of the first and the last write of data or metadata
 	Custom           json.RawMessage // JSON object of strings, nil when there is none
 	Versions         []Meta          // ascending, without Custom
@@ -130,15 +141,17 @@ type Metadata struct {
 
 // Config is the settings of a mount or of a secret.
 type Config struct {
-	MaxVersions        uint32        // versions to keep; 0 for unset
-	CASRequired        bool          // writes of data must carry cas
-	DeleteVersionAfter time.Duration // age at which versions expire; 0 for unset, negative for "never" (mount only)
+	MaxVersions         uint32        // versions to keep; 0 for unset
+	CASRequired         bool          // writes of data must carry cas
+	MetadataCASRequired bool          // writes of metadata must carry metadata_cas
+	DeleteVersionAfter  time.Duration // age at which versions expire; 0 for unset, negative for "never" (mount only)
 }
 
 // Settings is a change to a Config: nil leaves a setting as it is, a zero value
 // unsets it.
 type Settings struct {
-	MaxVersions        *int // 0 to 4,294,967,295
-	CASRequired        *bool
-	DeleteVersionAfter *time.Duration // at most MaxDeleteVersionAfter; negative only for a mount
+	MaxVersions         *int // 0 to 4,294,967,295
+	CASRequired         *bool
+	MetadataCASRequired *bool
+	DeleteVersionAfter  *time.Duration // at most MaxDeleteVersionAfter; negative only for a mount
 }

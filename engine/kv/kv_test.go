@@ -111,16 +111,25 @@ func (k *keep) metadata(path string) (m Metadata, err error) {
 	return m, err
 }
 
-func (k *keep) putMetadata(path string, s Settings, custom string) error {
+func (k *keep) putMetadata(path string, s Settings, custom string, cas ...int) error {
 	k.Helper()
-	d := k.data(custom)
-	return k.update(func(tx *storage.Tx) error { return k.e.PutMetadata(tx, path, s, d, k.now) })
+	return k.changeMetadata(Engine.PutMetadata, path, s, custom, cas)
 }
 
-func (k *keep) patchMetadata(path string, s Settings, custom string) error {
+func (k *keep) patchMetadata(path string, s Settings, custom string, cas ...int) error {
+	k.Helper()
+	return k.changeMetadata(Engine.PatchMetadata, path, s, custom, cas)
+}
+
+// changeMetadata takes a cas or none.
+func (k *keep) changeMetadata(change func(Engine, *storage.Tx, string, Settings, Data, *int, time.Time) error, path string, s Settings, custom string, cas []int) error {
 	k.Helper()
 	d := k.data(custom)
-	return k.update(func(tx *storage.Tx) error { return k.e.PatchMetadata(tx, path, s, d, k.now) })
+	var at *int
+	if len(cas) > 0 {
+		at = &cas[0]
+	}
+	return k.update(func(tx *storage.Tx) error { return change(k.e, tx, path, s, d, at, k.now) })
 }
 
 func (k *keep) config(s Settings) error {

@@ -31,7 +31,7 @@ func (e Engine) Metadata(tx *storage.Tx, path string) (Metadata, error) {
 	}
 	m := Metadata{
 		Config:  r.Config,
-		Current: r.current, Oldest: r.oldest,
+		Current: r.current, Oldest: r.oldest, MetadataVersion: r.metadataVersion,
 		Created: toTime(r.created), Updated: toTime(r.updated),
 		Versions: make([]Meta, 0, len(r.versions)/versionLen),
 	}
@@ -48,21 +48,27 @@ func (e Engine) Metadata(tx *storage.Tx, path string) (Metadata, error) {
 
 // PutMetadata changes the settings of a secret and replaces its custom
 // metadata (the zero Data leaves it, null or an empty object removes it). The
-// secret is made, without a version, when it is not there. A change of nothing
-// does nothing. Errors: ErrInvalid, storage.ErrTooLarge.
-func (e Engine) PutMetadata(tx *storage.Tx, path string, s Settings, custom Data, now time.Time) error {
-	return e.changeMetadata(tx, path, s, custom, false, now)
+// secret is made, without a version, when it is not there. A cas that is not nil
+// must be the version of the metadata, which is 0 until it is written. A change
+// of nothing does nothing. Errors: ErrMetadataCASMismatch,
+// ErrMetadataCASRequired, ErrInvalid, storage.ErrTooLarge.
+func (e Engine) PutMetadata(tx *storage.Tx, path string, s Settings, custom Data, cas *int, now time.Time) error {
+	return e.changeMetadata(tx, path, s, custom, cas, false, now)
 }
 
 // PatchMetadata is PutMetadata for a secret that is there, with custom being a
 // JSON merge patch (RFC 7396) of its custom metadata. A change of nothing does
 // nothing, also where there is no secret. Errors: those of PutMetadata,
 // ErrNotFound.
-func (e Engine) PatchMetadata(tx *storage.Tx, path string, s Settings, custom Data, now time.Time) error {
-	return e.changeMetadata(tx, path, s, custom, true, now)
+func (e Engine) PatchMetadata(tx *storage.Tx, path string, s Settings, custom Data, cas *int, now time.Time) error {
+	return e.changeMetadata(tx, path, s, custom, cas, true, now)
 }
 
-func (e Engine) changeMetadata(tx *storage.Tx, path string, s Settings, custom Data, patch bool, now time.Time) error {
+func (e Engine) changeMetadata(tx *storage.Tx, path string, s Settings, custom Data, cas *int, patch bool, now time.Time) error {
+	c, err := e.Config(tx)
+	if err != nil {
+		return err
+	}
 	r, found, err := e.load(tx, path)
 	switch {
 	case err != nil:
@@ -71,6 +77,12 @@ func (e Engine) changeMetadata(tx *storage.Tx, path string, s Settings, custom D
 		return nil
 	case !found && patch:
 		return ErrNotFound
+	case cas == nil && (c.MetadataCASRequired || r.MetadataCASRequired):
+		return ErrMetadataCASRequired
+	case cas != nil && !found && *cas != 0:
+		return invalid("metadata_cas must be 0 when creating new metadata")
+	case cas != nil && (*cas < 0 || uint64(*cas) != r.metadataVersion):
+		return ErrMetadataCASMismatch
 	case s.DeleteVersionAfter != nil && *s.DeleteVersionAfter < 0:
 		return invalid("delete_version_after of a secret must not be negative")
 	}
@@ -97,6 +109,7 @@ func (e Engine) changeMetadata(tx *storage.Tx, path string, s Settings, custom D
 		r.created = now.UnixNano()
 	}
 	r.updated = now.UnixNano()
+	r.metadataVersion++
 	return e.save(tx, path, &r)
 }
 
@@ -184,6 +197,9 @@ func (s Settings) apply(c *Config) error {
 	}
 	if s.CASRequired != nil {
 		c.CASRequired = *s.CASRequired
+	}
+	if s.MetadataCASRequired != nil {
+		c.MetadataCASRequired = *s.MetadataCASRequired
 	}
 	if d := s.DeleteVersionAfter; d != nil {
 		if *d > MaxDeleteVersionAfter {

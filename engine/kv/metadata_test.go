@@ -24,11 +24,12 @@ func TestMetadata(t *testing.T) {
 
 	k.must(k.putMetadata("a", Settings{MaxVersions: new(5), CASRequired: new(true), DeleteVersionAfter: new(time.Hour)}, `{"owner":"jdoe","n":1.50,"yes":true,"no":false}`))
 	want := Metadata{
-		Config:   Config{MaxVersions: 5, CASRequired: true, DeleteVersionAfter: time.Hour},
-		Created:  start,
-		Updated:  start,
-		Custom:   json.RawMessage(`{"n":"1.50","no":"0","owner":"jdoe","yes":"1"}`),
-		Versions: []Meta{},
+		Config:          Config{MaxVersions: 5, CASRequired: true, DeleteVersionAfter: time.Hour},
+		MetadataVersion: 1,
+		Created:         start,
+		Updated:         start,
+		Custom:          json.RawMessage(`{"n":"1.50","no":"0","owner":"jdoe","yes":"1"}`),
+		Versions:        []Meta{},
 	}
 	m, err := k.metadata("a")
 	k.must(err)
@@ -41,7 +42,7 @@ func TestMetadata(t *testing.T) {
 	k.must(k.patchMetadata("a", Settings{DeleteVersionAfter: new(time.Duration(0))}, ""))
 	k.must(k.putMetadata("a", Settings{CASRequired: new(false)}, ""))
 	k.must(k.patchMetadata("a", Settings{}, `{"owner":null,"n":"2","new":"x","absent":null}`))
-	want.DeleteVersionAfter, want.CASRequired, want.Updated = 0, false, k.now
+	want.DeleteVersionAfter, want.CASRequired, want.Updated, want.MetadataVersion = 0, false, k.now, 4
 	want.Custom = json.RawMessage(`{"n":"2","new":"x","no":"0","yes":"1"}`)
 	m, err = k.metadata("a")
 	k.must(err)
@@ -70,6 +71,73 @@ func TestMetadata(t *testing.T) {
 	k.must(k.deleteMetadata("a"))
 	equal(t, "store", k.dump(), map[string]string{})
 	equal(t, "version after deletion", k.mustPut("a", `{}`).Version, 1)
+}
+
+// Writes of metadata are counted, those of data are not, and a write that must
+// name the number names the newest.
+func TestMetadataCAS(t *testing.T) {
+	k := newKeep(t)
+	set := Settings{MaxVersions: new(3)}
+	version := func(path string, want uint64) {
+		t.Helper()
+		m, err := k.metadata(path)
+		k.must(err)
+		equal(t, "metadata version", m.MetadataVersion, want)
+	}
+
+	// What is not there has 0, as has a secret until its metadata is written.
+	err := k.putMetadata("a", set, "", 1)
+	k.wantErr(err, ErrInvalid)
+	equal(t, "text", err.Error(), "metadata_cas must be 0 when creating new metadata")
+	k.wantErr(k.patchMetadata("a", set, "", 0), ErrNotFound)
+	k.must(k.putMetadata("a", set, "", 0))
+	version("a", 1)
+	k.mustPut("b", `{}`)
+	k.mustPut("b", `{}`)
+	version("b", 0)
+	k.wantErr(k.putMetadata("b", set, "", 2), ErrMetadataCASMismatch)
+	k.must(k.patchMetadata("b", set, "", 0))
+	version("b", 1)
+
+	// One that is given counts, also where none is needed.
+	k.must(k.putMetadata("b", set, ""))
+	version("b", 2)
+	for _, cas := range []int{-1, 0, 1, 3} {
+		k.wantErr(k.putMetadata("b", set, "", cas), ErrMetadataCASMismatch)
+		k.wantErr(k.patchMetadata("b", set, "", cas), ErrMetadataCASMismatch)
+	}
+	k.must(k.patchMetadata("b", Settings{}, `{"k":"v"}`, 2))
+	version("b", 3)
+
+	// A change of nothing does nothing, whatever it names.
+	before := k.dump()
+	k.must(k.putMetadata("b", Settings{}, "", 9))
+	k.must(k.patchMetadata("b", Settings{}, "", 9))
+	equal(t, "store", k.dump(), before)
+
+	// The secret, or the mount, can demand one. What touches no metadata is free.
+	k.must(k.putMetadata("b", Settings{MetadataCASRequired: new(true)}, "", 3))
+	k.must(k.config(Settings{MetadataCASRequired: new(true)}))
+	before = k.dump()
+	for _, path := range []string{"a", "b"} {
+		k.wantErr(k.putMetadata(path, set, ""), ErrMetadataCASRequired)
+		k.wantErr(k.patchMetadata(path, set, ""), ErrMetadataCASRequired)
+	}
+	k.wantErr(k.putMetadata("c", set, ""), ErrMetadataCASRequired)
+	equal(t, "store", k.dump(), before)
+	k.must(k.config(Settings{MetadataCASRequired: new(false)}))
+	k.must(k.putMetadata("a", set, ""))
+	k.wantErr(k.putMetadata("b", set, ""), ErrMetadataCASRequired)
+	k.mustPut("b", `{}`)
+	k.must(k.delete("b"))
+	k.must(k.undelete("b", 3))
+	k.must(k.destroy("b", 3))
+	version("b", 4)
+	k.must(k.patchMetadata("b", Settings{MetadataCASRequired: new(false)}, "", 4))
+	k.must(k.putMetadata("b", set, ""))
+	k.must(k.deleteMetadata("b"))
+	k.mustPut("b", `{}`)
+	version("b", 0)
 }
 
 func TestSettingsRefused(t *testing.T) {
@@ -135,11 +203,11 @@ func TestConfig(t *testing.T) {
 	equal(t, "config", read(), Config{})
 	k.must(k.config(Settings{}))
 	equal(t, "store", k.dump(), map[string]string{})
-	k.must(k.config(Settings{MaxVersions: new(5), CASRequired: new(true), DeleteVersionAfter: new(time.Hour)}))
-	equal(t, "config", read(), Config{5, true, time.Hour})
+	k.must(k.config(Settings{MaxVersions: new(5), CASRequired: new(true), MetadataCASRequired: new(true), DeleteVersionAfter: new(time.Hour)}))
+	equal(t, "config", read(), Config{5, true, true, time.Hour})
 	k.must(k.config(Settings{DeleteVersionAfter: new(-time.Hour)}))
-	equal(t, "config", read(), Config{5, true, -time.Second})
-	k.must(k.config(Settings{MaxVersions: new(0), CASRequired: new(false), DeleteVersionAfter: new(time.Duration(0))}))
+	equal(t, "config", read(), Config{5, true, true, -time.Second})
+	k.must(k.config(Settings{MaxVersions: new(0), CASRequired: new(false), MetadataCASRequired: new(false), DeleteVersionAfter: new(time.Duration(0))}))
 	equal(t, "config", read(), Config{})
 }
 

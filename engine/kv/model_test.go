@@ -20,6 +20,7 @@ type model struct {
 type modelSecret struct {
 	Config
 	current, oldest  uint64
+	metadata         uint64 // writes of it
 	created, updated time.Time
 	versions         map[uint64]*modelVersion
 }
@@ -88,6 +89,29 @@ func (m *model) put(path, data string, cas *int, now time.Time) error {
 	return nil
 }
 
+func (m *model) putMetadata(path string, s Settings, change func(*Config), cas *int, now time.Time) error {
+	if s == (Settings{}) {
+		return nil
+	}
+	required, metadata := m.mount.MetadataCASRequired, 0
+	if s := m.secrets[path]; s != nil {
+		required, metadata = required || s.MetadataCASRequired, int(s.metadata)
+	}
+	switch {
+	case cas == nil && required:
+		return ErrMetadataCASRequired
+	case cas != nil && *cas != metadata && m.secrets[path] == nil:
+		return ErrInvalid
+	case cas != nil && *cas != metadata:
+		return ErrMetadataCASMismatch
+	}
+	secret := m.secret(path, now)
+	secret.updated = now
+	secret.metadata++
+	change(&secret.Config)
+	return nil
+}
+
 // records is the number of records that the secrets need.
 func (m *model) records() (n int) {
 	for _, s := range m.secrets {
@@ -139,6 +163,9 @@ func TestModel(t *testing.T) {
 			settings.CASRequired = new(rnd.IntN(4) == 0)
 		}
 		if rnd.IntN(2) == 0 {
+			settings.MetadataCASRequired = new(rnd.IntN(4) == 0)
+		}
+		if rnd.IntN(2) == 0 {
 			settings.DeleteVersionAfter = new(time.Duration(rnd.IntN(4)) * time.Minute)
 		}
 		change := func(c *Config) {
@@ -147,6 +174,9 @@ func TestModel(t *testing.T) {
 			}
 			if settings.CASRequired != nil {
 				c.CASRequired = *settings.CASRequired
+			}
+			if settings.MetadataCASRequired != nil {
+				c.MetadataCASRequired = *settings.MetadataCASRequired
 			}
 			if settings.DeleteVersionAfter != nil {
 				c.DeleteVersionAfter = *settings.DeleteVersionAfter
@@ -191,12 +221,17 @@ func TestModel(t *testing.T) {
 			op, err = "destroy", k.destroy(path, versions...)
 			each(func(v *modelVersion) { v.destroyed = true })
 		case n < 92:
-			op, err = "put metadata", k.putMetadata(path, settings, "")
-			if settings != (Settings{}) {
-				s := m.secret(path, k.now)
-				s.updated = k.now
-				change(&s.Config)
+			var cas []int
+			var at *int
+			if rnd.IntN(2) == 0 {
+				cas = []int{rnd.IntN(2)}
+				if s != nil {
+					cas[0] = int(s.metadata) + rnd.IntN(5)/4
+				}
+				at = &cas[0]
 			}
+			op, want = "put metadata", m.putMetadata(path, settings, change, at, k.now)
+			err = k.putMetadata(path, settings, "", cas...)
 		case n < 97:
 			if settings.DeleteVersionAfter != nil && rnd.IntN(4) == 0 {
 				*settings.DeleteVersionAfter = -time.Second
@@ -237,7 +272,7 @@ func compare(k *keep, m *model, paths []string) (diff string) {
 			if err != nil {
 				return err
 			}
-			want := Metadata{Config: s.Config, Current: s.current, Oldest: s.oldest, Created: s.created, Updated: s.updated, Versions: []Meta{}}
+			want := Metadata{Config: s.Config, Current: s.current, Oldest: s.oldest, MetadataVersion: s.metadata, Created: s.created, Updated: s.updated, Versions: []Meta{}}
 			for n := uint64(0); n <= s.current+1; n++ {
 				v := s.versions[n]
 				if n > 0 && v != nil {

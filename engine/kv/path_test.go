@@ -33,8 +33,8 @@ func TestPaths(t *testing.T) {
 			"undelete":        func(tx *storage.Tx) error { return k.e.Undelete(tx, path, []uint64{1}, k.now) },
 			"destroy":         func(tx *storage.Tx) error { return k.e.Destroy(tx, path, []uint64{1}) },
 			"metadata":        func(tx *storage.Tx) error { _, err := k.e.Metadata(tx, path); return err },
-			"put metadata":    func(tx *storage.Tx) error { return k.e.PutMetadata(tx, path, Settings{}, d, k.now) },
-			"patch metadata":  func(tx *storage.Tx) error { return k.e.PatchMetadata(tx, path, Settings{}, d, k.now) },
+			"put metadata":    func(tx *storage.Tx) error { return k.e.PutMetadata(tx, path, Settings{}, d, nil, k.now) },
+			"patch metadata":  func(tx *storage.Tx) error { return k.e.PatchMetadata(tx, path, Settings{}, d, nil, k.now) },
 			"delete metadata": func(tx *storage.Tx) error { return k.e.DeleteMetadata(tx, path) },
 		} {
 			if err := k.update(op); !errors.Is(err, ErrInvalid) {

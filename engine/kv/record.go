@@ -16,8 +16,10 @@ const (
 	versionLen = 17
 	configLen  = 14
 
-	flagCASRequired = 1
-	flagDestroyed   = 1
+	flagCASRequired         = 1
+	flagMetadataCASRequired = 2
+	flagMetadataVersion     = 4 // of a secret alone
+	flagDestroyed           = 1
 )
 
 // record is a secret record. Its slices point into the bytes it was decoded
@@ -26,6 +28,7 @@ type record struct {
 	Config
 	created, updated int64
 	current, oldest  uint64
+	metadataVersion  uint64
 	custom           []byte // JSON object, empty for none
 	versions         []byte // versionLen bytes for each of first() to current
 	data             []byte // of the newest version; empty when it is destroyed or there is none
@@ -39,10 +42,11 @@ func decodeRecord(b []byte) (record, error) {
 	if len(b) < headerLen {
 		return record{}, corrupt("secret record is too short")
 	}
-	c, err := decodeConfig(b[:configLen])
+	c, err := decodeFlags(b[:configLen], flagMetadataVersion)
 	if err != nil {
 		return record{}, err
 	}
+	counted := b[1]&flagMetadataVersion != 0
 	r := record{
 		Config:  c,
 		created: getInt64(b[14:]),
@@ -52,6 +56,12 @@ func decodeRecord(b []byte) (record, error) {
 	}
 	customLen := uint64(binary.BigEndian.Uint32(b[46:]))
 	b = b[headerLen:]
+	if counted {
+		if len(b) < 8 || binary.BigEndian.Uint64(b) == 0 {
+			return record{}, corrupt("metadata version of a secret record is cut off or 0")
+		}
+		r.metadataVersion, b = binary.BigEndian.Uint64(b), b[8:]
+	}
 	if customLen > uint64(len(b)) {
 		return record{}, corrupt("custom metadata of a secret record is cut off")
 	}
@@ -79,13 +89,17 @@ func decodeRecord(b []byte) (record, error) {
 }
 
 func (r *record) encode() []byte {
-	b := make([]byte, 0, headerLen+len(r.custom)+len(r.versions)+len(r.data))
+	b := make([]byte, 0, headerLen+8+len(r.custom)+len(r.versions)+len(r.data))
 	b = appendConfig(b, r.Config)
 	b = binary.BigEndian.AppendUint64(b, uint64(r.created))
 	b = binary.BigEndian.AppendUint64(b, uint64(r.updated))
 	b = binary.BigEndian.AppendUint64(b, r.current)
 	b = binary.BigEndian.AppendUint64(b, r.oldest)
 	b = binary.BigEndian.AppendUint32(b, uint32(len(r.custom)))
+	if r.metadataVersion > 0 {
+		b[1] |= flagMetadataVersion
+		b = binary.BigEndian.AppendUint64(b, r.metadataVersion)
+	}
 	b = append(b, r.custom...)
 	b = append(b, r.versions...)
 	return append(b, r.data...)
@@ -132,26 +146,33 @@ func (v version) gone(now time.Time) bool {
 	return v.destroyed() || v.deletion() != 0 && v.deletion() <= now.UnixNano()
 }
 
-func decodeConfig(b []byte) (Config, error) {
+func decodeConfig(b []byte) (Config, error) { return decodeFlags(b, 0) }
+
+// decodeFlags is decodeConfig where a further flag may be set.
+func decodeFlags(b []byte, further byte) (Config, error) {
 	switch {
 	case len(b) != configLen:
 		return Config{}, corrupt("settings have a wrong length")
 	case b[0] != format:
 		return Config{}, corrupt(fmt.Sprintf("unknown record format %d", b[0]))
-	case b[1]&^flagCASRequired != 0:
+	case b[1]&^(flagCASRequired|flagMetadataCASRequired|further) != 0:
 		return Config{}, corrupt("settings have unknown flags")
 	}
 	return Config{
-		MaxVersions:        binary.BigEndian.Uint32(b[2:]),
-		CASRequired:        b[1] != 0,
-		DeleteVersionAfter: time.Duration(getInt64(b[6:])),
+		MaxVersions:         binary.BigEndian.Uint32(b[2:]),
+		CASRequired:         b[1]&flagCASRequired != 0,
+		MetadataCASRequired: b[1]&flagMetadataCASRequired != 0,
+		DeleteVersionAfter:  time.Duration(getInt64(b[6:])),
 	}, nil
 }
 
 func appendConfig(b []byte, c Config) []byte {
 	var flags byte
 	if c.CASRequired {
-		flags = flagCASRequired
+		flags |= flagCASRequired
+	}
+	if c.MetadataCASRequired {
+		flags |= flagMetadataCASRequired
 	}
 	b = append(b, format, flags)
 	b = binary.BigEndian.AppendUint32(b, c.MaxVersions)

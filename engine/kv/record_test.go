@@ -49,6 +49,12 @@ var goldenRecords = map[string]record{
 		data: []byte(`{"n":12345678901234567890}`)},
 	"secret-destroyed": {created: 1, updated: 1, current: 1,
 		versions: append(newVersion(1, 0)[:16], flagDestroyed)},
+	"secret-metadata": {Config: Config{CASRequired: true, MetadataCASRequired: true},
+		created: 1, updated: 3, current: 2, metadataVersion: 1<<32 + 7,
+		custom:   []byte(`{"owner":"jdoe"}`),
+		versions: append(newVersion(1, 2), newVersion(2, 0)...),
+		data:     []byte(`{"foo":"bar"}`)},
+	"secret-metadata-alone": {Config: Config{MaxVersions: 7, MetadataCASRequired: true}, created: 1, updated: 1, metadataVersion: 1},
 }
 
 func TestGolden(t *testing.T) {
@@ -61,19 +67,23 @@ func TestGolden(t *testing.T) {
 		}
 		if got := r.encode(); !bytes.Equal(got, want.encode()) || r.current != want.current || r.oldest != want.oldest ||
 			r.Config != want.Config || !bytes.Equal(r.data, want.data) || !bytes.Equal(r.custom, want.custom) ||
-			!bytes.Equal(r.versions, want.versions) || r.created != want.created || r.updated != want.updated {
+			!bytes.Equal(r.versions, want.versions) || r.metadataVersion != want.metadataVersion || r.created != want.created || r.updated != want.updated {
 			t.Errorf("%s is read as %+v, want %+v", name, r, want)
 		}
 	}
-	c, err := decodeConfig(records["config"])
-	if want := (Config{5, true, -time.Second}); err != nil || c != want {
-		t.Errorf("config is read as %+v, %v, want %+v", c, err, want)
+	for name, want := range map[string]Config{
+		"config":          {MaxVersions: 5, CASRequired: true, DeleteVersionAfter: -time.Second},
+		"config-metadata": {MetadataCASRequired: true, DeleteVersionAfter: time.Hour},
+	} {
+		if c, err := decodeConfig(records[name]); err != nil || c != want {
+			t.Errorf("%s is read as %+v, %v, want %+v", name, c, err, want)
+		}
 	}
 	data, err := decodeOlder(records["older"])
 	if want := `{"foo":"old"}`; err != nil || string(data) != want {
 		t.Errorf("older version is read as %q, %v, want %q", data, err, want)
 	}
-	if want := len(goldenRecords) + 2; len(records) != want {
+	if want := len(goldenRecords) + 3; len(records) != want {
 		t.Errorf("%d golden records, %d are tested", len(records), want)
 	}
 }
@@ -87,13 +97,28 @@ func TestDecodeRefuses(t *testing.T) {
 			t.Errorf("the first %d bytes: %v", n, err)
 		}
 	}
+	counted := golden(t)["secret-metadata-alone"]
+	for n := range counted {
+		if _, err := decodeRecord(counted[:n]); !errors.Is(err, storage.ErrCorrupt) {
+			t.Errorf("the first %d bytes with a metadata version: %v", n, err)
+		}
+	}
+	if _, err := decodeRecord(append(bytes.Clone(counted[:headerLen]), make([]byte, 8)...)); !errors.Is(err, storage.ErrCorrupt) {
+		t.Errorf("metadata version 0: %v", err)
+	}
+	setting := golden(t)["config"]
+	setting[1] |= flagMetadataVersion
+	if _, err := decodeConfig(setting); !errors.Is(err, storage.ErrCorrupt) {
+		t.Errorf("metadata version of a mount: %v", err)
+	}
 	ahead := record{current: 12, oldest: 13}
 	if _, err := decodeRecord(ahead.encode()); !errors.Is(err, storage.ErrCorrupt) {
 		t.Errorf("oldest after current: %v", err)
 	}
 	for name, change := range map[string]func(b []byte){
 		"format":         func(b []byte) { b[0] = 2 },
-		"flags":          func(b []byte) { b[1] = 2 },
+		"flags":          func(b []byte) { b[1] |= 8 },
+		"metadata":       func(b []byte) { b[1] |= flagMetadataVersion }, // the next 8 bytes are custom metadata
 		"current":        func(b []byte) { b[37] = 9 },
 		"current huge":   func(b []byte) { copy(b[30:], bytes.Repeat([]byte{0xff}, 8)) },
 		"both huge":      func(b []byte) { copy(b[30:], bytes.Repeat([]byte{0xff}, 16)) },

@@ -288,12 +288,12 @@ func TestJSON(t *testing.T) {
 	}{
 		{s, `{"data":{"foo":"<baz>"},"metadata":{"created_time":"2026-03-22T02:24:07.945319214Z","custom_metadata":{"owner":"jdoe"},"deletion_time":"","destroyed":false,"version":2}}`},
 		{gone, `{"data":null,"metadata":{"created_time":"2026-03-22T02:24:07.945319214Z","custom_metadata":null,"deletion_time":"","destroyed":false,"version":2}}`},
-		{m, `{"cas_required":false,"created_time":"2026-03-22T02:24:06.945319214Z","current_version":2,"custom_metadata":{"owner":"jdoe"},` +
-			`"delete_version_after":"1h0m0s","max_versions":0,"oldest_version":0,"updated_time":"2026-03-22T02:24:07.945319214Z",` +
+		{m, `{"cas_required":false,"created_time":"2026-03-22T02:24:06.945319214Z","current_metadata_version":1,"current_version":2,"custom_metadata":{"owner":"jdoe"},` +
+			`"delete_version_after":"1h0m0s","max_versions":0,"metadata_cas_required":false,"oldest_version":0,"updated_time":"2026-03-22T02:24:07.945319214Z",` +
 			`"versions":{"1":{"created_time":"2026-03-22T02:24:06.945319214Z","deletion_time":"2026-03-22T05:49:25.945319214Z","destroyed":false},` +
 			`"2":{"created_time":"2026-03-22T02:24:07.945319214Z","deletion_time":"","destroyed":false}}}`},
-		{Config{}, `{"cas_required":false,"delete_version_after":"0s","max_versions":0}`},
-		{Config{5, true, -time.Second}, `{"cas_required":true,"delete_version_after":"-1s","max_versions":5}`},
+		{Config{}, `{"cas_required":false,"delete_version_after":"0s","max_versions":0,"metadata_cas_required":false}`},
+		{Config{5, true, true, -time.Second}, `{"cas_required":true,"delete_version_after":"-1s","max_versions":5,"metadata_cas_required":true}`},
 	} {
 		equal(t, "JSON", string(c.v.AppendJSON(nil)), c.want)
 		j, err := json.Marshal(c.v)
