@@ -186,8 +186,8 @@ func NewACL(policies []*Policy) *ACL {
 }
 
 // Find returns what the ACL allows on a path of the API (below /v1/, without a
-// leading slash). The path of a folder, which is what is listed, ends in a
-// slash; a rule for it may leave that out.
+// leading slash). The path of a folder, which is what is listed or scanned, ends
+// in a slash; a rule for it may leave that out.
 func (a *ACL) Find(path string) Grant {
 	if a.root {
 		return Grant{root: true}
@@ -302,7 +302,7 @@ func (g Grant) CheckWrap(ttl time.Duration) error {
 
 // Check returns [ErrDenied] when the grant is not for a request with these
 // parameters, which are as encoding/json decodes them, with json.Number. It is
-// for reads and writes, not for lists and deletions.
+// for reads and writes, not for lists, scans and deletions.
 //
 // Names are compared as encoding/json compares them with the fields that they
 // are for: without regard to case. A number or a boolean is the same as the

@@ -28,6 +28,7 @@ const (
 	CanPatch
 	CanDelete
 	CanList
+	CanScan // list a folder and all folders in it
 	CanSudo
 	Denied // takes precedence over all others
 	isRoot // everything
@@ -37,7 +38,7 @@ var capabilities = []struct {
 	name string
 	bit  Capability
 }{{"create", CanCreate}, {"delete", CanDelete}, {"deny", Denied}, {"list", CanList}, {"patch", CanPatch},
-	{"read", CanRead}, {"sudo", CanSudo}, {"update", CanUpdate}}
+	{"read", CanRead}, {"scan", CanScan}, {"sudo", CanSudo}, {"update", CanUpdate}}
 
 // ParseCapability reads one of Vault's words.
 func ParseCapability(word string) (c Capability, ok bool) {
@@ -284,7 +285,7 @@ func parseRule(b *hcl.Block) (*rule, hcl.Diagnostics) {
 			for _, word := range words {
 				c, ok := ParseCapability(word)
 				if !ok {
-					err = fmt.Errorf("there is no capability %q: there are create, read, update, patch, delete, list, sudo and deny", word)
+					err = fmt.Errorf("there is no capability %q: there are create, read, update, patch, delete, list, scan, sudo and deny", word)
 					break
 				}
 				r.caps |= c

@@ -23,7 +23,7 @@ func TestParsePolicy(t *testing.T) {
 			name = "ignored"
 			# a comment
 			path "secret/*" {
-			  capabilities = ["create", "read"] // another
+			  capabilities = ["create", "read", "scan"] // another
 			  comment = "for the web servers"
 			  allowed_parameters = {
 			    "TTL"  = ["1h", 2, true, ["a", "b"]]
@@ -35,7 +35,7 @@ func TestParsePolicy(t *testing.T) {
 			}
 			path "/sys/+/x" { policy = "write" }`,
 		`{"name": "ignored", "path": {
-			"secret/*": {"capabilities": ["create", "read"], "comment": "${not} a template",
+			"secret/*": {"capabilities": ["scan", "create", "read"], "comment": "${not} a template",
 				"allowed_parameters": {"TTL": ["1h", 2, true, ["a", "b"]], "other": [], "*": []},
 				"denied_parameters": {"x": [-1]}, "required_parameters": ["TTL"]},
 			"/sys/+/x": {"policy": "write"}}}`,
@@ -46,7 +46,7 @@ func TestParsePolicy(t *testing.T) {
 		}
 		a := NewACL([]*Policy{p})
 		for path, want := range map[string]string{
-			"secret/a": "create read", "secret/": "create read", "secret": "deny",
+			"secret/a": "create read scan", "secret/": "create read scan", "secret": "deny",
 			"sys/a/x": "create delete list read update", "/sys/a/x": "deny", "sys/a/b/x": "deny",
 		} {
 			if got := strings.Join(a.Capabilities(path).Names(), " "); got != want {
@@ -66,7 +66,7 @@ func TestParsePolicy(t *testing.T) {
 func TestParsePolicyMistakes(t *testing.T) {
 	for text, want := range map[string]string{
 		"\npath \"a\" {":                                                       "line 2: Unclosed configuration block",
-		`path "a" { capabilities = ["reed"] }`:                                 `line 1: path "a": capabilities: there is no capability "reed"`,
+		`path "a" { capabilities = ["reed"] }`:                                 `line 1: path "a": capabilities: there is no capability "reed": there are create, read, update, patch, delete, list, scan, sudo and deny`,
 		`path "a" { capabilities = "read" }`:                                   `write a list of strings`,
 		`path "a" { capabilities = [["read"]] }`:                               `write a list of strings`,
 		`path "a" { capabilities = null }`:                                     "write a list of strings",

@@ -19,7 +19,7 @@ var unrecorded = map[string]bool{
 	"sys/health": true, "sys/seal-status": true, "sys/seal-backend-status": true, "sys/leader": true, "sys/metrics": true,
 }
 
-var operations = [ops]string{opRead: "read", opList: "list", opWrite: "update", opPatch: "patch", opDelete: "delete", opHead: "read"}
+var operations = [ops]string{opRead: "read", opList: "list", opScan: "scan", opWrite: "update", opPatch: "patch", opDelete: "delete", opHead: "read"}
 
 // auditRequest records a request that is about to be carried out, or refused with
 // an error. When that fails it must not be carried out.
@@ -72,7 +72,7 @@ func (s *Server) auditResponse(r *request, a answer, text string) error {
 	if !r.hold() { // only after what began to be sent
 		return errSealed
 	}
-	o := access.Outcome{Error: text, Warnings: a.warnings, List: r.op == opList}
+	o := access.Outcome{Error: text, Warnings: a.warnings, List: r.op.folder()}
 	if r.mount != nil {
 		o.Plain = r.mount.Config.AuditNonHMACResponseKeys
 	}

@@ -179,6 +179,7 @@ func TestAuditOptions(t *testing.T) {
 	f.must(t, 204, "POST", "sys/mounts/secret/tune", `{"audit_non_hmac_request_keys":["data"],"audit_non_hmac_response_keys":["metadata"]}`)
 	f.must(t, 200, "POST", "secret/data/d", `{"data":{"password":"hunter3"},"options":{"x":"hunter5"}}`)
 	f.must(t, 200, "GET", "secret/data/d", "")
+	f.must(t, 200, "SCAN", "secret/detailed-metadata", "")
 
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o640 {
 		t.Errorf("the file's mode is %v, %v", info.Mode(), err)
@@ -199,6 +200,9 @@ func TestAuditOptions(t *testing.T) {
 		}
 		if n := logs[7].get("response", "data", "keys"); n != 2.0 {
 			t.Errorf("of a list the log has %v", n)
+		}
+		if scan := logs[15]; scan.get("request", "operation") != "scan" || scan.get("response", "data", "keys") != 3.0 || scan.get("response", "data", "key_info") != 3.0 {
+			t.Errorf("of a scan the log has %v", scan)
 		}
 	}
 	if list[10].get("request", "data", "data", "password") != "hunter3" || list[10].get("request", "data", "options", "x") == "hunter5" {

@@ -34,6 +34,7 @@ var fuzzSeeds = []string{
 	"PUT sys/init {}", "GET sys/mounts", "POST sys/mounts/a {\"type\":\"kv\"}", "POST sys/mounts/a/tune {\"default_lease_ttl\":\"1h\"}", "DELETE sys/mounts/a",
 	"GET sys/internal/ui/mounts/secret", "GET sys/metrics", "GET sys/key-status", "POST sys/rotate", "POST sys/capabilities-self {\"paths\":[\"a\"]}",
 	"GET secret/data/a", "PUT secret/data/a {\"data\":{\"a\":1},\"options\":{\"cas\":0}}", "PATCH secret/data/a {\"data\":{}}", "LIST secret/metadata",
+	"SCAN secret/metadata", "SCAN secret/detailed-metadata/a", "GET secret/metadata/a?scan=true&list=0", "SCAN secret/a",
 	"PUT secret/metadata/a {\"custom_metadata\":{\"a\":\"b\"},\"delete_version_after\":\"-1s\"}", "PUT secret/config {\"max_versions\":\"3\"}",
 	"PUT secret/metadata/a {\"metadata_cas_required\":\"1\",\"metadata_cas\":null}",
 	"PUT secret/delete/a {\"versions\":\"1,2\"}", "PUT secret/destroy/a {\"versions\":[1]}", "GET secret/subkeys/a?depth=2&version=1", "GET secret/foo",

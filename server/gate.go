@@ -49,7 +49,8 @@ func (r *request) queryParams() map[string]any {
 			params[name] = list
 		}
 	}
-	delete(params, "list") // it says which operation it is
+	delete(params, "list") // these say which operation it is
+	delete(params, "scan")
 	return params
 }
 
@@ -78,11 +79,11 @@ func (r *request) pass(g gate) (err error) {
 	return r.authorize(ctx)
 }
 
-// authorize asks the token's policies. A path that is listed is that of a
-// folder, so it ends in a slash.
+// authorize asks the token's policies. A path that is listed or scanned is that
+// of a folder, so it ends in a slash.
 func (r *request) authorize(ctx context.Context) error {
 	path := r.path
-	if r.op == opList {
+	if r.op.folder() {
 		path += "/"
 	}
 	grant := r.acl.Find(path)
@@ -103,7 +104,7 @@ func (r *request) authorize(ctx context.Context) error {
 	if err := grant.CheckWrap(r.wrap); err != nil {
 		return err
 	}
-	if grant.Restricted() && r.op != opList && r.op != opDelete {
+	if grant.Restricted() && !r.op.folder() && r.op != opDelete {
 		r.grant = grant
 	}
 	return nil

@@ -41,6 +41,8 @@ list     LIST {mount}/metadata, LIST {mount}/metadata/*, LIST {mount}/detailed-m
 list     LIST cubbyhole, LIST cubbyhole/*
 list,sudo LIST auth/token/accessors
 
+scan     SCAN {mount}/metadata, SCAN {mount}/metadata/*, SCAN {mount}/detailed-metadata, SCAN {mount}/detailed-metadata/*, SCAN {mount}/*
+
 update   PUT sys/recovery/verify, PUT sys/rotate/config, PUT sys/rotate/keyring/config, PUT sys/slots/*/verify
 update   PUT sys/mounts/*, PUT sys/mounts/*/tune, PUT sys/mounts/auth/*/tune, PUT sys/policies/acl/*, PUT sys/policy/*
 update   PUT sys/capabilities, PUT sys/capabilities-self, PUT sys/capabilities-accessor
@@ -98,7 +100,7 @@ create   PUT auth/{jwt}/role/*, PUT auth/{peer}/role/*
 delete   DELETE auth/{jwt}/role/*, DELETE auth/{cert}/certs/*, DELETE auth/{cert}/crls/*, DELETE auth/{peer}/role/*
 `
 
-var methods = [ops]string{opRead: "GET", opList: "LIST", opWrite: "PUT", opPatch: "PATCH", opDelete: "DELETE", opHead: "HEAD"}
+var methods = [ops]string{opRead: "GET", opList: "LIST", opScan: "SCAN", opWrite: "PUT", opPatch: "PATCH", opDelete: "DELETE", opHead: "HEAD"}
 
 // policy writes a policy that has these capabilities on these paths.
 func (f *fixture) policy(t testing.TB, name string, paths map[string]string) {
@@ -215,7 +217,7 @@ func TestEveryRouteAndIdentity(t *testing.T) {
 		}
 	}
 
-	caps := []string{"create", "read", "update", "patch", "delete", "list", "sudo"}
+	caps := []string{"create", "read", "update", "patch", "delete", "list", "scan", "sudo"}
 	f.policy(t, "elsewhere", map[string]string{"nowhere/*": quoted(caps, func(string) bool { return true }), "sys": `"sudo", "read"`})
 	f.policy(t, "everything", map[string]string{"*": quoted(caps, func(string) bool { return true })})
 	full, denied := []string{"everything"}, map[string]string{}

@@ -8,10 +8,8 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
-	"path"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/sealkeep/sealkeep/engine/kv"
@@ -21,12 +19,12 @@ import (
 // kvRoutes is every path below a mount of type kv.
 var kvRoutes = []route{
 	kvSecretRoute("data/*", [ops]handler{opRead: kvRead, opWrite: kvWrite, opPatch: kvPatch, opDelete: kvDelete}),
-	kvSecretRoute("metadata/*", [ops]handler{opRead: kvReadMetadata, opList: kvList, opWrite: kvWriteMetadata,
+	kvSecretRoute("metadata/*", [ops]handler{opRead: kvReadMetadata, opList: kvList, opScan: kvScan, opWrite: kvWriteMetadata,
 		opPatch: kvPatchMetadata, opDelete: kvDeleteMetadata}),
 	kvRoute("data", kvRoot),
-	kvRoute("metadata", [ops]handler{opRead: kvNameless, opList: kvList, opWrite: kvNameless, opPatch: kvNameless, opDelete: kvNameless}),
-	kvRoute("detailed-metadata/*", [ops]handler{opList: kvListDetailed}),
-	kvRoute("detailed-metadata", [ops]handler{opList: kvListDetailed}),
+	kvRoute("metadata", [ops]handler{opRead: kvNameless, opList: kvList, opScan: kvScan, opWrite: kvNameless, opPatch: kvNameless, opDelete: kvNameless}),
+	kvRoute("detailed-metadata/*", [ops]handler{opList: kvListDetailed, opScan: kvScanDetailed}),
+	kvRoute("detailed-metadata", [ops]handler{opList: kvListDetailed, opScan: kvScanDetailed}),
 	kvRoute("delete", kvRoot),
 	kvRoute("undelete", kvRoot),
 	kvRoute("destroy", kvRoot),
@@ -42,7 +40,7 @@ var kvRoot = [ops]handler{opRead: kvNameless, opWrite: kvNameless, opPatch: kvNa
 
 // kvUnknown answers for every other path below a mount.
 var kvUnknown = func() route {
-	r := kvRoute("*", [ops]handler{opRead: kvLost, opList: kvLost, opWrite: kvLost, opPatch: kvLost, opDelete: kvLost})
+	r := kvRoute("*", [ops]handler{opRead: kvLost, opList: kvLost, opScan: kvLost, opWrite: kvLost, opPatch: kvLost, opDelete: kvLost})
 	r.label = "{mount}/{path}"
 	return r
 }()
@@ -103,7 +101,7 @@ var (
 	dataFields     = []string{"path", "version", "options", "data"}
 	subkeysFields  = []string{"path", "version", "depth"}
 	configFields   = []string{"max_versions", "cas_required", "metadata_cas_required", "delete_version_after"}
-	metadataFields = []string{"path", "max_versions", "cas_required", "metadata_cas_required", "metadata_cas", "delete_version_after", "custom_metadata", "after", "limit", "list"}
+	metadataFields = []string{"path", "max_versions", "cas_required", "metadata_cas_required", "metadata_cas", "delete_version_after", "custom_metadata", "after", "limit", "list", "scan"}
 )
 
 // ignored warns of parameters that the endpoint does not have, as Vault does
@@ -311,62 +309,6 @@ func kvReadMetadata(s *Server, r *request) (answer, error) {
 	return answer{data: m, warnings: ignored(r.query, metadataFields)}, nil
 }
 
-func kvList(s *Server, r *request) (answer, error) { return r.list(false) }
-
-// kvListDetailed is OpenBao's list of the names with what is known of each.
-func kvListDetailed(s *Server, r *request) (answer, error) { return r.list(true) }
-
-// maxDetailed is the most names that one detailed list describes: an answer is
-// made in memory.
-const maxDetailed = 10_000
-
-// list answers with the names in a folder, beginning behind the parameter after
-// and at most limit of them, as OpenBao has it.
-func (r *request) list(detailed bool) (answer, error) {
-	limit, err := strconv.Atoi(cmp.Or(r.query.Get("limit"), "0"))
-	if err != nil {
-		return answer{}, invalid("bad value for limit parameter: %q is not a whole number", r.query.Get("limit"))
-	}
-	data := make(map[string]any)
-	err = r.view(func(tx *storage.Tx, e kv.Engine) error {
-		keys, err := e.List(tx, r.rest)
-		if err != nil {
-			return err
-		}
-		if after := r.query.Get("after"); after != "" {
-			i, found := slices.BinarySearch(keys, after)
-			if found {
-				i++
-			}
-			keys = keys[i:]
-		}
-		if limit > 0 {
-			keys = keys[:min(limit, len(keys))]
-		}
-		if len(keys) == 0 {
-			return kv.ErrNotFound
-		}
-		data["keys"] = keys
-		if !detailed {
-			return nil
-		}
-		if len(keys) > maxDetailed {
-			return invalid("the folder has %d names, at most %d are described at once: ask for them in pages with limit and after", len(keys), maxDetailed)
-		}
-		info := make(map[string]any, len(keys))
-		for _, key := range keys {
-			if strings.HasSuffix(key, "/") {
-				info[key] = struct{}{}
-			} else if info[key], err = e.Metadata(tx, path.Join(r.rest, key)); err != nil {
-				return err
-			}
-		}
-		data["key_info"] = info
-		return nil
-	})
-	return answer{data: data, warnings: ignored(r.query, metadataFields)}, err
-}
-
 // settingsInput is the body of a change of settings, of a secret or a mount.
 type settingsInput struct {
 	MaxVersions         loose[int]           `json:"max_versions"`
@@ -456,8 +398,11 @@ func kvNameless(s *Server, r *request) (answer, error) {
 
 // kvLost answers a path that KV version 1 would have, as Vault does.
 func kvLost(s *Server, r *request) (answer, error) {
-	command := [ops]string{opRead: "get", opList: "list", opWrite: "put", opPatch: "patch", opDelete: "delete"}[r.op]
+	use := "the Vault CLI, use 'vault kv " + [ops]string{opRead: "get", opList: "list", opWrite: "put", opPatch: "patch", opDelete: "delete"}[r.op]
+	if r.op == opScan {
+		use = "the OpenBao CLI, use 'bao kv scan"
+	}
 	return answer{status: http.StatusNotFound, warnings: []string{
 		"Invalid path for a versioned K/V secrets engine. See the API docs for the appropriate API endpoints to use. " +
-			"If using the Vault CLI, use 'vault kv " + command + "' for this operation."}}, nil
+			"If using " + use + "' for this operation."}}, nil
 }

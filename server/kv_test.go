@@ -229,6 +229,9 @@ func TestKVAnswers(t *testing.T) {
 			t.Errorf("%s secret/foo: %s", method, r.text)
 		}
 	}
+	if r := f.must(t, 404, "SCAN", "secret/foo", ""); !strings.Contains(fmt.Sprint(r.get("warnings")), "use 'bao kv scan' for this operation.") {
+		t.Errorf("SCAN secret/foo: %s", r.text)
+	}
 	f.must(t, 404, "GET", "secret", "")
 	f.must(t, 200, "PUT", "secret/data/a", `{"data":{}}`)
 	for _, folder := range []string{"data", "metadata", "delete", "undelete", "destroy"} {
@@ -240,6 +243,7 @@ func TestKVAnswers(t *testing.T) {
 		}
 	}
 	f.must(t, 405, "LIST", "secret/data", "")
+	f.must(t, 405, "SCAN", "secret/data", "")
 	if r := f.must(t, 200, "LIST", "secret/metadata", ""); fmt.Sprint(r.get("data", "keys")) != "[a]" {
 		t.Errorf("list: %s", r.text)
 	}
@@ -363,6 +367,9 @@ func TestKVRefuses(t *testing.T) {
 		{400, "GET", "secret/data/a?version=-1", ``, "version"},
 		{400, "GET", "secret/data/a?version=99999999999999999999", ``, "version"},
 		{400, "GET", "secret/data/a?list=maybe", ``, "list"},
+		{400, "GET", "secret/metadata/a?scan=maybe", ``, "the parameter scan must be true or false"},
+		{400, "GET", "secret/metadata/a?scan=1&list=1", ``, "cannot both be true"},
+		{400, "SCAN", "secret/metadata/" + strings.Repeat("x", 1025), ``, "segment"},
 		{400, "LIST", "secret/metadata?limit=x", ``, "limit"},
 		{405, "GET", "secret/detailed-metadata/a", ``, "unsupported operation"},
 		{400, "GET", "secret/data/a?%zz", ``, "query"},
@@ -415,6 +422,8 @@ func TestKVWarnings(t *testing.T) {
 	warns(200, "GET", "secret/metadata/a?version=1", "", ignored+"[version]")
 	warns(200, "GET", "secret/config?x=", "", ignored+"[x]")
 	warns(200, "GET", "secret/metadata?list=true&page=2", "", ignored+"[page]")
+	warns(200, "GET", "secret/metadata?scan=true&list=false&limit=1&page=2", "", ignored+"[page]")
+	warns(200, "GET", "secret/metadata/a?scan=false", "")
 	f.must(t, 204, "DELETE", "secret/data/a?versions=1", "")
 	warns(404, "GET", "secret/data/a?x=1", "", ignored+"[x]")
 	f.must(t, 204, "PUT", "secret/undelete/a", `{"versions":3,"x":1}`)
@@ -498,51 +507,6 @@ func TestKVMetadataCAS(t *testing.T) {
 	f.must(t, 204, "DELETE", "secret/metadata/a", "")
 	f.must(t, 204, "PUT", "secret/metadata/a", `{"max_versions":6}`)
 	version("1")
-}
-
-// OpenBao's pages of a list, and its list with metadata.
-func TestKVListPages(t *testing.T) {
-	f := fresh(t)
-	for _, path := range []string{"app/a", "app/b", "app/b/inner", "app/c", "app/d"} {
-		f.must(t, 200, "PUT", "secret/data/"+path, `{"data":{}}`)
-	}
-	f.must(t, 204, "PUT", "secret/metadata/app/c", `{"custom_metadata":{"owner":"me"}}`)
-	for query, want := range map[string]string{
-		"":                 "[a b b/ c d]",
-		"?limit=0":         "[a b b/ c d]",
-		"?limit=-1":        "[a b b/ c d]",
-		"?limit=2":         "[a b]",
-		"?limit=9":         "[a b b/ c d]",
-		"?after=b":         "[b/ c d]",
-		"?after=bb":        "[c d]",
-		"?after=b&limit=2": "[b/ c]",
-		"?after=a&limit=1": "[b]",
-	} {
-		for _, kind := range []string{"metadata", "detailed-metadata"} {
-			r := f.must(t, 200, "LIST", "secret/"+kind+"/app"+query, "")
-			if got := fmt.Sprint(r.get("data", "keys")); got != want {
-				t.Errorf("%s%s: %s, want %s", kind, query, got, want)
-			}
-			info, _ := r.get("data", "key_info").(map[string]any)
-			if keys := r.get("data", "keys").([]any); kind == "detailed-metadata" && len(info) != len(keys) || kind == "metadata" && info != nil {
-				t.Errorf("%s%s: %s", kind, query, r.text)
-			}
-		}
-	}
-	for _, path := range []string{"secret/metadata/app?after=d", "secret/detailed-metadata/app?after=x", "secret/detailed-metadata/none"} {
-		if r := f.must(t, 404, "LIST", path, ""); r.text != `{"errors":[]}` {
-			t.Errorf("%s: %s", path, r.text)
-		}
-	}
-	r := f.must(t, 200, "GET", "secret/detailed-metadata/app?list=true", "")
-	if fmt.Sprint(r.get("data", "key_info", "b/")) != "map[]" || r.get("data", "key_info", "c", "custom_metadata", "owner") != "me" ||
-		r.get("data", "key_info", "a", "versions", "1", "destroyed") != false {
-		t.Errorf("detailed: %s", r.text)
-	}
-	r = f.must(t, 200, "LIST", "secret/detailed-metadata", "")
-	if fmt.Sprint(r.get("data")) != "map[key_info:map[app/:map[]] keys:[app/]]" {
-		t.Errorf("detailed, of the mount: %s", r.text)
-	}
 }
 
 // Increments by check-and-set: none is lost.

@@ -328,14 +328,18 @@ func TestListsAreOfFolders(t *testing.T) {
 		"secret/metadata/team/*": 200, "secret/metadata/team/": 200, "secret/metadata/team": 200, "secret/metadata/+/": 200, "secret/metadata/*": 200,
 		"secret/metadata/+": 403, "secret/metadata/team/a": 403, "secret/metadata/team/a*": 403, "secret/metadata/team/+/": 403,
 	} {
-		f.policy(t, "p", map[string]string{path: `"list"`})
-		token := "X-Vault-Token: " + f.bearer(t, "p")
-		for _, list := range []string{"LIST secret/metadata/team", "LIST secret/metadata/team/", "GET secret/metadata/team?list=true", "GET secret/metadata/team/?list=1"} {
-			method, at, _ := strings.Cut(list, " ")
-			if r := f.call(t, method, at, "", token); r.status != want {
-				t.Errorf("%s by %s: %d, want %d", list, path, r.status, want)
+		for op, other := range map[string]string{"list": "scan", "scan": "list"} {
+			f.policy(t, "p", map[string]string{path: `"` + op + `"`})
+			token := "X-Vault-Token: " + f.bearer(t, "p")
+			method := strings.ToUpper(op)
+			for _, folder := range []string{method + " secret/metadata/team", method + " secret/metadata/team/", "GET secret/metadata/team?" + op + "=true", "GET secret/metadata/team/?" + op + "=1"} {
+				method, at, _ := strings.Cut(folder, " ")
+				if r := f.call(t, method, at, "", token); r.status != want {
+					t.Errorf("%s by %s: %d, want %d", folder, path, r.status, want)
+				}
 			}
+			f.must(t, 403, "GET", "secret/metadata/team", "", token)
+			f.must(t, 403, strings.ToUpper(other), "secret/metadata/team", "", token)
 		}
-		f.must(t, 403, "GET", "secret/metadata/team", "", token)
 	}
 }

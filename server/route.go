@@ -34,6 +34,7 @@ type op uint8
 const (
 	opRead   op = iota // GET
 	opList             // LIST, or GET with list=true
+	opScan             // SCAN, or GET with scan=true: OpenBao's list of all folders beneath, too
 	opWrite            // POST and PUT
 	opPatch            // PATCH
 	opDelete           // DELETE
@@ -41,8 +42,11 @@ const (
 	ops
 )
 
+// folder tells whether the path of the operation is that of a folder.
+func (o op) folder() bool { return o == opList || o == opScan }
+
 var capabilities = [ops]access.Capability{
-	opRead: access.CanRead, opList: access.CanList, opWrite: access.CanUpdate,
+	opRead: access.CanRead, opList: access.CanList, opScan: access.CanScan, opWrite: access.CanUpdate,
 	opPatch: access.CanPatch, opDelete: access.CanDelete, opHead: access.CanRead,
 }
 
@@ -337,18 +341,26 @@ func cleanPath(path string) (string, error) {
 func operation(method string, q url.Values) (o op, known bool, err error) {
 	switch method {
 	case http.MethodGet:
-		if v := q.Get("list"); v != "" {
-			list, err := strconv.ParseBool(v)
-			if err != nil {
-				return 0, true, invalid("the parameter list must be true or false, not %q", v)
-			}
-			if list {
-				return opList, true, nil
-			}
+		list, err := truth(q, "list")
+		if err != nil {
+			return 0, true, err
+		}
+		scan, err := truth(q, "scan")
+		switch {
+		case err != nil:
+			return 0, true, err
+		case list && scan:
+			return 0, true, invalid("the parameters list and scan cannot both be true")
+		case list:
+			return opList, true, nil
+		case scan:
+			return opScan, true, nil
 		}
 		return opRead, true, nil
 	case "LIST":
 		return opList, true, nil
+	case "SCAN":
+		return opScan, true, nil
 	case http.MethodPost, http.MethodPut:
 		return opWrite, true, nil
 	case http.MethodPatch:
@@ -359,6 +371,19 @@ func operation(method string, q url.Values) (o op, known bool, err error) {
 		return opHead, true, nil
 	}
 	return 0, false, nil
+}
+
+// truth reads a parameter of the query that is true or false, false when absent.
+func truth(q url.Values, name string) (bool, error) {
+	v := q.Get(name)
+	if v == "" {
+		return false, nil
+	}
+	b, err := strconv.ParseBool(v)
+	if err != nil {
+		return false, invalid("the parameter %s must be true or false, not %q", name, v)
+	}
+	return b, nil
 }
 
 // bearer returns the token of a request, or "".

@@ -84,7 +84,7 @@ func (s *Server) wrap(r *request, a answer) (answer, error) {
 		return answer{}, err
 	}
 	path, name := r.path, ""
-	if r.op == opList {
+	if r.op.folder() {
 		path += "/" // as policies have it
 	}
 	if r.token != nil {

@@ -13,7 +13,8 @@ func genericCommands() []command {
 	return []command{
 		{"read", "PATH [KEY=VALUE...]", 1, -1, client, "read any path of the API", "Reads a path of the API, such as secret/config; KEY=VALUE becomes a query parameter.", genericRead},
 		{"write", "PATH [DATA...]", 1, -1, client, "write any path of the API", "Writes a path of the API, such as secret/config. Without data it needs -force.\n" + dataHelp, genericWrite},
-		{"list", "PATH", 1, 1, client, "list any path of the API", "Lists the names beneath a path of the API, such as secret/metadata.", genericList},
+		{"list", "PATH", 1, 1, client, "list any path of the API", "Lists the names beneath a path of the API, such as secret/metadata.", genericList("LIST")},
+		{"scan", "PATH", 1, 1, client, "list all that is beneath a path of the API", "Lists the names beneath a path of the API, such as secret/metadata, and in all folders in it.", genericList("SCAN")},
 		{"delete", "PATH", 1, 1, client, "delete any path of the API", "Deletes a path of the API.", genericDelete},
 	}
 }
@@ -77,13 +78,15 @@ func genericWrite(f *flag.FlagSet) action {
 	}
 }
 
-func genericList(*flag.FlagSet) action {
-	return func(c *cli, args []string) error {
-		a, err := c.api()
-		if err != nil {
-			return err
+func genericList(method string) func(*flag.FlagSet) action {
+	return func(*flag.FlagSet) action {
+		return func(c *cli, args []string) error {
+			a, err := c.api()
+			if err != nil {
+				return err
+			}
+			return c.list(a, method, args[0])
 		}
-		return c.list(a, args[0])
 	}
 }
 

@@ -24,6 +24,7 @@ func kvCommands() []command {
 		{"kv destroy", "PATH", 1, 1, client, "remove versions for good", "Removes the data of the versions that -versions names. Nothing brings them back." + path, kvVersions("destroy")},
 		{"kv rollback", "PATH", 1, 1, client, "write an old version again", "Writes the data of an old version as the newest one." + path, kvRollback},
 		{"kv list", "[PATH]", 0, 1, client, "list the names in a folder", "Lists the names of secrets and folders (which end in /). For the root of a mount PATH is the mount; with -mount it is left out." + path, kvList},
+		{"kv scan", "[PATH]", 0, 1, client, "list the secrets in a folder and beneath", "Lists the secrets in a folder and in all folders in it. For the root of a mount PATH is the mount; with -mount it is left out." + path, kvScan},
 		{"kv metadata get", "PATH", 1, 1, client, "show a secret's settings and versions", "Shows the settings, the custom metadata and the versions of a secret, without its data." + path, kvMetadataGet},
 		{"kv metadata put", "PATH", 1, 1, client, "set a secret's settings", "Sets the settings of a secret; custom metadata is replaced as a whole." + path, kvMetadataPut(http.MethodPost)},
 		{"kv metadata patch", "PATH", 1, 1, client, "change a secret's settings", "Changes the settings that are given and leaves the others." + path, kvMetadataPut(http.MethodPatch)},
@@ -368,29 +369,35 @@ func kvRollback(f *flag.FlagSet) action {
 }
 
 func kvList(f *flag.FlagSet) action {
-	return kvAction(f, func(c *cli, p place) error { return c.list(p.api, p.at("metadata")) })
+	return kvAction(f, func(c *cli, p place) error { return c.list(p.api, "LIST", p.at("metadata")) })
 }
 
-// list prints the names beneath path.
-func (c *cli) list(a *api, path string) error {
-	b, err := a.do(c, "LIST", path, nil, nil)
+func kvScan(f *flag.FlagSet) action {
+	return kvAction(f, func(c *cli, p place) error { return c.list(p.api, "SCAN", p.at("metadata")) })
+}
+
+// list prints the names beneath path that method, LIST or SCAN, asks for.
+func (c *cli) list(a *api, method, path string) error {
+	b, err := a.do(c, method, path, nil, nil)
+	if err != nil && !notFound(err) {
+		return err
+	}
+	var s secret
+	if err == nil {
+		if err := decode(b, &s); err != nil {
+			return err
+		}
+	}
+	c.warnings(s)
 	asJSON, _ := c.asJSON()
-	if notFound(err) {
+	keys, _ := s.Data["keys"].([]any)
+	if len(keys) == 0 {
 		if asJSON { // Vault's way to say so
 			fmt.Fprintln(c.stdout, "{}")
 			return exit{2}
 		}
 		return coded{fmt.Errorf("no value found at %s", path), 2}
 	}
-	if err != nil {
-		return err
-	}
-	var s secret
-	if err := decode(b, &s); err != nil {
-		return err
-	}
-	c.warnings(s)
-	keys, _ := s.Data["keys"].([]any)
 	if asJSON {
 		return c.printValue(keys)
 	}

@@ -31,8 +31,8 @@ func policyCommands() []command {
 
 const policyTestHelp = `Tells which rule of a policy decides about a path of the API, such as secret/data/app, and what it allows there.
 POLICY is the name of a policy of the keep, or @FILE for one in a file (- for standard input), which takes no server.
-The path of a folder that is listed ends in a slash. With -capability the exit code is 2 when the policy does not
-give all of them.`
+The path of a folder that is listed or scanned ends in a slash. With -capability the exit code is 2 when the policy
+does not give all of them.`
 
 // policyName is a name as the keep has it.
 func policyName(arg string) string { return access.PolicyName(strings.Trim(arg, "/ ")) }
@@ -188,7 +188,7 @@ func policyTest(f *flag.FlagSet) action {
 		for _, word := range wanted {
 			bit, ok := access.ParseCapability(word)
 			if !ok || bit == access.Denied {
-				return hint(fmt.Errorf("there is no capability %q", word), "there are create, read, update, patch, delete, list and sudo")
+				return hint(fmt.Errorf("there is no capability %q", word), "there are create, read, update, patch, delete, list, scan and sudo")
 			}
 			need |= bit
 		}

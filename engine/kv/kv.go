@@ -21,9 +21,10 @@
 //   - delete, undelete and settings rewrite the one record; destroying an older
 //     version and deleting all metadata add one Delete per version.
 //
-// A record grows by 17 bytes per version kept, by 8 when its metadata is written
-// for the first time and, like every value of the store, ends at [storage.MaxValue]. Deleting, undeleting and destroying never
-// make a record longer, so they work on a secret of any size.
+// A record grows by 17 bytes per version kept and by 8 when its metadata is first
+// written; like every value of the store it ends at [storage.MaxValue]. Deleting,
+// undeleting and destroying never make a record longer, so they work on a secret
+// of any size.
 //
 // # Format
 //

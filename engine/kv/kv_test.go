@@ -164,6 +164,14 @@ func (k *keep) list(folder string) (names []string, err error) {
 	return names, err
 }
 
+func (k *keep) scan(folder string, most int) (paths []string, err error) {
+	err = k.view(func(tx *storage.Tx) (err error) {
+		paths, err = k.e.Scan(tx, folder, most)
+		return err
+	})
+	return paths, err
+}
+
 // dump returns every record beneath the mount, path to value.
 func (k *keep) dump() map[string]string {
 	k.Helper()

@@ -135,6 +135,15 @@ func (e Engine) DeleteMetadata(tx *storage.Tx, path string) error {
 // folder is given with or without a slash at its end, "" for the whole mount.
 // Errors: ErrNotFound when it is empty or not there, ErrInvalid.
 func (e Engine) List(tx *storage.Tx, folder string) ([]string, error) {
+	names, err := e.list(tx, folder)
+	if err == nil && len(names) == 0 {
+		err = ErrNotFound
+	}
+	return names, err
+}
+
+// list is List that finds nothing in a folder that is not there.
+func (e Engine) list(tx *storage.Tx, folder string) ([]string, error) {
 	key := e.Prefix + "/s"
 	if folder = strings.TrimSuffix(folder, "/"); folder != "" {
 		if err := e.check(folder); err != nil {
@@ -146,10 +155,37 @@ func (e Engine) List(tx *storage.Tx, folder string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing %q: %w", folder, err)
 	}
-	if len(names) == 0 {
-		return nil, ErrNotFound
-	}
 	return names, nil
+}
+
+// Scan returns the secrets in a folder and in all folders in it, by their paths
+// in that folder, sorted; the first most of them where there are more. The
+// folder is given as for List. It costs a list of each folder that it enters.
+// Errors: ErrInvalid.
+func (e Engine) Scan(tx *storage.Tx, folder string, most int) (paths []string, err error) {
+	if folder = strings.TrimSuffix(folder, "/"); folder != "" {
+		folder += "/"
+	}
+	var walk func(below string) error
+	walk = func(below string) error {
+		names, err := e.list(tx, folder+below)
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if len(paths) == most {
+				break
+			}
+			if !strings.HasSuffix(name, "/") {
+				paths = append(paths, below+name)
+			} else if err := walk(below + name); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	err = walk("")
+	return paths, err
 }
 
 // Config reads the settings of the mount, zero where nothing was set.

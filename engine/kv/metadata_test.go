@@ -241,9 +241,32 @@ func TestList(t *testing.T) {
 		_, err := k.list(folder)
 		k.wantErr(err, ErrInvalid)
 	}
+	for folder, want := range map[string][]string{
+		"":         {"a", "a/x", "a/y/z", "b", "c/d/e", "m"},
+		"/":        {"a", "a/x", "a/y/z", "b", "c/d/e", "m"},
+		"a":        {"x", "y/z"},
+		"a/y/":     {"z"},
+		"c":        {"d/e"},
+		"b":        nil,
+		"nothing/": nil,
+	} {
+		for most := range 8 {
+			paths, err := k.scan(folder, most)
+			k.must(err)
+			equal(t, fmt.Sprintf("scan of %s for %d", folder, most), len(paths), min(most, len(want)))
+			equal(t, "scan of "+folder, strings.Join(paths, " "), strings.Join(want[:len(paths)], " "))
+		}
+	}
+	for _, folder := range []string{"//", "a//", "/a", "..", "a/./"} {
+		_, err := k.scan(folder, 9)
+		k.wantErr(err, ErrInvalid)
+	}
 	// A deleted secret is listed, one without metadata is not.
 	k.must(k.delete("b"))
 	k.must(k.deleteMetadata("a"))
+	paths, err := k.scan("", 9)
+	k.must(err)
+	equal(t, "scan", paths, []string{"a/x", "a/y/z", "b", "c/d/e", "m"})
 	names, err := k.list("")
 	k.must(err)
 	equal(t, "list", names, []string{"a/", "b", "c/", "m"})

@@ -1,0 +1,165 @@
+package server
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sealkeep/sealkeep/engine/kv"
+	"github.com/sealkeep/sealkeep/storage"
+)
+
+// OpenBao's pages of a list, and its list with metadata.
+func TestKVListPages(t *testing.T) {
+	f := fresh(t)
+	for _, path := range []string{"app/a", "app/b", "app/b/inner", "app/c", "app/d"} {
+		f.must(t, 200, "PUT", "secret/data/"+path, `{"data":{}}`)
+	}
+	f.must(t, 204, "PUT", "secret/metadata/app/c", `{"custom_metadata":{"owner":"me"}}`)
+	for query, want := range map[string]string{
+		"":                 "[a b b/ c d]",
+		"?limit=0":         "[a b b/ c d]",
+		"?limit=-1":        "[a b b/ c d]",
+		"?limit=2":         "[a b]",
+		"?limit=9":         "[a b b/ c d]",
+		"?after=b":         "[b/ c d]",
+		"?after=bb":        "[c d]",
+		"?after=b&limit=2": "[b/ c]",
+		"?after=a&limit=1": "[b]",
+	} {
+		for _, kind := range []string{"metadata", "detailed-metadata"} {
+			r := f.must(t, 200, "LIST", "secret/"+kind+"/app"+query, "")
+			if got := fmt.Sprint(r.get("data", "keys")); got != want {
+				t.Errorf("%s%s: %s, want %s", kind, query, got, want)
+			}
+			info, _ := r.get("data", "key_info").(map[string]any)
+			if keys := r.get("data", "keys").([]any); kind == "detailed-metadata" && len(info) != len(keys) || kind == "metadata" && info != nil {
+				t.Errorf("%s%s: %s", kind, query, r.text)
+			}
+		}
+	}
+	for _, path := range []string{"secret/metadata/app?after=d", "secret/detailed-metadata/app?after=x", "secret/detailed-metadata/none"} {
+		if r := f.must(t, 404, "LIST", path, ""); r.text != `{"errors":[]}` {
+			t.Errorf("%s: %s", path, r.text)
+		}
+	}
+	r := f.must(t, 200, "GET", "secret/detailed-metadata/app?list=true", "")
+	if fmt.Sprint(r.get("data", "key_info", "b/")) != "map[]" || r.get("data", "key_info", "c", "custom_metadata", "owner") != "me" ||
+		r.get("data", "key_info", "a", "versions", "1", "destroyed") != false {
+		t.Errorf("detailed: %s", r.text)
+	}
+	r = f.must(t, 200, "LIST", "secret/detailed-metadata", "")
+	if fmt.Sprint(r.get("data")) != "map[key_info:map[app/:map[]] keys:[app/]]" {
+		t.Errorf("detailed, of the mount: %s", r.text)
+	}
+}
+
+// OpenBao's list of all that is beneath a folder.
+func TestKVScan(t *testing.T) {
+	f := fresh(t)
+	for _, kind := range []string{"metadata", "detailed-metadata"} {
+		if r := f.must(t, 200, "SCAN", "secret/"+kind, ""); fmt.Sprint(r.get("data")) != "map[]" {
+			t.Errorf("of nothing: %s", r.text)
+		}
+	}
+	for _, path := range []string{"top", "app/b/inner/x", "app/b", "app/a", "app-2/z"} {
+		f.must(t, 200, "PUT", "secret/data/"+path, `{"data":{}}`)
+	}
+	f.must(t, 204, "PUT", "secret/metadata/app/b", `{"custom_metadata":{"owner":"me"}}`)
+	for _, c := range []struct{ folder, want string }{
+		{"", "[app-2/z app/a app/b app/b/inner/x top]"},
+		{"/app", "[a b b/inner/x]"},
+		{"/app/b/", "[inner/x]"},
+		{"/app/a", "<nil>"},
+		{"/app?limit=1&after=a", "[a b b/inner/x]"}, // it has no pages
+	} {
+		for _, kind := range []string{"metadata", "detailed-metadata"} {
+			for _, method := range []string{"SCAN", "GET"} {
+				path := "secret/" + kind + c.folder
+				if query := "?"; method == "GET" {
+					if strings.Contains(path, "?") {
+						query = "&"
+					}
+					path += query + "scan=true"
+				}
+				r := f.must(t, 200, method, path, "")
+				keys, _ := r.get("data", "keys").([]any)
+				info, _ := r.get("data", "key_info").(map[string]any)
+				if got := fmt.Sprint(r.get("data", "keys")); got != c.want || r.get("warnings") != nil {
+					t.Errorf("%s %s: %s, want %s", method, path, r.text, c.want)
+				}
+				if kind == "detailed-metadata" && len(info) != len(keys) || kind == "metadata" && info != nil {
+					t.Errorf("%s %s: %s", method, path, r.text)
+				}
+			}
+		}
+	}
+	r := f.must(t, 200, "SCAN", "secret/detailed-metadata/app", "")
+	if r.get("data", "key_info", "b", "custom_metadata", "owner") != "me" || r.get("data", "key_info", "b/inner/x", "versions", "1", "destroyed") != false {
+		t.Errorf("detailed: %s", r.text)
+	}
+	r = f.must(t, 200, "SCAN", "secret/metadata/app", "", "X-Vault-Wrap-TTL: 1m")
+	if r.get("wrap_info", "creation_path") != "secret/metadata/app/" {
+		t.Errorf("wrapped: %s", r.text)
+	}
+
+	f.policy(t, "scanner", map[string]string{"secret/metadata/*": `"scan", "list"`})
+	token := "X-Vault-Token: " + f.bearer(t, "scanner", "default")
+	r = f.must(t, 200, "POST", "sys/capabilities-self", `{"paths":"secret/metadata/app/"}`, token)
+	if got := fmt.Sprint(r.get("capabilities")); got != "[list scan]" {
+		t.Errorf("capabilities: %s", r.text)
+	}
+}
+
+// One answer has bounds, and who asks for more is told how to ask.
+func TestKVAnswersAreBounded(t *testing.T) {
+	f := fresh(t)
+	pairs := make(map[string]string)
+	for i := range 64 {
+		pairs[fmt.Sprint(i)] = strings.Repeat("x", 512)
+	}
+	text, err := json.Marshal(pairs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	custom, err := kv.Parse("custom_metadata", text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, _ := f.keep.Load().mounts.Load().find("secret/metadata")
+	secrets := maxDescribed/len(text) + 1
+	err = f.keep.Load().store.Update(t.Context(), func(tx *storage.Tx) error {
+		for i := range secrets {
+			if err := m.engine().PutMetadata(tx, fmt.Sprintf("app/%03d", i), kv.Settings{}, custom, nil, time.Now()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for method, instead := range map[string]string{"LIST": "ask for them in pages with limit and after", "SCAN": "list the folder, and scan the folders in it"} {
+		want := fmt.Sprintf("what is known of these %d names is more than the 16 MiB of one answer: %s", secrets, instead)
+		if r := f.must(t, 400, method, "secret/detailed-metadata/app", ""); r.errors() != want {
+			t.Errorf("%s: %s, want %s", method, r.text, want)
+		}
+		if r := f.must(t, 200, method, "secret/metadata/app", ""); len(r.get("data", "keys").([]any)) != secrets {
+			t.Errorf("%s: %.200s", method, r.text)
+		}
+	}
+	f.must(t, 200, "LIST", fmt.Sprintf("secret/detailed-metadata/app?limit=%d", secrets*9/10), "")
+
+	route, _ := f.tables.kv.find("metadata/app")
+	most := secrets - 1
+	route.on[opScan] = func(_ *Server, r *request) (answer, error) { return r.scan(false, most) }
+	want := fmt.Sprintf("there are more than the %d secrets that a scan names: list the folder, and scan the folders in it", most)
+	if r := f.must(t, 400, "SCAN", "secret/metadata/app", ""); r.errors() != want {
+		t.Errorf("%s, want %s", r.text, want)
+	}
+	most++
+	f.must(t, 200, "SCAN", "secret/metadata/app", "")
+}
