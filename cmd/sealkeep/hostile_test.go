@@ -172,7 +172,7 @@ func TestWrongProtocol(t *testing.T) {
 	roots.AddCert(a.cert)
 
 	for name, c := range map[string]struct{ say, want string }{
-		"plain HTTP":       {"GET /v1/sys/health HTTP/1.1\r\nHost: keep\r\n\r\n", "HTTP/1.0 400 Bad Request\r\nCache-Control: no-store\r\nConnection: close\r\nContent-Length: 63\r\n" +
+		"plain HTTP": {"GET /v1/sys/health HTTP/1.1\r\nHost: keep\r\n\r\n", "HTTP/1.0 400 Bad Request\r\nCache-Control: no-store\r\nConnection: close\r\nContent-Length: 63\r\n" +
 			"Content-Type: application/json\r\n\r\n{\"errors\":[\"Client sent an HTTP request to an HTTPS server.\"]}\n"},
 		"noise":            {"\x00\x01\x02\x03\x04\x05\x06\x07", ""},
 		"half a handshake": {"\x16\x03\x01\x02\x00\x01", ""},
