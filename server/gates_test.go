@@ -28,7 +28,7 @@ unsealed PUT sys/generate-root-token/update, PUT sys/decode-token
 
 read     GET sys/recovery/verify, GET sys/rotate/recovery/init, GET sys/rekey-recovery-key/init, GET sys/key-status
 read     GET sys/rotate/config, GET sys/rotate/keyring/config, GET sys/slots, GET sys/slots/*
-read     GET sys/mounts, GET sys/mounts/*, GET sys/mounts/*/tune, GET sys/auth, GET sys/mounts/auth/*/tune
+read     GET sys/remount/status/*, GET sys/mounts, GET sys/mounts/*, GET sys/mounts/*/tune, GET sys/auth, GET sys/mounts/auth/*/tune
 read     GET sys/policies/acl, GET sys/policies/acl/*, GET sys/policy, GET sys/policy/*
 read     GET auth/token/lookup, GET auth/token/lookup-self, GET auth/token/roles, GET auth/token/roles/*
 read     GET cubbyhole, GET cubbyhole/*
@@ -52,7 +52,7 @@ update   PUT auth/token/revoke, PUT auth/token/revoke-self, PUT auth/token/revok
 update   PUT {mount}/data, PUT {mount}/metadata, PUT {mount}/delete, PUT {mount}/undelete, PUT {mount}/destroy
 update   PUT {mount}/delete/*, PUT {mount}/undelete/*, PUT {mount}/destroy/*, PUT {mount}/config, PUT {mount}/*
 update   PUT sys/wrapping/wrap, PUT sys/wrapping/unwrap, PUT sys/wrapping/rewrap, PUT cubbyhole
-update,sudo PUT sys/seal, PUT sys/rotate, PUT sys/rotate/keyring, PUT sys/rotate/root, PUT sys/slots/*
+update,sudo PUT sys/remount, PUT sys/seal, PUT sys/rotate, PUT sys/rotate/keyring, PUT sys/rotate/root, PUT sys/slots/*
 update,sudo PUT sys/rotate/recovery/init, PUT sys/rotate/recovery/update, PUT sys/rekey-recovery-key/init, PUT sys/rekey-recovery-key/update
 update,sudo PUT auth/token/revoke-orphan, PUT sys/audit/*, PUT sys/auth/*, PUT sys/auth/*/tune
 update   PUT sys/audit-hash/*

@@ -23,6 +23,7 @@ type keep struct {
 	store  *storage.Store
 	mounts mountTables // of engines
 	auths  mountTables // of login methods
+	moves  moves
 	tokens tokenCache
 	logins loginCache
 	now    func() time.Time
@@ -181,8 +182,12 @@ func (t *mountTable) adopt(old *mountTable) {
 	if old == nil {
 		return
 	}
-	for path, m := range t.byPath {
-		if o := old.byPath[path]; o != nil && o.UUID == m.UUID {
+	was := make(map[string]*mount, len(old.byPath))
+	for _, m := range old.byPath {
+		was[m.UUID] = m
+	}
+	for _, m := range t.byPath {
+		if o := was[m.UUID]; o != nil {
 			m.gone = o.gone
 		}
 	}
@@ -243,6 +248,16 @@ func (t *mountTable) find(path string) (*mount, string) {
 	return t.byPath[path], ""
 }
 
+// free refuses a path that is in use, or would be inside a mount or around one.
+func (t *mountTable) free(path string) error {
+	for _, m := range t.byPath {
+		if strings.HasPrefix(path, m.Path) || strings.HasPrefix(m.Path, path) {
+			return invalid("path is already in use at %s", m.Path)
+		}
+	}
+	return nil
+}
+
 // with returns a table in which m stands at its path; nil removes the mount.
 func (t *mountTable) with(path string, m *mount) *mountTable {
 	next := &mountTable{path: t.path, byPath: maps.Clone(t.byPath)}
@@ -296,10 +311,8 @@ func (k *keep) change(ctx context.Context, of *mountTables, fn func(*storage.Tx,
 // or around one, is refused.
 func (k *keep) enable(ctx context.Context, in *mountTables, m *mount) error {
 	return k.change(ctx, in, func(tx *storage.Tx, t *mountTable) (*mountTable, error) {
-		for _, other := range t.byPath {
-			if strings.HasPrefix(m.Path, other.Path) || strings.HasPrefix(other.Path, m.Path) {
-				return nil, invalid("path is already in use at %s", other.Path)
-			}
+		if err := t.free(m.Path); err != nil {
+			return nil, err
 		}
 		if len(t.byPath) >= maxMounts {
 			return nil, invalid("there are %d mounts already: at most that many are allowed", len(t.byPath))

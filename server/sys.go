@@ -41,6 +41,8 @@ var sysRoutes = []route{
 	{path: "sys/slots", gate: authenticated, on: [ops]handler{opRead: listSlots, opList: listSlots}},
 	{path: "sys/slots/*/verify", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: verifySlot}},
 	{path: "sys/slots/*", gate: authenticated, sudo: []op{opWrite, opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readSlot, opWrite: addSlot, opDelete: removeSlot}},
+	{path: "sys/remount", gate: authenticated, sudo: []op{opWrite}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: remount}},
+	{path: "sys/remount/status/*", gate: authenticated, on: [ops]handler{opRead: remountStatus}},
 	{path: "sys/mounts", gate: authenticated, on: [ops]handler{opRead: listMounts}},
 	{path: "sys/mounts/*/tune", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readTune, opWrite: writeTune}},
 	{path: "sys/mounts/*", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readMount, opWrite: enableMount, opDelete: disableMount}},

@@ -15,6 +15,7 @@ func authCommands() []command {
 		{"auth disable", "PATH", 1, 1, client, "disable a login method and end its tokens", "Disables the login method at PATH. Its roles and users are removed for good, and its tokens end at once.", authDisable},
 		{"auth list", "", 0, 0, client, "list the login methods", "Lists the login methods that are enabled.", authList},
 		{"auth tune", "PATH", 1, 1, client, "change a login method", "Changes the login method at PATH: what its tokens live by default and at most, and how it is shown.", authTune},
+		{"auth move", "FROM TO", 2, 2, client, "give a login method another path", "Moves the login method at the path FROM to the path TO, with its roles and users; its tokens go on. Policies are not changed: they have to name the new path.", mountMove("auth/", "auth method")},
 	}
 }
 

@@ -15,6 +15,7 @@ func secretsCommands() []command {
 	return []command{
 		{"secrets enable", "TYPE", 1, 1, client, "enable a secrets engine", "Enables a secrets engine: kv (with -version=2) or kv-v2. Its path is the type's name, or -path.", secretsEnable},
 		{"secrets disable", "PATH", 1, 1, client, "disable a secrets engine and remove its data", "Disables the secrets engine at PATH. Everything in it is removed for good.", secretsDisable},
+		{"secrets move", "FROM TO", 2, 2, client, "give a secrets engine another path", "Moves the secrets engine at the path FROM to the path TO, with all that is in it. Policies are not changed: they have to name the new path.", mountMove("", "secrets engine")},
 		{"secrets list", "", 0, 0, client, "list the secrets engines", "Lists the secrets engines that are enabled.", secretsList},
 	}
 }
@@ -51,6 +52,21 @@ func secretsDisable(*flag.FlagSet) action {
 		at := strings.Trim(args[0], "/")
 		_, err = a.do(c, http.MethodDelete, "sys/mounts/"+at, nil, nil)
 		return c.done(err, fmt.Sprintf("Success! Disabled the secrets engine (if it existed) at: %s/", at))
+	}
+}
+
+// mountMove moves what is at a path below prefix.
+func mountMove(prefix, what string) func(*flag.FlagSet) action {
+	return func(*flag.FlagSet) action {
+		return func(c *cli, args []string) error {
+			a, err := c.api()
+			if err != nil {
+				return err
+			}
+			at := func(path string) string { return prefix + strings.Trim(strings.TrimPrefix(path, prefix), "/") + "/" }
+			_, err = a.do(c, http.MethodPost, "sys/remount", nil, object{"from": at(args[0]), "to": at(args[1])})
+			return c.done(err, fmt.Sprintf("Success! Moved the %s at %s to: %s", what, at(args[0]), at(args[1])))
+		}
 	}
 }
 

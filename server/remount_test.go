@@ -1,0 +1,95 @@
+package server
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/sealkeep/sealkeep/storage"
+)
+
+// A mount that moves keeps what is in it, its settings and its tokens.
+func TestRemount(t *testing.T) {
+	f := fresh(t)
+	c := f.client(t)
+	f.must(t, 204, "POST", "sys/mounts/a", `{"type":"kv-v2","description":"d"}`)
+	f.must(t, 200, "POST", "a/data/x", `{"data":{"k":"v"}}`)
+	f.must(t, 204, "POST", "sys/auth/userpass", `{"type":"userpass"}`)
+	f.must(t, 204, "POST", "auth/userpass/users/bob", `{"password":"correct horse"}`)
+	token := f.userLogin(t, "bob", "correct horse").get("auth", "client_token").(string)
+
+	at := "a"
+	before, err := c.Sys().GetMount(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"b", "b/c", "a"} { // inside and around where it was, too
+		if err := c.Sys().Remount(at+"/", path+"/"); err != nil {
+			t.Fatal(err)
+		}
+		after, err := c.Sys().GetMount(path)
+		if err != nil || after.UUID != before.UUID || after.Accessor != before.Accessor || after.Description != "d" {
+			t.Fatalf("%+v, %v", after, err)
+		}
+		if r := f.must(t, 200, "GET", path+"/data/x", ""); r.get("data", "data", "k") != "v" {
+			t.Error(r.text)
+		}
+		f.must(t, 404, "GET", at+"/data/x", "")
+		at = path
+	}
+	if err := c.Sys().Remount("auth/userpass", "auth/people"); err != nil {
+		t.Fatal(err)
+	}
+	f.must(t, 200, "POST", "auth/people/login/bob", `{"password":"correct horse"}`, "X-Vault-Token: ")
+	f.must(t, 200, "POST", "auth/token/renew-self", "{}", "X-Vault-Token: "+token)
+
+	f.must(t, 204, "POST", "sys/mounts/other", `{"type":"kv-v2"}`)
+	for _, c := range []struct{ from, to, text string }{
+		{"", "x", "both 'from' and 'to'"},
+		{"a", "", "both 'from' and 'to'"},
+		{"nowhere", "x", `no matching mount at "nowhere/"`},
+		{"a", "other", "path is already in use at other/"},
+		{"a", "other/in", "path is already in use at other/"},
+		{"a", "sys/x", `cannot remount to destination "sys/x/"`},
+		{"a", "auth/x", `cannot remount to destination "auth/x/"`},
+		{"sys", "x", `cannot remount "sys/"`},
+		{"cubbyhole", "x", `cannot remount "cubbyhole/"`},
+		{"auth/people", "x", `cannot remount auth mount to non-auth mount "x/"`},
+		{"auth/token", "auth/x", `cannot remount "token/"`},
+		{"auth/people", "auth/token", `cannot remount to destination "token/"`},
+		{"a", "b//c", "empty segment"},
+		{"a", "b/../c", `the segment ".."`},
+		{"a", "b\\u0000", "non-printable"},
+		{"a", "b/tune", `the segment "tune"`},
+		{"a", strings.Repeat("x", 600), "512 bytes"},
+	} {
+		if r := f.call(t, "POST", "sys/remount", `{"from":"`+c.from+`","to":"`+c.to+`"}`); r.status != 400 || !strings.Contains(r.errors(), c.text) {
+			t.Errorf("from %q to %q: %d %s", c.from, c.to, r.status, r.text)
+		}
+	}
+	f.must(t, 404, "GET", "sys/remount/status/"+storage.NewUUID(), "")
+
+	// As long as somebody may ask, and no longer.
+	first := f.must(t, 200, "POST", "sys/remount", `{"from":"a","to":"m0"}`).get("data", "migration_id").(string)
+	if r := f.must(t, 200, "GET", "sys/remount/status/"+first, ""); r.get("data", "migration_info", "source_mount") != "a/" || r.get("data", "migration_info", "target_mount") != "m0/" {
+		t.Error(r.text)
+	}
+	k := f.keep.Load()
+	for range maxMoves / 2 {
+		for _, way := range [][2]string{{"m0", "m1"}, {"m1", "m0"}} {
+			f.must(t, 200, "POST", "sys/remount", `{"from":"`+way[0]+`","to":"`+way[1]+`"}`)
+		}
+	}
+	f.must(t, 404, "GET", "sys/remount/status/"+first, "")
+	if len(k.moves.last) != maxMoves {
+		t.Errorf("%d moves are remembered", len(k.moves.last))
+	}
+
+	// In the store, too.
+	if err := k.loadMounts(context.Background(), &k.mounts, mountsPath); err != nil {
+		t.Fatal(err)
+	}
+	if r := f.must(t, 200, "GET", "m0/data/x", ""); r.get("data", "data", "k") != "v" {
+		t.Error(r.text)
+	}
+}
