@@ -23,6 +23,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/logging"
 
 	"github.com/sealkeep/sealkeep/config"
 )
@@ -167,7 +168,10 @@ func (l *awsLogin) load(ctx context.Context) error {
 		base, role = aws.AnonymousCredentials{}, first(role, os.Getenv("AWS_ROLE_ARN")) // the token is enough
 	}
 
+	var instance metadata
 	options := []func(*awsconfig.LoadOptions) error{
+		awsconfig.WithLogger(logging.Nop{}), // it would write to standard error; what goes wrong comes as an error
+		awsconfig.WithEC2RoleCredentialOptions(func(o *ec2rolecreds.Options) { o.Client = &instance }),
 		awsconfig.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(awsTimeout)),
 		awsconfig.WithCredentialsCacheOptions(early),
 		awsconfig.WithRetryer(func() aws.Retryer { // as KMS's; the default would use up the attempt's time before it tells why
@@ -194,8 +198,9 @@ func (l *awsLogin) load(ctx context.Context) error {
 	case err != nil:
 		return &Error{Kind: CredentialsMissing, Err: err, Text: "the AWS profile or environment cannot be used: correct it, or the seal block"}
 	}
+	instance.Client = imds.NewFromConfig(cfg, func(o *imds.Options) { o.EnableFallback = aws.FalseTernary }) // to IMDSv1
 	if cfg.Region == "" {
-		if cfg.Region, err = instanceRegion(ctx, cfg); err != nil {
+		if cfg.Region, err = instanceRegion(ctx, instance); err != nil {
 			return err
 		}
 	}
@@ -227,9 +232,12 @@ func bundleFits() bool {
 // early renews temporary credentials so long before their end that they outlive the attempt that uses them.
 func early(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = 2 * maxAttempt }
 
+// metadata is the metadata service of an instance. The SDK wants it before there is a configuration to make its client of.
+type metadata struct{ *imds.Client }
+
 // instanceRegion asks the instance metadata service, unless AWS_EC2_METADATA_DISABLED forbids it.
-func instanceRegion(ctx context.Context, cfg aws.Config) (string, error) {
-	out, err := imds.NewFromConfig(cfg).GetRegion(ctx, &imds.GetRegionInput{})
+func instanceRegion(ctx context.Context, m metadata) (string, error) {
+	out, err := m.GetRegion(ctx, &imds.GetRegionInput{})
 	if err != nil {
 		return "", &Error{Kind: CredentialsMissing, Err: err, Text: "the AWS region of the key is not known: set region in the seal block, " +
 			"AWS_REGION or the profile's region, or give the key's ARN"}

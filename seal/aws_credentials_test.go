@@ -194,6 +194,57 @@ func TestAWSLoginMachine(t *testing.T) {
 	}
 }
 
+// An instance that only has version 1 of the metadata service is asked for nothing but a token.
+func TestAWSLoginMetadataV1(t *testing.T) {
+	clean(t)
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "false")
+	for _, status := range []int{http.StatusForbidden, http.StatusNotFound, http.StatusInternalServerError} {
+		var asked atomic.Pointer[string]
+		machine := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPut {
+				w.WriteHeader(status)
+				return
+			}
+			asked.Store(&r.URL.Path)
+			fmt.Fprint(w, `{"region":"eu-south-2","Code":"Success","AccessKeyId":"AKIAV1","SecretAccessKey":"s","Token":"t","Expiration":"2099-01-01T00:00:00Z"}`)
+		}))
+		t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", machine.URL)
+		for _, region := range []string{"eu-west-1", ""} { // credentials; the region first
+			if _, _, err := make1(t, block("awskms", "aws", "kms_key_id", "alias/main", "region", region)).service.(*awsKMS).login.get(soon(t)); classify(err) != CredentialsMissing {
+				t.Errorf("region %q: %v", region, err)
+			}
+		}
+		machine.Close()
+		if path := asked.Load(); path != nil {
+			t.Errorf("status %d: asked for %s without a token", status, *path)
+		}
+	}
+}
+
+// The SDK writes nothing past the log, whatever it has to say: here about a date that is none.
+func TestAWSLoginQuiet(t *testing.T) {
+	clean(t)
+	sts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Date", "never")
+		w.WriteHeader(http.StatusForbidden)
+	}))
+	defer sts.Close()
+	t.Setenv("AWS_ENDPOINT_URL_STS", sts.URL)
+	terminal, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer terminal.Close()
+	defer func(old *os.File) { os.Stderr = old }(os.Stderr)
+	os.Stderr = terminal
+	_, _, err = make1(t, block("awskms", "aws", "kms_key_id", keyA, "access_key", accessKey, "secret_key", secretKey,
+		"role_arn", "arn:aws:iam::111122223333:role/keep")).Wrap(soon(t), secret, aad)
+	hasClass(t, err, AuthDenied)
+	if text, err := os.ReadFile(terminal.Name()); err != nil || len(text) > 0 {
+		t.Errorf("on standard error: %s, %v", text, err)
+	}
+}
+
 // What goes wrong before KMS is asked has a class too.
 func TestAWSLoginFails(t *testing.T) {
 	clean(t)

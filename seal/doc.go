@@ -42,8 +42,8 @@
 //	7  container: ECS,            AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, else*  asked again; the token's file is read
 //	   EKS Pod Identity           ..._FULL_URI with                              again*
 //	                              AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE
-//	8  instance role              IMDSv2 answers and AWS_EC2_METADATA_DISABLED   asked again
-//	                              is not true
+//	8  instance role              IMDSv2 answers (IMDSv1 is never asked) and     asked again
+//	                              AWS_EC2_METADATA_DISABLED is not true
 //
 // A role_arn of the block, except in 2, is assumed with what the others give. In 2 to 8 temporary credentials are kept
 // until a minute before their end (those of an instance longer*, if it has no newer ones), then renewed; what AWS refuses is looked for
