@@ -37,8 +37,10 @@
 //  4. the default.
 //
 // Variables of one list mean the same: those that are set must agree (AWS_REGION goes before AWS_DEFAULT_REGION with a
-// warning). A file that is overruled, or that overrules, is a warning when the values differ. A variable that ends in
-// _FILE holds the path of a file with the value. A variable that is set and empty counts as unset.
+// warning, and AWS_ENDPOINT_URL_KMS, which is more special, before AWS_ENDPOINT_URL without one; neither counts when
+// AWS_IGNORE_CONFIGURED_ENDPOINT_URLS is true). A file that is overruled, or that overrules, is a warning when the values
+// differ. A variable that ends in _FILE holds the path of a file with the value. A variable that is set and empty counts
+// as unset.
 //
 // VAULT_SEAL_TYPE, BAO_SEAL_TYPE or KMS_BACKEND make a seal without any block, or replace the only enabled block by
 // another type; its parameters are then dropped, with a warning. With several
@@ -151,8 +153,9 @@
 //	                                  wins: VAULT_AWSKMS_SEAL_KEY_ID, AWSKMS_WRAPPER_KEY_ID
 //	region                          must be the ARN's if there is one; when unset it comes from the ARN, then the variables, the profile or the instance
 //	                                  else: AWS_REGION, AWS_DEFAULT_REGION
-//	endpoint                        URL of another KMS endpoint
+//	endpoint                        URL of another KMS endpoint; when unset it comes from the variables, then the profile
 //	                                  wins: AWS_KMS_ENDPOINT
+//	                                  else: AWS_ENDPOINT_URL_KMS, AWS_ENDPOINT_URL
 //	access_key                      only together with secret_key; secret; follows
 //	                                  SDK: AWS_ACCESS_KEY_ID
 //	secret_key                      only together with access_key; secret; follows

@@ -33,6 +33,8 @@ var precedence = []struct {
 	{"awskms", "kms_key_id", "VAULT_AWSKMS_SEAL_KEY_ID", "alias/f", "alias/e", "variable"},
 	{"awskms", "kms_key_id", "AWSKMS_WRAPPER_KEY_ID", "alias/f", "alias/e", "variable"},
 	{"awskms", "endpoint", "AWS_KMS_ENDPOINT", "https://f", "http://e:1", "variable"},
+	{"awskms", "endpoint", "AWS_ENDPOINT_URL_KMS", "https://f", "http://e:1", "file"},
+	{"awskms", "endpoint", "AWS_ENDPOINT_URL", "https://f", "http://e:1", "file"},
 	{"awskms", "region", "AWS_REGION", "eu-west-1", "us-gov-east-1", "file"},
 	{"awskms", "region", "AWS_DEFAULT_REGION", "eu-west-1", "us-east-1", "file"},
 	{"awskms", "access_key", "AWS_ACCESS_KEY_ID", "f", "e", "SDK"},
@@ -312,6 +314,10 @@ func TestTwins(t *testing.T) {
 								switch {
 								case agree && (err != nil || len(c.Warnings) > 0 || c.Seals[0].Get(s.key) != one):
 									t.Errorf("%s agree: %v, %v", what, c, err)
+								case !agree && second == "AWS_ENDPOINT_URL": // for every service of AWS, the first for KMS alone
+									if err != nil || len(c.Warnings) > 0 || c.Seals[0].Get(s.key) != one {
+										t.Errorf("%s differ: %v, %v", what, c, err)
+									}
 								case !agree && s.firstWins:
 									if err != nil || len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], what+" differ") || c.Seals[0].Get(s.key) != one {
 										t.Errorf("%s differ: %v, %v", what, c, err)
@@ -333,6 +339,26 @@ func TestTwins(t *testing.T) {
 	}
 	if pairs < 20 {
 		t.Errorf("only %d pairs", pairs)
+	}
+}
+
+// The endpoints that every AWS SDK heeds can be turned off, as in those; sealkeep's own cannot.
+func TestIgnoredEndpoints(t *testing.T) {
+	for _, c := range []struct{ ignore, file, own, want string }{
+		{"true", "", "", ""},
+		{"TRUE", "", "", ""},
+		{"false", "", "", "https://kms.example.com"},
+		{"", "", "", "https://kms.example.com"},
+		{"true", "https://file.example.com", "", "https://file.example.com"},
+		{"true", "", "https://own.example.com", "https://own.example.com"},
+	} {
+		dir := t.TempDir()
+		file := sealFile(t, dir, "awskms", map[string]string{"kms_key_id": "alias/x", "endpoint": c.file})
+		got, err := Load([]string{file}, envOf("STATE_DIRECTORY="+dir, "AWS_ENDPOINT_URL_KMS=https://kms.example.com", "AWS_ENDPOINT_URL=https://all.example.com",
+			"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS="+c.ignore, "AWS_KMS_ENDPOINT="+c.own))
+		if err != nil || len(got.Warnings) > 0 || got.Seals[0].Get("endpoint") != c.want {
+			t.Errorf("%+v: %v, %v", c, got, err)
+		}
 	}
 }
 

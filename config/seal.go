@@ -242,6 +242,9 @@ func (l *loader) finishParams(d *draft, several bool) {
 		if s.key == "token" && d.values["kube_auth_role"].text != "" {
 			s.env = nil // somebody's token must not count in place of the login that the block asks for
 		}
+		if off, _ := l.lookup("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"); s.key == "endpoint" && strings.EqualFold(off, "true") {
+			s.env = nil // as in every AWS SDK
+		}
 		v, ok := l.param(s, *d)
 		switch {
 		case ok && v.text != "":
@@ -375,6 +378,7 @@ func (l *loader) twins(s setting, set []value) (value, bool) {
 		case i == 0:
 			first = v
 		case v.text == first.text:
+		case s.firstWins && strings.HasPrefix(first.name, v.name+"_"):
 		case s.firstWins:
 			l.warnf(v.at, "%s and %s differ: %s wins, unset the other", first.name, v.name, first.name)
 		default:

@@ -47,7 +47,7 @@ seal "awskms" {
 `
 
 var explainedEnv = envOf("ADDR=https://keep", "SECRET=HUSHsecret", "VAULT_TRANSIT_SEAL_ADDR_far_away=https://variable", "VAULT_TOKEN=HUSHtoken",
-	"KMS_TRANSIT_ENGINE_far_away=transit", "AWS_ACCESS_KEY_ID=HUSHid", "AWS_SECRET_ACCESS_KEY=HUSHkey", "AWS_PROFILE=ops", "STATE_DIRECTORY=/unused")
+	"KMS_TRANSIT_ENGINE_far_away=transit", "AWS_ACCESS_KEY_ID=HUSHid", "AWS_SECRET_ACCESS_KEY=HUSHkey", "AWS_PROFILE=ops", "AWS_ENDPOINT_URL_KMS=https://vpce", "STATE_DIRECTORY=/unused")
 
 func TestSettings(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "keep.hcl")
@@ -92,6 +92,7 @@ func TestSettings(t *testing.T) {
 		`seal "awskms" | disabled = false | default`,
 		`seal "awskms" | kms_key_id = arn:aws:kms:eu-west-1:111122223333:key/1234 | F:26`,
 		`seal "awskms" | region = eu-west-1 | F:26 (the key's ARN)`,
+		`seal "awskms" | endpoint = https://vpce | AWS_ENDPOINT_URL_KMS`,
 		`seal "awskms" | access_key = (hidden) | AWS_ACCESS_KEY_ID (read by the AWS SDK)`,
 		`seal "awskms" | secret_key = (hidden) | AWS_SECRET_ACCESS_KEY (read by the AWS SDK)`,
 		`seal "awskms" | shared_creds_profile = ops | AWS_PROFILE (read by the AWS SDK)`,
@@ -101,6 +102,7 @@ func TestSettings(t *testing.T) {
 		`seal "awskms" named old | disabled = true | F:30`,
 		`seal "awskms" named old | kms_key_id = alias/x | F:31`,
 		`seal "awskms" named old | region = eu-west-1 | F:32`,
+		`seal "awskms" named old | endpoint = https://vpce | AWS_ENDPOINT_URL_KMS`,
 		`seal "awskms" named old | access_key = (hidden) | F:33`,
 		`seal "awskms" named old | secret_key = (hidden) | F:34 (env://SECRET)`,
 		`seal "transit" named far-away | type = transit | F:16`,

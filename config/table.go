@@ -43,7 +43,8 @@ type setting struct {
 	env   []string // variables that count when the file is silent; likewise
 	// chain: env is read by the AWS SDK inside the seal, never here; it is only compared with the file.
 	chain bool
-	// firstWins: env variables may differ, the first one is taken and a warning says so. Elsewhere twins must agree.
+	// firstWins: env variables may differ, the first one is taken and a warning says so, unless its name goes on from the
+	// other's and so is the more special one. Elsewhere twins must agree.
 	firstWins bool
 
 	required bool
@@ -218,7 +219,8 @@ var table = []setting{
 		doc: "key ID, key ARN, alias/NAME or alias ARN"},
 	{in: `seal "awskms"`, key: "region", check: checkRegion, env: []string{"AWS_REGION", "AWS_DEFAULT_REGION"}, firstWins: true,
 		doc: "must be the ARN's if there is one; when unset it comes from the ARN, then the variables, the profile or the instance"},
-	{in: `seal "awskms"`, key: "endpoint", check: checkURL, steer: []string{"AWS_KMS_ENDPOINT"}, doc: "URL of another KMS endpoint"},
+	{in: `seal "awskms"`, key: "endpoint", check: checkURL, steer: []string{"AWS_KMS_ENDPOINT"}, env: []string{"AWS_ENDPOINT_URL_KMS", "AWS_ENDPOINT_URL"}, firstWins: true,
+		doc: "URL of another KMS endpoint; when unset it comes from the variables, then the profile"},
 	{in: `seal "awskms"`, key: "access_key", secret: true, indirect: true, chain: true, env: []string{"AWS_ACCESS_KEY_ID"}, doc: "only together with secret_key"},
 	{in: `seal "awskms"`, key: "secret_key", secret: true, indirect: true, chain: true, env: []string{"AWS_SECRET_ACCESS_KEY"}, doc: "only together with access_key"},
 	{in: `seal "awskms"`, key: "session_token", secret: true, indirect: true, chain: true, env: []string{"AWS_SESSION_TOKEN"}, doc: "of temporary credentials, with both keys"},

@@ -40,13 +40,14 @@ type awsLogin struct {
 	provider aws.CredentialsProvider // caches; nil until first needed and after credentials were refused
 	base     aws.CredentialsProvider // what a role is assumed with; else the provider
 	region   string
+	endpoint string // for KMS, of the configuration or else of the profile; "" is AWS's own
 }
 
 // awsTimeout bounds each request of the SDK, so that a stalled one cannot keep the credentials' cache waiting for ever.
 const awsTimeout = 10 * time.Second
 
 func newAWSLogin(c config.Seal, keyRegion string) (*awsLogin, error) {
-	l := &awsLogin{block: c}
+	l := &awsLogin{block: c, endpoint: c.Get("endpoint")}
 	if (c.Get("access_key") == "") != (c.Get("secret_key") == "") {
 		return nil, errors.New("access_key and secret_key belong together: set both, or neither to use the AWS environment, profile or role")
 	}
@@ -111,6 +112,13 @@ func (l *awsLogin) keys(ctx context.Context) (aws.Credentials, bool) {
 	return c, err == nil
 }
 
+// kms returns the endpoint that was found with the credentials.
+func (l *awsLogin) kms() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.endpoint
+}
+
 // fixed says where temporary credentials are that nobody renews, "" when there are none. Those of a profile are read
 // again when AWS refuses them.
 func (l *awsLogin) fixed(ctx context.Context) string {
@@ -148,7 +156,7 @@ func (l *awsLogin) forget() {
 	l.provider = nil
 }
 
-// load sets provider and region.
+// load sets provider, region and endpoint.
 func (l *awsLogin) load(ctx context.Context) error {
 	p := l.block.Get
 	role, token := p("role_arn"), p("web_identity_token_file")
@@ -206,6 +214,7 @@ func (l *awsLogin) load(ctx context.Context) error {
 	}
 
 	l.provider, l.base, l.region = cfg.Credentials, cfg.Credentials, cfg.Region
+	l.endpoint = first(p("endpoint"), profileEndpoint(ctx, cfg))
 	session := first(p("role_session_name"), os.Getenv("AWS_ROLE_SESSION_NAME"), "sealkeep")
 	switch {
 	case token != "":
@@ -217,6 +226,21 @@ func (l *awsLogin) load(ctx context.Context) error {
 			func(o *stscreds.AssumeRoleOptions) { o.RoleSessionName = session }), early)
 	}
 	return nil
+}
+
+// profileEndpoint returns the URL that the profile has for KMS, as the SDK's clients find theirs. The variables that go
+// before it are config's.
+func profileEndpoint(ctx context.Context, cfg aws.Config) string {
+	if off, _, _ := awsconfig.GetIgnoreConfiguredEndpoints(ctx, cfg.ConfigSources); off {
+		return ""
+	}
+	for _, source := range cfg.ConfigSources {
+		if profile, ok := source.(awsconfig.SharedConfig); ok {
+			url, _, _ := profile.GetServiceBaseEndpoint(ctx, "KMS")
+			return first(url, profile.BaseEndpoint)
+		}
+	}
+	return ""
 }
 
 // bundleFits reports whether AWS_CA_BUNDLE can be used. The SDK's error about it has no type.

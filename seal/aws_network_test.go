@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -62,10 +63,10 @@ func (n *internet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answer := httptest.NewRecorder()
-	if strings.Contains(host, "sts") {
-		n.sts.ServeHTTP(answer, req)
-	} else {
+	if strings.HasPrefix(req.Header.Get("X-Amz-Target"), "TrentService.") {
 		n.kms.ServeHTTP(answer, req)
+	} else {
+		n.sts.ServeHTTP(answer, req)
 	}
 	res := answer.Result()
 	res.ContentLength, res.Close = int64(answer.Body.Len()), true
@@ -109,8 +110,25 @@ func TestAWSNetwork(t *testing.T) {
 		k.AddKey(arn)
 		return arn
 	}
+	profiles := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(profiles, []byte("[profile general]\nendpoint_url = https://all.profile.example\n"+
+		"[profile special]\nendpoint_url = https://sts.profile.example\nservices = keep\n[services keep]\nkms =\n  endpoint_url = https://kms.profile.example\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	type env = map[string]string
 	const role = "role_arn"
+	own := []string{"endpoint", "https://own.example"}
+	var (
+		all     = env{"AWS_ENDPOINT_URL": "https://all.example"}
+		both    = env{"AWS_ENDPOINT_URL": "https://all.example", "AWS_ENDPOINT_URL_KMS": "https://kms.example"}
+		general = env{"AWS_CONFIG_FILE": profiles, "AWS_PROFILE": "general"}
+		special = env{"AWS_CONFIG_FILE": profiles, "AWS_PROFILE": "special"}
+	)
+	with := func(e env, name, value string) env {
+		e = maps.Clone(e)
+		e[name] = value
+		return e
+	}
 	for _, c := range []struct {
 		name   string
 		env    env
@@ -131,7 +149,18 @@ func TestAWSNetwork(t *testing.T) {
 			"sts.eu-central-1.amazonaws.com vpce-1.kms.eu-central-1.vpce.amazonaws.com"},
 		{"VPC endpoint of STS", env{"AWS_ENDPOINT_URL_STS": "https://vpce-1.sts.eu-central-1.vpce.amazonaws.com"}, keyA, []string{role},
 			"vpce-1.sts.eu-central-1.vpce.amazonaws.com kms.eu-central-1.amazonaws.com"},
-		{"endpoints that KMS's SDK does not know", env{"AWS_ENDPOINT_URL": "https://all.example", "AWS_ENDPOINT_URL_KMS": "https://kms.example"}, keyA, nil, "kms.eu-central-1.amazonaws.com"},
+		{"endpoint of everything", all, keyA, []string{role}, "all.example"},
+		{"endpoint of KMS", both, keyA, []string{role}, "all.example kms.example"},
+		{"endpoint of KMS, keys alone", both, keyA, nil, "kms.example"},
+		{"endpoints not to be heeded", with(both, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true"), keyA, []string{role}, "sts.eu-central-1.amazonaws.com kms.eu-central-1.amazonaws.com"},
+		{"the file before both", both, keyA, own, "own.example"},
+		{"sealkeep's own variable before both", with(both, "AWS_KMS_ENDPOINT", "https://own.example"), keyA, nil, "own.example"},
+		{"profile's endpoint", general, keyA, []string{role}, "all.profile.example"},
+		{"profile's endpoint of KMS", special, keyA, []string{role}, "sts.profile.example kms.profile.example"},
+		{"profile's endpoint not to be heeded", with(special, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true"), keyA, []string{role}, "sts.eu-central-1.amazonaws.com kms.eu-central-1.amazonaws.com"},
+		{"the file before the profile", special, keyA, append(own, role), "sts.profile.example own.example"},
+		{"general variable before the profile", with(special, "AWS_ENDPOINT_URL", "https://all.example"), keyA, []string{role}, "all.example"},
+		{"keys of the block without a profile", special, keyA, nil, "kms.eu-central-1.amazonaws.com"},
 		{"legacy STS", env{"AWS_STS_REGIONAL_ENDPOINTS": "legacy"}, keyA, []string{role}, "sts.eu-central-1.amazonaws.com kms.eu-central-1.amazonaws.com"},
 		{"container by relative URI", env{"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/v2/credentials/x"}, keyA, []string{"access_key", "", "secret_key", ""}, "169.254.170.2 kms.eu-central-1.amazonaws.com"},
 	} {
@@ -139,7 +168,7 @@ func TestAWSNetwork(t *testing.T) {
 		for name, value := range c.env {
 			t.Setenv(name, value)
 		}
-		params := map[string]string{"kms_key_id": c.key, "access_key": accessKey, "secret_key": secretKey}
+		params := env{"kms_key_id": c.key, "access_key": accessKey, "secret_key": secretKey}
 		for i := 0; i < len(c.params); i++ {
 			if c.params[i] == role {
 				params[role] = strings.Split(c.key, ":kms:")[0] + ":iam::111122223333:role/keep"
@@ -148,19 +177,20 @@ func TestAWSNetwork(t *testing.T) {
 			params[c.params[i]] = c.params[i+1]
 			i++
 		}
-		var list []string
+		hcl := "seal \"awskms\" {\n"
 		for name, value := range params {
-			list = append(list, name, value)
+			hcl += fmt.Sprintf("%s = %q\n", name, value)
 		}
+		hcl += "}"
 		internet.asked()
-		_, _, err := make1(t, block("awskms", "aws", list...)).Wrap(soon(t), secret, aad)
+		_, _, err := load(t, hcl).Wrap(soon(t), secret, aad)
 		if got := strings.ReplaceAll(strings.Join(internet.asked(), " "), ":443", ""); got != c.want || err != nil {
 			t.Errorf("%s: asked %s\n\twant %s, error %v", c.name, got, c.want, err)
 		}
 
 		// Without the authority's certificate there is no connection, to KMS or STS, whichever is asked first.
 		os.Unsetenv("AWS_CA_BUNDLE")
-		_, _, err = make1(t, block("awskms", "aws", list...)).Wrap(soon(t), secret, aad)
+		_, _, err = load(t, hcl).Wrap(soon(t), secret, aad)
 		hasClass(t, err, TLS, "AWS_CA_BUNDLE")
 		for name := range c.env {
 			os.Unsetenv(name)

@@ -28,14 +28,14 @@ import (
 // settings and without asking anybody; the requests are made here, since the wrapper's own ignore the context, do not
 // say which key has to decrypt and do not look which key did.
 type awsKMS struct {
-	key      string // as configured: ID, ARN, alias/name or the alias's ARN
-	endpoint string
-	login    *awsLogin
+	key   string // as configured: ID, ARN, alias/name or the alias's ARN
+	login *awsLogin
 
-	mu     sync.Mutex
-	creds  []string  // the secrets of the block and of the last attempt
-	ending time.Time // when the key's material expires, by the last attempt; zero: never
-	fixed  string    // where temporary credentials are that nobody renews; "" when there are none
+	mu       sync.Mutex
+	endpoint string    // of the configuration, or by the last attempt; "" is AWS's own
+	creds    []string  // the secrets of the block and of the last attempt
+	ending   time.Time // when the key's material expires, by the last attempt; zero: never
+	fixed    string    // where temporary credentials are that nobody renews; "" when there are none
 }
 
 func newAWSKMS(c config.Seal) (service, error) {
@@ -89,16 +89,16 @@ func (k *awsKMS) logIn(ctx context.Context) (c *kmsClient, creds aws2.Credential
 	if err != nil {
 		return nil, creds, "", err
 	}
-	fixed := k.login.fixed(ctx)
+	fixed, endpoint := k.login.fixed(ctx), k.login.kms()
 	k.mu.Lock()
 	k.creds = append(slices.Clone(k.creds[:2]), creds.SecretAccessKey, creds.SessionToken)
-	k.fixed = fixed
+	k.fixed, k.endpoint = fixed, endpoint
 	k.mu.Unlock()
 	settings := map[string]string{
 		"key_not_required":  "true", // else SetConfig asks KMS, without a deadline
 		"disallow_env_vars": "true",
 		"region":            region,
-		"endpoint":          k.endpoint,
+		"endpoint":          endpoint,
 		"access_key":        creds.AccessKeyID,
 		"secret_key":        creds.SecretAccessKey,
 		"session_token":     creds.SessionToken,
@@ -143,6 +143,8 @@ func (k *awsKMS) warning() string {
 }
 
 func (k *awsKMS) where() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	if k.endpoint != "" {
 		return "AWS KMS at " + k.endpoint
 	}

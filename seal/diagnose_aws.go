@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"regexp"
@@ -23,7 +24,7 @@ func (k *awsKMS) diagnose(ctx context.Context, d *diagnosis) {
 	if c == nil {
 		return
 	}
-	endpoint := k.endpoint
+	endpoint := k.login.kms()
 	if api, ok := c.api.(*kms.KMS); ok && endpoint == "" {
 		endpoint = api.Endpoint
 	}
@@ -74,7 +75,13 @@ func (k *awsKMS) diagnoseLogin(ctx context.Context, d *diagnosis) *kmsClient {
 	} else if k.login.known != "" {
 		origin = "the key's ARN"
 	}
-	d.ok("region", "%s (%s)", region, origin)
+	text = fmt.Sprintf("%s (%s)", region, origin)
+	if p, ok := k.login.block.Params["endpoint"]; ok {
+		text += fmt.Sprintf("; KMS is at %s (%s)", p.Value, p.Origin)
+	} else if url := k.login.kms(); url != "" {
+		text += fmt.Sprintf("; KMS is at %s (the profile)", url)
+	}
+	d.ok("region", "%s", text)
 	return c
 }
 

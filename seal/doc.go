@@ -58,10 +58,14 @@
 //	HTTPS_PROXY, NO_PROXY       for KMS and STS; never for loopback*
 //	HTTP_PROXY, NO_PROXY        for container and instance too: NO_PROXY needs 169.254.169.254, 169.254.170.2, 169.254.170.23
 //	endpoint, AWS_KMS_ENDPOINT  URL for KMS alone: a VPC endpoint, also an IPv6 address in brackets
-//	AWS_ENDPOINT_URL_STS        URL for STS alone
+//	AWS_ENDPOINT_URL_KMS        likewise, when neither of these is there; then AWS_ENDPOINT_URL, then the profile's services
+//	                            section, then its endpoint_url (a block with keys and a region needs no profile)
+//	AWS_ENDPOINT_URL_STS        URL for STS alone; then the same three
+//	AWS_IGNORE_CONFIGURED_ENDPOINT_URLS
+//	                            true: only endpoint and AWS_KMS_ENDPOINT count
 //	AWS_USE_FIPS_ENDPOINT       true: kms-fips, sts-fips (in GovCloud sts)
 //	AWS_USE_DUALSTACK_ENDPOINT  true: kms.REGION.api.aws, sts.REGION.api.aws, which have IPv6 addresses*
-//	not heeded                  AWS_STS_REGIONAL_ENDPOINTS: STS is the region's; AWS_ENDPOINT_URL, AWS_ENDPOINT_URL_KMS for KMS
+//	not heeded                  AWS_STS_REGIONAL_ENDPOINTS: STS is the region's
 //
 // # A key in a KV secret
 //
