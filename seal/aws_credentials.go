@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -24,6 +25,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/logging"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/sealkeep/sealkeep/config"
 )
@@ -41,6 +43,7 @@ type awsLogin struct {
 	base     aws.CredentialsProvider // what a role is assumed with; else the provider
 	region   string
 	endpoint string // for KMS, of the configuration or else of the profile; "" is AWS's own
+	sso      string // the profile whose SSO login everything comes from, "" when it does not come from one
 }
 
 // awsTimeout bounds each request of the SDK, so that a stalled one cannot keep the credentials' cache waiting for ever.
@@ -70,31 +73,32 @@ func (l *awsLogin) get(ctx context.Context) (aws.Credentials, string, error) {
 			return aws.Credentials{}, "", err
 		}
 	}
-	provider := l.provider
-	c, err := provider.Retrieve(ctx)
+	c, err := l.provider.Retrieve(ctx)
 	if err != nil {
+		failed := l.loginError(err)
 		if !is[*aws.RequestCanceledError](err) { // else the cache goes on with the request, for the next attempt
 			l.provider = nil
 		}
-		return c, "", loginError(provider, err)
+		return c, "", failed
 	}
 	return c, l.region, nil
 }
 
-// loginError gives an error of a credentials' provider its class.
-func loginError(provider aws.CredentialsProvider, err error) error {
+// loginError gives an error of the provider its class.
+func (l *awsLogin) loginError(err error) error {
 	// The SDK does not always keep the type of what happens before anybody is asked.
-	asked := is[*smithy.OperationError](err) || is[*aws.RequestCanceledError](err)
+	asked := is[*smithyhttp.RequestSendError](err) || is[*smithyhttp.ResponseError](err) || is[*aws.RequestCanceledError](err)
 	e, said := errors.AsType[smithy.APIError](err)
 	switch {
-	case aws.IsCredentialsProvider(provider, (*ec2rolecreds.Provider)(nil)):
+	case aws.IsCredentialsProvider(l.provider, (*ec2rolecreds.Provider)(nil)):
 		return &Error{Kind: CredentialsMissing, Err: err, Text: "no AWS credentials were found: not in the seal block, the environment, " +
 			"a profile or a container, and the instance metadata service gave none: set one of them"}
 	case said && signature(e.ErrorCode()):
 		// The text of these may repeat the whole request, with a session token in it.
 		return &Error{Kind: classify(err), Err: errors.New("STS says " + e.ErrorCode())}
-	case !asked && aws.IsCredentialsProvider(provider, (*ssocreds.Provider)(nil)):
-		return &Error{Kind: CredentialsExpired, Err: err, Text: "the AWS SSO session has ended, or never began: log in with aws sso login"}
+	case l.sso != "" && (!asked || classify(err) == CredentialsExpired):
+		return &Error{Kind: CredentialsExpired, Err: err, Text: "the AWS SSO session has ended or never began, or the file of its token " +
+			"cannot be read and written: log in with aws sso login --profile " + l.sso}
 	case !asked && classify(err) == Unreachable:
 		return &Error{Kind: CredentialsMissing, Err: err}
 	}
@@ -215,6 +219,7 @@ func (l *awsLogin) load(ctx context.Context) error {
 
 	l.provider, l.base, l.region = cfg.Credentials, cfg.Credentials, cfg.Region
 	l.endpoint = first(p("endpoint"), profileEndpoint(ctx, cfg))
+	l.sso = ssoProfile(cfg)
 	session := first(p("role_session_name"), os.Getenv("AWS_ROLE_SESSION_NAME"), "sealkeep")
 	switch {
 	case token != "":
@@ -234,13 +239,35 @@ func profileEndpoint(ctx context.Context, cfg aws.Config) string {
 	if off, _, _ := awsconfig.GetIgnoreConfiguredEndpoints(ctx, cfg.ConfigSources); off {
 		return ""
 	}
+	profile := profileOf(cfg)
+	url, _, _ := profile.GetServiceBaseEndpoint(ctx, "KMS")
+	return first(url, profile.BaseEndpoint)
+}
+
+// ssoProfile returns the name of the profile that SSO gives the credentials for, directly or for a role that they take;
+// "" when they come from elsewhere.
+func ssoProfile(cfg aws.Config) string {
+	provider, ok := cfg.Credentials.(aws.CredentialProviderSource)
+	if !ok || !slices.ContainsFunc(provider.ProviderSources(), func(s aws.CredentialSource) bool {
+		return s == aws.CredentialSourceSSO || s == aws.CredentialSourceSSOLegacy
+	}) {
+		return ""
+	}
+	profile := profileOf(cfg)
+	for profile.Source != nil {
+		profile = *profile.Source
+	}
+	return profile.Profile
+}
+
+// profileOf returns the profile that the SDK has read, an empty one when there is none.
+func profileOf(cfg aws.Config) awsconfig.SharedConfig {
 	for _, source := range cfg.ConfigSources {
 		if profile, ok := source.(awsconfig.SharedConfig); ok {
-			url, _, _ := profile.GetServiceBaseEndpoint(ctx, "KMS")
-			return first(url, profile.BaseEndpoint)
+			return profile
 		}
 	}
-	return ""
+	return awsconfig.SharedConfig{}
 }
 
 // bundleFits reports whether AWS_CA_BUNDLE can be used. The SDK's error about it has no type.

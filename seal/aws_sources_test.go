@@ -120,10 +120,12 @@ func TestAWSOrder(t *testing.T) {
 		return "aws_access_key_id = " + id + "\naws_secret_access_key = s\n"
 	}
 	process := "credential_process = printf '{\"Version\":1,\"AccessKeyId\":\"AKIA-process\",\"SecretAccessKey\":\"s\"}'\n"
+	newSSO(t, func() (string, time.Duration) { return "AKIA-sso", time.Hour })
+	ssoLogin(t, "corp", ssoToken, "", time.Hour)
 	webIdentity := "web_identity_token_file = " + token + "\nrole_arn = " + role("profile-web") + "\n"
 	profile := func(lines ...string) func() {
 		return func() {
-			write("config", "[profile keep]\n"+strings.Join(lines, "")+"[profile base]\n"+keys("AKIA-base"))
+			write("config", "[profile keep]\n"+strings.Join(lines, "")+"[profile base]\n"+keys("AKIA-base")+ssoCorp)
 		}
 	}
 	profile(keys("AKIA-profile"), "source_profile = base\nrole_arn = "+role("profile")+"\n")()
@@ -158,10 +160,11 @@ func TestAWSOrder(t *testing.T) {
 		{"AKIA-file", drop("shared_creds_filename", "shared_creds_profile")},
 		{"AKIA-environment", drop("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")},
 		{"AssumeRoleWithWebIdentity environment-web", drop("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN")},
-		{"AssumeRole profile AKIA-base", profile(keys("AKIA-profile"), process)},
-		{"AKIA-profile", profile(process)},
-		{"AKIA-process", profile(webIdentity)}, // the SDK takes one of the two in a profile
-		{"AssumeRoleWithWebIdentity profile-web", profile()},
+		{"AssumeRole profile AKIA-base", profile(keys("AKIA-profile"), ssoSession, process)},
+		{"AKIA-profile", profile(webIdentity, ssoSession)}, // the SDK wants this without credential_process
+		{"AssumeRoleWithWebIdentity profile-web", profile(ssoSession, process)},
+		{"AKIA-sso", profile(process)},
+		{"AKIA-process", profile()},
 		{"AKIA-container", drop("AWS_CONTAINER_CREDENTIALS_FULL_URI")},
 		{"AKIA-instance", func() { t.Setenv("AWS_EC2_METADATA_DISABLED", "true"); t.Setenv("AWS_REGION", sealtest.MotoRegion) }},
 	} {
@@ -207,7 +210,8 @@ func TestAWSRenewal(t *testing.T) {
 			number+1, time.Now().Add(lives).UTC().Format(time.RFC3339)))
 	}
 	write(filepath.Join(dir, "config"), "[profile process]\ncredential_process = cat "+output+"\n"+
-		"[profile role]\nrole_arn = "+roleARN+"\nsource_profile = base\n[profile base]\naws_access_key_id = AKIA\naws_secret_access_key = s\n")
+		"[profile role]\nrole_arn = "+roleARN+"\nsource_profile = base\n[profile base]\naws_access_key_id = AKIA\naws_secret_access_key = s\n"+
+		"[profile sso]\n"+ssoLegacy+"[profile sso-session]\n"+ssoSession+ssoCorp)
 	for name, c := range map[string]struct {
 		env    map[string]string
 		params []string
@@ -217,6 +221,8 @@ func TestAWSRenewal(t *testing.T) {
 		"web identity":              {map[string]string{"AWS_WEB_IDENTITY_TOKEN_FILE": token, "AWS_ROLE_ARN": roleARN}, nil},
 		"role of a profile":         {map[string]string{"AWS_PROFILE": "role"}, nil},
 		"process":                   {map[string]string{"AWS_PROFILE": "process"}, nil},
+		"SSO":                       {map[string]string{"AWS_PROFILE": "sso"}, nil},
+		"SSO by a session":          {map[string]string{"AWS_PROFILE": "sso-session"}, nil},
 		"container":                 {map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": "/container", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": pod}, nil},
 		"instance":                  {map[string]string{"AWS_EC2_METADATA_DISABLED": "false"}, nil},
 	} {
@@ -224,10 +230,14 @@ func TestAWSRenewal(t *testing.T) {
 			k := newKMS(t)
 			number = 0
 			sts := newSTS(t, "")
-			machine := newMachine(t, func(string) (string, time.Duration) {
+			answer := func() (string, time.Duration) {
 				number++
 				return fmt.Sprintf("ASIA%d", number), lives
-			})
+			}
+			machine := newMachine(t, func(string) (string, time.Duration) { return answer() })
+			newSSO(t, answer)
+			ssoLogin(t, "https://start.example", ssoToken, "", time.Hour)
+			ssoLogin(t, "corp", ssoToken, "", time.Hour)
 			t.Setenv("AWS_ENDPOINT_URL_STS", sts.URL)
 			t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", machine.URL)
 			t.Setenv("AWS_CONFIG_FILE", filepath.Join(dir, "config"))

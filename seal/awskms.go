@@ -160,7 +160,7 @@ func (k *awsKMS) explain(c Class) string {
 	case CredentialsMissing:
 		return "the AWS credentials cannot be read: check the seal block, the environment and the profile"
 	case CredentialsExpired:
-		return "the AWS credentials have expired: renew them (for a profile with SSO: aws sso login)"
+		return "the AWS credentials have expired: renew them (for a profile with SSO: aws sso login --profile NAME)"
 	case AuthDenied:
 		return "AWS refuses the credentials: check the access key, the secret key and the role"
 	case ClockSkew:

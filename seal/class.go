@@ -136,7 +136,10 @@ var codes = map[string]Class{
 	"ExpiredToken":                        CredentialsExpired,
 	"ExpiredTokenException":               CredentialsExpired,
 	"UnauthorizedException":               CredentialsExpired, // of SSO
-	"InvalidGrantException":               CredentialsExpired, // likewise
+	"InvalidGrantException":               CredentialsExpired, // likewise: its refresh token has ended
+	"InvalidClientException":              CredentialsExpired, // likewise: who logged in is no longer registered
+	"UnauthorizedClientException":         CredentialsExpired, // likewise
+	"ResourceNotFoundException":           AuthDenied,         // likewise: no such account or role
 	"MissingAuthenticationToken":          CredentialsMissing,
 	"MissingAuthenticationTokenException": CredentialsMissing,
 	"NoCredentialProviders":               CredentialsMissing,

@@ -37,7 +37,8 @@
 //	     role_arn, source_profile                                                by STS
 //	     keys                                                                    read again when AWS refuses them
 //	     web_identity_token_file                                                 as 2*
-//	     SSO*                                                                    by its refresh token*; else aws sso login
+//	     sso_session, or sso_start_url in the profile                            while aws sso login lasts; with a session
+//	                                                                             its refresh token makes that longer
 //	     credential_process                                                      run again
 //	7  container: ECS,            AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, else*  asked again; the token's file is read
 //	   EKS Pod Identity           ..._FULL_URI with                              again*
@@ -50,6 +51,9 @@
 // anew by the next attempt. Credentials that have ended, and are not renewed by then, are of class
 // [CredentialsExpired]. Requests for credentials are repeated once*.
 //
+// What aws sso login leaves in ~/.aws/sso/cache is read for each renewal, and written when a refresh token was used:
+// log in as the keep's user, with its HOME.
+//
 // The region is the block's, the key ARN's, AWS_REGION, AWS_DEFAULT_REGION, the profile's or the instance's, in this
 // order. It chooses the hosts, and with them the partition: kms.eu-central-1.amazonaws.com,
 // kms.us-gov-west-1.amazonaws.com (GovCloud), kms.cn-north-1.amazonaws.com.cn (China), and sts in place of kms for roles.
@@ -60,7 +64,7 @@
 //	endpoint, AWS_KMS_ENDPOINT  URL for KMS alone: a VPC endpoint, also an IPv6 address in brackets
 //	AWS_ENDPOINT_URL_KMS        likewise, when neither of these is there; then AWS_ENDPOINT_URL, then the profile's services
 //	                            section, then its endpoint_url (a block with keys and a region needs no profile)
-//	AWS_ENDPOINT_URL_STS        URL for STS alone; then the same three
+//	AWS_ENDPOINT_URL_STS        URL for STS alone; then the same three. Likewise _SSO, the portal, and _SSO_OIDC
 //	AWS_IGNORE_CONFIGURED_ENDPOINT_URLS
 //	                            true: only endpoint and AWS_KMS_ENDPOINT count
 //	AWS_USE_FIPS_ENDPOINT       true: kms-fips, sts-fips (in GovCloud sts)
