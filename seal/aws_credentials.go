@@ -35,8 +35,9 @@ import (
 // secret. If the block says nothing, the SDK's own chain decides: environment, web identity, profile (assume-role, SSO,
 // credential_process), container (ECS, EKS Pod Identity), instance metadata.
 type awsLogin struct {
-	block config.Seal
-	known string // the region, when the configuration or the key's ARN says it
+	block   config.Seal
+	known   string        // the region, when the configuration or the key's ARN says it
+	timeout time.Duration // of each request of the SDK, so that a stalled one cannot keep the credentials' cache waiting for ever
 
 	mu       sync.Mutex
 	provider aws.CredentialsProvider // caches; nil until first needed and after credentials were refused
@@ -46,11 +47,8 @@ type awsLogin struct {
 	sso      string // the profile whose SSO login everything comes from, "" when it does not come from one
 }
 
-// awsTimeout bounds each request of the SDK, so that a stalled one cannot keep the credentials' cache waiting for ever.
-const awsTimeout = 10 * time.Second
-
 func newAWSLogin(c config.Seal, keyRegion string) (*awsLogin, error) {
-	l := &awsLogin{block: c, endpoint: c.Get("endpoint")}
+	l := &awsLogin{block: c, timeout: 10 * time.Second, endpoint: c.Get("endpoint")}
 	if (c.Get("access_key") == "") != (c.Get("secret_key") == "") {
 		return nil, errors.New("access_key and secret_key belong together: set both, or neither to use the AWS environment, profile or role")
 	}
@@ -87,7 +85,7 @@ func (l *awsLogin) get(ctx context.Context) (aws.Credentials, string, error) {
 // loginError gives an error of the provider its class.
 func (l *awsLogin) loginError(err error) error {
 	// The SDK does not always keep the type of what happens before anybody is asked.
-	asked := is[*smithyhttp.RequestSendError](err) || is[*smithyhttp.ResponseError](err) || is[*aws.RequestCanceledError](err)
+	asked := is[*smithyhttp.RequestSendError](err) || is[statusError](err) || is[*aws.RequestCanceledError](err)
 	e, said := errors.AsType[smithy.APIError](err)
 	switch {
 	case aws.IsCredentialsProvider(l.provider, (*ec2rolecreds.Provider)(nil)):
@@ -181,10 +179,12 @@ func (l *awsLogin) load(ctx context.Context) error {
 	}
 
 	var instance metadata
+	client := awshttp.NewBuildableClient().WithTimeout(l.timeout)
 	options := []func(*awsconfig.LoadOptions) error{
 		awsconfig.WithLogger(logging.Nop{}), // it would write to standard error; what goes wrong comes as an error
 		awsconfig.WithEC2RoleCredentialOptions(func(o *ec2rolecreds.Options) { o.Client = &instance }),
-		awsconfig.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(awsTimeout)),
+		awsconfig.WithHTTPClient(client),
+		awsconfig.WithEndpointCredentialOptions(func(o *endpointcreds.Options) { o.HTTPClient = client }), // else one without an end
 		awsconfig.WithCredentialsCacheOptions(early),
 		awsconfig.WithRetryer(func() aws.Retryer { // as KMS's; the default would use up the attempt's time before it tells why
 			return retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts, o.MaxBackoff = 2, 100*time.Millisecond })

@@ -192,6 +192,18 @@ func TestAWSLoginMachine(t *testing.T) {
 	if creds, region, err = login().get(soon(t)); err != nil || creds.AccessKeyID != "AKIAPOD" || region != "eu-west-1" {
 		t.Errorf("pod: %s, %s, %v", creds.AccessKeyID, region, err)
 	}
+	if err := os.WriteFile(token, []byte("another's-token"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err = login().get(soon(t)); classify(err) != AuthDenied || strings.Contains(err.Error(), "another's-token") {
+		t.Errorf("a token that is refused: %v", err)
+	}
+	if err := os.Remove(token); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err = login().get(soon(t)); classify(err) != CredentialsMissing || !strings.Contains(err.Error(), token) {
+		t.Errorf("no token: %v", err)
+	}
 }
 
 // An instance that only has version 1 of the metadata service is asked for nothing but a token.

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -67,18 +68,29 @@ func (s *stsRecorder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		form.Get("Action"), s.number, time.Now().Add(s.expire).UTC().Format(time.RFC3339))
 }
 
-// newMachine is the metadata service of an instance (version 2 only) and the credentials endpoint of a container, which
-// wants the token "pod-token". Its credentials are those that answer says.
-func newMachine(t *testing.T, answer func(source string) (id string, lives time.Duration)) *httptest.Server {
+// machine is the metadata service of an instance (version 2 only) and the credentials endpoint of a container, which
+// notes the token that it is shown. Its credentials are those that answer says.
+type machine struct {
+	*httptest.Server
+
+	mu    sync.Mutex
+	shown string
+}
+
+func newMachine(t *testing.T, answer func(source string) (id string, lives time.Duration)) *machine {
+	m := &machine{}
 	creds := func(w http.ResponseWriter, source string) {
 		id, lives := answer(source)
 		fmt.Fprintf(w, `{"Code":"Success","Type":"AWS-HMAC","AccessKeyId":%q,"SecretAccessKey":"s","Token":"t","Expiration":%q}`,
 			id, time.Now().Add(lives).UTC().Format(time.RFC3339))
 	}
-	m := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	m.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		path := r.URL.Path
 		switch {
-		case path == "/container" && r.Header.Get("Authorization") == "pod-token":
+		case path == "/container":
+			m.mu.Lock()
+			m.shown = r.Header.Get("Authorization")
+			m.mu.Unlock()
 			creds(w, "container")
 		case path == "/latest/api/token" && r.Method == http.MethodPut:
 			w.Header().Set("X-Aws-Ec2-Metadata-Token-Ttl-Seconds", "60")
@@ -164,7 +176,10 @@ func TestAWSOrder(t *testing.T) {
 		{"AKIA-profile", profile(webIdentity, ssoSession)}, // the SDK wants this without credential_process
 		{"AssumeRoleWithWebIdentity profile-web", profile(ssoSession, process)},
 		{"AKIA-sso", profile(process)},
-		{"AKIA-process", profile()},
+		{"AKIA-process", profile("credential_source = EcsContainer\nrole_arn = " + role("profile") + "\n")},
+		{"AssumeRole profile AKIA-container", profile("credential_source = Ec2InstanceMetadata\nrole_arn = " + role("profile") + "\n")},
+		{"AssumeRole profile AKIA-instance", func() { drop("AWS_PROFILE")(); write("config", "[default]\n"+keys("AKIA-default")) }},
+		{"AKIA-default", profile()},
 		{"AKIA-container", drop("AWS_CONTAINER_CREDENTIALS_FULL_URI")},
 		{"AKIA-instance", func() { t.Setenv("AWS_EC2_METADATA_DISABLED", "true"); t.Setenv("AWS_REGION", sealtest.MotoRegion) }},
 	} {
@@ -173,7 +188,7 @@ func TestAWSOrder(t *testing.T) {
 			for k, v := range params {
 				list = append(list, k, v)
 			}
-			if !strings.Contains(step.want, "instance") { // which has a region
+			if step.want != "AKIA-instance" { // which has a region
 				list = append(list, "region", sealtest.MotoRegion)
 			}
 			sts.last = ""
@@ -202,7 +217,6 @@ func TestAWSRenewal(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	write(pod, "pod-token")
 	roleARN := "arn:aws:iam::111122223333:role/keep"
 	number, lives := 0, time.Duration(0)
 	process := func() { // the next credentials of the process
@@ -211,13 +225,14 @@ func TestAWSRenewal(t *testing.T) {
 	}
 	write(filepath.Join(dir, "config"), "[profile process]\ncredential_process = cat "+output+"\n"+
 		"[profile role]\nrole_arn = "+roleARN+"\nsource_profile = base\n[profile base]\naws_access_key_id = AKIA\naws_secret_access_key = s\n"+
-		"[profile sso]\n"+ssoLegacy+"[profile sso-session]\n"+ssoSession+ssoCorp)
+		"[profile web]\nrole_arn = "+roleARN+"\nweb_identity_token_file = "+token+"\n[profile sso]\n"+ssoLegacy+"[profile sso-session]\n"+ssoSession+ssoCorp)
 	for name, c := range map[string]struct {
 		env    map[string]string
 		params []string
 	}{
 		"role of the block":         {nil, []string{"access_key", accessKey, "secret_key", secretKey, "role_arn", roleARN}},
 		"web identity of the block": {nil, []string{"web_identity_token_file", token, "role_arn", roleARN}},
+		"web identity of a profile": {map[string]string{"AWS_PROFILE": "web"}, nil},
 		"web identity":              {map[string]string{"AWS_WEB_IDENTITY_TOKEN_FILE": token, "AWS_ROLE_ARN": roleARN}, nil},
 		"role of a profile":         {map[string]string{"AWS_PROFILE": "role"}, nil},
 		"process":                   {map[string]string{"AWS_PROFILE": "process"}, nil},
@@ -269,8 +284,10 @@ func TestAWSRenewal(t *testing.T) {
 			if name == "instance" {
 				left = time.Second // the SDK uses these until they end
 			}
+			write(pod, "first pod token")
 			old := used(left)
 			write(token, "second.web.token")
+			write(pod, "second pod token")
 			var next string
 			waitFor(t, "new credentials", func() bool { next = used(time.Hour); return next != old || name != "instance" })
 			if next == old {
@@ -279,9 +296,105 @@ func TestAWSRenewal(t *testing.T) {
 			if strings.HasPrefix(name, "web") && sts.token != "second.web.token" {
 				t.Errorf("STS was shown %q", sts.token)
 			}
+			if name == "container" && machine.shown != "second pod token" {
+				t.Errorf("the container's service was shown %q", machine.shown)
+			}
 			if got := used(time.Hour); got != next {
 				t.Errorf("credentials that live are not kept: %s, then %s", next, got)
 			}
 		})
+	}
+}
+
+// When an instance has no newer credentials, or does not answer, those that it gave are used past their end.
+func TestAWSInstanceAway(t *testing.T) {
+	k := newKMS(t)
+	machine := newMachine(t, func(string) (string, time.Duration) { return "ASIA1", time.Second })
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "false")
+	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", machine.URL)
+	s := make1(t, block("awskms", "aws", "kms_key_id", keyA, "endpoint", k.URL))
+	roundTrip(t, s)
+	machine.Close()
+	waitFor(t, "the end of the credentials", func() bool {
+		creds, _, err := s.service.(*awsKMS).login.get(soon(t))
+		if err != nil || creds.AccessKeyID != "ASIA1" {
+			t.Fatalf("%s, %v", creds.AccessKeyID, err)
+		}
+		return time.Until(creds.Expires) > time.Minute
+	})
+	roundTrip(t, s)
+}
+
+// Every request for credentials is made once more when there was no proper answer, or none in time, and not a third time.
+func TestAWSRepeats(t *testing.T) {
+	clean(t)
+	sts := newSTS(t, "")
+	sts.expire = time.Hour
+	machine := newMachine(t, func(string) (string, time.Duration) { return "ASIA1", time.Hour })
+	sso := newSSO(t, func() (string, time.Duration) { return "ASIA1", time.Hour })
+	var far http.Handler
+	var bad, asked atomic.Int32 // requests: to be answered badly, and all
+	var stall atomic.Bool       // in place of a bad answer
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch asked.Add(1); {
+		case bad.Add(-1) < 0:
+			far.ServeHTTP(w, r)
+		case stall.Load():
+			io.Copy(io.Discard, r.Body) // else nobody sees the client leave
+			<-r.Context().Done()
+		default:
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+	}))
+	defer front.Close()
+	defer front.CloseClientConnections()
+	dir := t.TempDir()
+	token, profiles := filepath.Join(dir, "token"), filepath.Join(dir, "config")
+	if err := os.WriteFile(token, []byte("a.web.token"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(profiles, []byte("[profile legacy]\n"+ssoLegacy+"[profile session]\n"+ssoSession+ssoCorp), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("AWS_CONFIG_FILE", profiles)
+	role := "arn:aws:iam::111122223333:role/keep"
+	for _, c := range []struct {
+		name   string
+		far    http.Handler
+		env    map[string]string
+		params []string
+		want   Class // when it fails twice
+	}{
+		{"role", sts, map[string]string{"AWS_ENDPOINT_URL_STS": front.URL}, []string{"access_key", accessKey, "secret_key", secretKey, "role_arn", role}, Unreachable},
+		{"web identity", sts, map[string]string{"AWS_ENDPOINT_URL_STS": front.URL}, []string{"web_identity_token_file", token, "role_arn", role}, Unreachable},
+		{"SSO", sso, map[string]string{"AWS_ENDPOINT_URL_SSO": front.URL, "AWS_PROFILE": "legacy"}, nil, Unreachable},
+		{"SSO's refresh token", sso, map[string]string{"AWS_ENDPOINT_URL_SSO_OIDC": front.URL, "AWS_ENDPOINT_URL_SSO": sso.URL, "AWS_PROFILE": "session"}, nil, Unreachable},
+		{"container", machine.Config.Handler, map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": front.URL + "/container"}, nil, Unreachable},
+		{"instance", machine.Config.Handler, map[string]string{"AWS_EC2_METADATA_SERVICE_ENDPOINT": front.URL, "AWS_EC2_METADATA_DISABLED": "false"}, nil, CredentialsMissing},
+	} {
+		for name, v := range c.env {
+			t.Setenv(name, v)
+		}
+		far = c.far
+		for _, how := range []string{"bad", "bad, bad", "stalled"} {
+			ssoLogin(t, "https://start.example", ssoToken, "", time.Hour)
+			ssoLogin(t, "corp", ssoToken, ssoRefresh, -time.Hour)
+			sso.set(func() { sso.token, sso.refresh = ssoToken, ssoRefresh })
+			bad.Store(int32(strings.Count(how, ",") + 1))
+			stall.Store(how == "stalled")
+			asked.Store(0)
+			login := make1(t, block("awskms", "aws", append([]string{"kms_key_id", keyA}, c.params...)...)).service.(*awsKMS).login
+			login.timeout = 300 * time.Millisecond
+			_, _, err := login.get(soon(t))
+			switch {
+			case how != "bad, bad" && err != nil:
+				t.Errorf("%s, %s: was not asked again: %v", c.name, how, err)
+			case how == "bad, bad" && (classify(err) != c.want || asked.Load() != 2):
+				t.Errorf("%s, %s: asked %d times, %v", c.name, how, asked.Load(), err)
+			}
+		}
+		for name := range c.env {
+			os.Unsetenv(name)
+		}
 	}
 }

@@ -196,8 +196,8 @@ func classify(err error) Class {
 			return c
 		}
 	}
-	if answered && answer.HTTPStatusCode() != 0 {
-		return status(answer.HTTPStatusCode())
+	if e, ok := errors.AsType[statusError](err); ok && e.HTTPStatusCode() != 0 {
+		return status(e.HTTPStatusCode())
 	}
 	if e, ok := errors.AsType[*api.ResponseError](err); ok {
 		return status(e.StatusCode)
@@ -206,6 +206,13 @@ func classify(err error) Class {
 		return CredentialsMissing
 	}
 	return Unreachable
+}
+
+// A statusError is an answer to aws-sdk-go-v2, be it of AWS or of a container's service, whose errors have a type of their
+// own.
+type statusError interface {
+	error
+	HTTPStatusCode() int
 }
 
 // signature reports whether a code is what AWS says both to a wrong secret key and to a wrong clock. Its text would tell
