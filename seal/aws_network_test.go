@@ -23,16 +23,16 @@ import (
 type internet struct {
 	*httptest.Server
 	t   *testing.T
-	ca  *authority
 	kms http.Handler
 	sts http.Handler
 
 	mu    sync.Mutex
+	ca    *authority
 	hosts []string
 }
 
 func newInternet(t *testing.T, kms, sts http.Handler) *internet {
-	n := &internet{t: t, ca: newCA(t), kms: kms, sts: sts}
+	n := &internet{t: t, kms: kms, sts: sts, ca: newCA(t)}
 	n.Server = httptest.NewServer(n)
 	t.Cleanup(n.Close)
 	return n
@@ -41,6 +41,7 @@ func newInternet(t *testing.T, kms, sts http.Handler) *internet {
 func (n *internet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	n.mu.Lock()
 	n.hosts = append(n.hosts, r.Host)
+	ca := n.ca
 	n.mu.Unlock()
 	if r.Method != http.MethodConnect { // a request for an http: URL
 		fmt.Fprintf(w, `{"AccessKeyId":"AKIA-proxied","SecretAccessKey":"s","Token":"t","Expiration":%q}`, time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
@@ -53,7 +54,7 @@ func (n *internet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer conn.Close()
 	io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\n")
 	host, _, _ := net.SplitHostPort(r.Host)
-	chain, err := tls.X509KeyPair(n.ca.issue(n.t, host))
+	chain, err := tls.X509KeyPair(ca.issue(n.t, host))
 	if err != nil {
 		return
 	}
@@ -72,6 +73,15 @@ func (n *internet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	res.ContentLength, res.Close = int64(answer.Body.Len()), true
 	res.Write(far)
 	far.Close()
+}
+
+// issuer makes another authority the one of all hosts, and returns the one before.
+func (n *internet) issuer(ca *authority) *authority {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	old := n.ca
+	n.ca = ca
+	return old
 }
 
 // asked returns the hosts asked for since the last time, without repetitions.
@@ -94,6 +104,12 @@ func TestAWSNetwork(t *testing.T) {
 		return
 	}
 	k := newKMS(t)
+	system := newCA(t)
+	root := filepath.Join(t.TempDir(), "system.pem")
+	if err := os.WriteFile(root, system.pem, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("SSL_CERT_FILE", root) // which Go reads once, too
 	sts := newSTS(t, "")
 	sts.expire = time.Hour
 	internet := newInternet(t, k, sts)
@@ -118,6 +134,8 @@ func TestAWSNetwork(t *testing.T) {
 	type env = map[string]string
 	const role = "role_arn"
 	own := []string{"endpoint", "https://own.example"}
+	none := []string{"access_key", "", "secret_key", ""}
+	container := func(kind, uri string) env { return env{"AWS_CONTAINER_CREDENTIALS_" + kind + "_URI": uri} }
 	var (
 		all     = env{"AWS_ENDPOINT_URL": "https://all.example"}
 		both    = env{"AWS_ENDPOINT_URL": "https://all.example", "AWS_ENDPOINT_URL_KMS": "https://kms.example"}
@@ -162,7 +180,11 @@ func TestAWSNetwork(t *testing.T) {
 		{"general variable before the profile", with(special, "AWS_ENDPOINT_URL", "https://all.example"), keyA, []string{role}, "all.example"},
 		{"keys of the block without a profile", special, keyA, nil, "kms.eu-central-1.amazonaws.com"},
 		{"legacy STS", env{"AWS_STS_REGIONAL_ENDPOINTS": "legacy"}, keyA, []string{role}, "sts.eu-central-1.amazonaws.com kms.eu-central-1.amazonaws.com"},
-		{"container by relative URI", env{"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/v2/credentials/x"}, keyA, []string{"access_key", "", "secret_key", ""}, "169.254.170.2 kms.eu-central-1.amazonaws.com"},
+		{"container by relative URI", container("RELATIVE", "/v2/credentials/x"), keyA, none, "169.254.170.2 kms.eu-central-1.amazonaws.com"},
+		{"container by both", with(container("RELATIVE", "/v2/credentials/x"), "AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://169.254.170.23/v1/credentials"),
+			keyA, none, "169.254.170.2 kms.eu-central-1.amazonaws.com"},
+		{"pod", container("FULL", "http://169.254.170.23/v1/credentials"), keyA, none, "169.254.170.23 kms.eu-central-1.amazonaws.com"},
+		{"pod, IPv6", container("FULL", "http://[fd00:ec2::23]/v1/credentials"), keyA, none, "[fd00:ec2::23] kms.eu-central-1.amazonaws.com"},
 	} {
 		t.Setenv("AWS_CA_BUNDLE", ca)
 		for name, value := range c.env {
@@ -197,8 +219,19 @@ func TestAWSNetwork(t *testing.T) {
 		}
 	}
 
-	// The metadata of an instance is asked for through the proxy too.
+	// Nobody else is shown a pod's token in the clear.
 	internet.asked()
+	for _, host := range []string{"169.254.169.254", "10.0.0.1", "[fd00:ec2::24]"} {
+		t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://"+host+"/v1/credentials")
+		_, _, err := make1(t, block("awskms", "aws", "kms_key_id", keyA)).Wrap(soon(t), secret, aad)
+		hasClass(t, err, CredentialsMissing, "only loopback/ecs/eks hosts are allowed")
+	}
+	os.Unsetenv("AWS_CONTAINER_CREDENTIALS_FULL_URI")
+	if got := internet.asked(); len(got) != 0 {
+		t.Errorf("hosts that are not allowed: asked %v", got)
+	}
+
+	// The metadata of an instance is asked for through the proxy too.
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "false")
 	_, _, err := make1(t, block("awskms", "aws", "kms_key_id", keyA)).Wrap(soon(t), secret, aad)
 	hasClass(t, err, CredentialsMissing)
@@ -221,8 +254,24 @@ func TestAWSNetwork(t *testing.T) {
 	}
 	os.Unsetenv("AWS_ENDPOINT_URL_STS")
 
+	// Loopback is not asked through the proxy.
+	roundTrip(t, aws("endpoint", k.URL))
+	if got := internet.asked(); len(got) != 0 {
+		t.Errorf("loopback: the proxy was asked for %v", got)
+	}
+
+	// The bundle's authorities replace the system's.
+	whole := internet.issuer(system)
+	for _, params := range [][]string{nil, {"role_arn", "arn:aws:iam::111122223333:role/keep"}} {
+		os.Unsetenv("AWS_CA_BUNDLE")
+		roundTrip(t, aws(params...))
+		t.Setenv("AWS_CA_BUNDLE", ca)
+		_, _, err = aws(params...).Wrap(soon(t), secret, aad)
+		hasClass(t, err, TLS, "AWS_CA_BUNDLE")
+	}
+	internet.issuer(whole)
+
 	// The bundle's file is read again for each attempt.
-	t.Setenv("AWS_CA_BUNDLE", ca)
 	s := aws()
 	for _, damage := range []func() error{
 		func() error { return os.WriteFile(ca, []byte("no PEM"), 0o600) },

@@ -20,8 +20,7 @@
 //
 // # AWS credentials
 //
-// The first source that is there is used, and the others are not looked at. What is marked with * is the AWS SDK's
-// own and not tested here.
+// The first source that is there is used, and the others are not looked at.
 //
 //	   source                     what selects it                                renewed
 //	1  keys of the block          access_key, secret_key, session_token          by a new Seal, as a reload makes
@@ -32,24 +31,26 @@
 //	4  keys of the environment    AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,      by a restart
 //	                              AWS_SESSION_TOKEN
 //	5  web identity, environment  AWS_WEB_IDENTITY_TOKEN_FILE, AWS_ROLE_ARN      as 2
-//	6  profile                    AWS_PROFILE, else default*, of                 by what it says:
+//	6  profile                    AWS_PROFILE, else default, of                  by what it says:
 //	                              AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE
-//	     role_arn, source_profile                                                by STS
+//	     role_arn with source_profile, or with credential_source                 by STS
+//	     (EcsContainer, Ec2InstanceMetadata)
 //	     keys                                                                    read again when AWS refuses them
-//	     web_identity_token_file                                                 as 2*
-//	     sso_session, or sso_start_url in the profile                            while aws sso login lasts; with a session
-//	                                                                             its refresh token makes that longer
+//	     web_identity_token_file                                                 as 2
+//	     sso_session; sso_start_url of old                                       while aws sso login lasts, which the
+//	                                                                             refresh token of a session makes longer
 //	     credential_process                                                      run again
-//	7  container: ECS,            AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, else*  asked again; the token's file is read
-//	   EKS Pod Identity           ..._FULL_URI with                              again*
+//	7  container: ECS,            AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, else   asked again; the token's file is read
+//	   EKS Pod Identity           ..._FULL_URI (http only to loopback and AWS's     again
+//	                              own addresses) with
 //	                              AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE
 //	8  instance role              IMDSv2 answers (IMDSv1 is never asked) and     asked again
 //	                              AWS_EC2_METADATA_DISABLED is not true
 //
 // A role_arn of the block, except in 2, is assumed with what the others give. In 2 to 8 temporary credentials are kept
-// until a minute before their end (those of an instance longer*, if it has no newer ones), then renewed; what AWS refuses is looked for
-// anew by the next attempt. Credentials that have ended, and are not renewed by then, are of class
-// [CredentialsExpired]. Requests for credentials are repeated once*.
+// until a minute before their end, then renewed (those of an instance longer, while it has no newer ones or does not
+// answer); what AWS refuses is looked for anew by the next attempt. Credentials that have ended, and are not renewed by
+// then, are of class [CredentialsExpired]. Requests for credentials are repeated once, and end after ten seconds.
 //
 // What aws sso login leaves in ~/.aws/sso/cache is read for each renewal, and written when a refresh token was used:
 // log in as the keep's user, with its HOME.
@@ -58,9 +59,10 @@
 // order. It chooses the hosts, and with them the partition: kms.eu-central-1.amazonaws.com,
 // kms.us-gov-west-1.amazonaws.com (GovCloud), kms.cn-north-1.amazonaws.com.cn (China), and sts in place of kms for roles.
 //
-//	AWS_CA_BUNDLE               authorities for KMS and STS, instead of the system's*; read again for each attempt of KMS
-//	HTTPS_PROXY, NO_PROXY       for KMS and STS; never for loopback*
-//	HTTP_PROXY, NO_PROXY        for container and instance too: NO_PROXY needs 169.254.169.254, 169.254.170.2, 169.254.170.23
+//	AWS_CA_BUNDLE               authorities for KMS and STS, instead of the system's; read again for each attempt of KMS
+//	HTTPS_PROXY, NO_PROXY       for KMS and STS; never for loopback
+//	HTTP_PROXY, NO_PROXY        for container and instance too: NO_PROXY needs 169.254.169.254, 169.254.170.2,
+//	                            169.254.170.23, fd00:ec2::23
 //	endpoint, AWS_KMS_ENDPOINT  URL for KMS alone: a VPC endpoint, also an IPv6 address in brackets
 //	AWS_ENDPOINT_URL_KMS        likewise, when neither of these is there; then AWS_ENDPOINT_URL, then the profile's services
 //	                            section, then its endpoint_url (a block with keys and a region needs no profile)
@@ -68,7 +70,7 @@
 //	AWS_IGNORE_CONFIGURED_ENDPOINT_URLS
 //	                            true: only endpoint and AWS_KMS_ENDPOINT count
 //	AWS_USE_FIPS_ENDPOINT       true: kms-fips, sts-fips (in GovCloud sts)
-//	AWS_USE_DUALSTACK_ENDPOINT  true: kms.REGION.api.aws, sts.REGION.api.aws, which have IPv6 addresses*
+//	AWS_USE_DUALSTACK_ENDPOINT  true: kms.REGION.api.aws, sts.REGION.api.aws
 //	not heeded                  AWS_STS_REGIONAL_ENDPOINTS: STS is the region's
 //
 // # A key in a KV secret
