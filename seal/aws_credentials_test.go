@@ -204,6 +204,11 @@ func TestAWSLoginMachine(t *testing.T) {
 	if _, _, err = login().get(soon(t)); classify(err) != CredentialsMissing || !strings.Contains(err.Error(), token) {
 		t.Errorf("no token: %v", err)
 	}
+	os.Unsetenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
+	t.Setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "pod-token")
+	if creds, _, err = login().get(soon(t)); err != nil || creds.AccessKeyID != "AKIAPOD" {
+		t.Errorf("a token in the environment: %s, %v", creds.AccessKeyID, err)
+	}
 }
 
 // An instance that only has version 1 of the metadata service is asked for nothing but a token.

@@ -42,8 +42,9 @@
 //	     credential_process                                                      run again
 //	7  container: ECS,            AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, else   asked again; the token's file is read
 //	   EKS Pod Identity           ..._FULL_URI (http only to loopback and AWS's     again
-//	                              own addresses) with
-//	                              AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE
+//	                              own addresses); with
+//	                              AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE, else
+//	                              AWS_CONTAINER_AUTHORIZATION_TOKEN
 //	8  instance role              IMDSv2 answers (IMDSv1 is never asked) and     asked again
 //	                              AWS_EC2_METADATA_DISABLED is not true
 //
