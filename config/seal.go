@@ -378,7 +378,7 @@ func (l *loader) twins(s setting, set []value) (value, bool) {
 		case i == 0:
 			first = v
 		case v.text == first.text:
-		case s.firstWins && strings.HasPrefix(first.name, v.name+"_"):
+		case s.firstWins && strings.HasPrefix(first.name, v.name+"_"): // for this alone, and the other for much more
 		case s.firstWins:
 			l.warnf(v.at, "%s and %s differ: %s wins, unset the other", first.name, v.name, first.name)
 		default:

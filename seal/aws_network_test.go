@@ -24,7 +24,7 @@ type internet struct {
 	*httptest.Server
 	t   *testing.T
 	kms http.Handler
-	sts http.Handler
+	sts http.Handler // and every other service
 
 	mu    sync.Mutex
 	ca    *authority
@@ -112,7 +112,17 @@ func TestAWSNetwork(t *testing.T) {
 	t.Setenv("SSL_CERT_FILE", root) // which Go reads once, too
 	sts := newSTS(t, "")
 	sts.expire = time.Hour
-	internet := newInternet(t, k, sts)
+	sso := newSSO(t, func() (string, time.Duration) { return "ASIAsso", time.Hour })
+	os.Unsetenv("AWS_ENDPOINT_URL_SSO")
+	os.Unsetenv("AWS_ENDPOINT_URL_SSO_OIDC")
+	ssoLogin(t, "corp", ssoToken, ssoRefresh, -time.Minute)
+	internet := newInternet(t, k, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/" {
+			sts.ServeHTTP(w, r)
+		} else {
+			sso.ServeHTTP(w, r)
+		}
+	}))
 	direct := noName + ".direct.example" // resolves nowhere
 	t.Setenv("HTTPS_PROXY", internet.URL)
 	t.Setenv("HTTP_PROXY", internet.URL)
@@ -128,7 +138,8 @@ func TestAWSNetwork(t *testing.T) {
 	}
 	profiles := filepath.Join(t.TempDir(), "config")
 	if err := os.WriteFile(profiles, []byte("[profile general]\nendpoint_url = https://all.profile.example\n"+
-		"[profile special]\nendpoint_url = https://sts.profile.example\nservices = keep\n[services keep]\nkms =\n  endpoint_url = https://kms.profile.example\n"), 0o600); err != nil {
+		"[profile special]\nendpoint_url = https://sts.profile.example\nservices = keep\n[services keep]\nkms =\n  endpoint_url = https://kms.profile.example\n"+
+		"[profile sso]\n"+ssoSession+ssoCorp), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	type env = map[string]string
@@ -180,6 +191,8 @@ func TestAWSNetwork(t *testing.T) {
 		{"general variable before the profile", with(special, "AWS_ENDPOINT_URL", "https://all.example"), keyA, []string{role}, "all.example"},
 		{"keys of the block without a profile", special, keyA, nil, "kms.eu-central-1.amazonaws.com"},
 		{"legacy STS", env{"AWS_STS_REGIONAL_ENDPOINTS": "legacy"}, keyA, []string{role}, "sts.eu-central-1.amazonaws.com kms.eu-central-1.amazonaws.com"},
+		{"SSO", env{"AWS_CONFIG_FILE": profiles, "AWS_PROFILE": "sso"}, keyA, none,
+			"oidc.eu-west-1.amazonaws.com portal.sso.eu-west-1.amazonaws.com kms.eu-central-1.amazonaws.com"},
 		{"container by relative URI", container("RELATIVE", "/v2/credentials/x"), keyA, none, "169.254.170.2 kms.eu-central-1.amazonaws.com"},
 		{"container by both", with(container("RELATIVE", "/v2/credentials/x"), "AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://169.254.170.23/v1/credentials"),
 			keyA, none, "169.254.170.2 kms.eu-central-1.amazonaws.com"},

@@ -60,8 +60,8 @@
 // order. It chooses the hosts, and with them the partition: kms.eu-central-1.amazonaws.com,
 // kms.us-gov-west-1.amazonaws.com (GovCloud), kms.cn-north-1.amazonaws.com.cn (China), and sts in place of kms for roles.
 //
-//	AWS_CA_BUNDLE               authorities for KMS and STS, instead of the system's; read again for each attempt of KMS
-//	HTTPS_PROXY, NO_PROXY       for KMS and STS; never for loopback
+//	AWS_CA_BUNDLE               authorities for KMS, STS and SSO, instead of the system's; read again for each attempt of KMS
+//	HTTPS_PROXY, NO_PROXY       for KMS, STS and SSO; never for loopback
 //	HTTP_PROXY, NO_PROXY        for container and instance too: NO_PROXY needs 169.254.169.254, 169.254.170.2,
 //	                            169.254.170.23, fd00:ec2::23
 //	endpoint, AWS_KMS_ENDPOINT  URL for KMS alone: a VPC endpoint, also an IPv6 address in brackets
