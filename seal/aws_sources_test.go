@@ -384,7 +384,7 @@ func TestAWSRepeats(t *testing.T) {
 			stall.Store(how == "stalled")
 			asked.Store(0)
 			login := make1(t, block("awskms", "aws", append([]string{"kms_key_id", keyA}, c.params...)...)).service.(*awsKMS).login
-			login.timeout = 300 * time.Millisecond
+			login.timeout = 500 * time.Millisecond
 			_, _, err := login.get(soon(t))
 			switch {
 			case how != "bad, bad" && err != nil:
