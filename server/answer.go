@@ -89,6 +89,9 @@ func (s *Server) refusal(w http.ResponseWriter, r *request, err error) (status i
 	if errors.Is(err, errSealed) && s.uninitialized() {
 		e.Errors = append(e.Errors, ErrNotInitialized.Error())
 	}
+	if errors.Is(err, errSealed) && s.damage != nil {
+		e.Errors = append(e.Errors, "the store is damaged: `sealkeep status` tells how")
+	}
 	if status == http.StatusTooManyRequests {
 		after := time.Second
 		if early, ok := errors.AsType[*tooSoon](err); ok {
@@ -103,7 +106,7 @@ func (s *Server) refusal(w http.ResponseWriter, r *request, err error) (status i
 func (s *Server) uninitialized() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.store == nil
+	return s.store == nil && s.damage == nil
 }
 
 // encode returns the body of an answer, nil for none.

@@ -50,7 +50,7 @@ func (s *Server) Init(ctx context.Context, in InitRequest) (*InitResponse, error
 		return nil, ctx.Err()
 	}
 	s.mu.Lock()
-	if s.store != nil || s.closed {
+	if s.store != nil || s.damage != nil || s.closed {
 		defer s.mu.Unlock()
 		if s.closed {
 			return nil, storage.ErrClosed

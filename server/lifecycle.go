@@ -300,8 +300,9 @@ func (s *Server) drop() bool {
 }
 
 // Unseal lifts the hold of [Server.Seal], tries all slots at once and waits for
-// the outcome, at most 5 s. The error is [ErrNotInitialized] or that of ctx;
-// whether the keep is open then says [Server.Status].
+// the outcome, at most 5 s. The error is [ErrNotInitialized], [ErrRequest] for a
+// store that cannot be opened, or that of ctx; whether the keep is open then says
+// [Server.Status].
 func (s *Server) Unseal(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, unsealWait)
 	defer cancel()
@@ -328,6 +329,8 @@ func (s *Server) nextTurn() (done <-chan struct{}, pause time.Duration, err erro
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
+	case s.damage != nil:
+		return nil, 0, errSealed
 	case s.store == nil:
 		return nil, 0, ErrNotInitialized
 	case s.keep.Load() == nil && (s.held || s.race == nil):

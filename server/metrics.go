@@ -130,7 +130,7 @@ var (
 	descTerms      = prometheus.NewDesc("sealkeep_barrier_terms", "Keys of the barrier; 1 when all is encrypted with the newest.", nil, nil)
 	descTerm       = prometheus.NewDesc("sealkeep_barrier_term_installed_timestamp_seconds", "When the newest key of the barrier was made.", nil, nil)
 	descScrubbed   = prometheus.NewDesc("sealkeep_storage_last_check_timestamp_seconds", "When the store was last checked in the background.", nil, nil)
-	descDamage     = prometheus.NewDesc("sealkeep_storage_damage", "What the last check in the background found.", nil, nil)
+	descDamage     = prometheus.NewDesc("sealkeep_storage_damage", "What the last check in the background found; 1 for a store that cannot be opened.", nil, nil)
 	descCommits    = prometheus.NewDesc("sealkeep_storage_commits_total", "Commits of the store.", nil, nil)
 	descUpdates    = prometheus.NewDesc("sealkeep_storage_updates_total", "Update functions committed.", nil, nil)
 	descFailures   = prometheus.NewDesc("sealkeep_storage_commit_failures_total", "Commits that failed.", nil, nil)
@@ -179,6 +179,9 @@ func (c stateCollector) Collect(ch chan<- prometheus.Metric) {
 		if !sl.LastOpened.IsZero() {
 			gauge(descSlotOpened, float64(sl.LastOpened.UnixMilli())/1000, sl.Name, sl.Type)
 		}
+	}
+	if c.s.damage != nil {
+		gauge(descDamage, 1)
 	}
 	if last := c.s.scrubbed.Load(); last != nil {
 		gauge(descScrubbed, float64(last.at.Unix()))

@@ -198,6 +198,8 @@ func (s *Server) openByPeople(in offer) error {
 	store := s.store
 	s.mu.Unlock()
 	switch {
+	case s.damage != nil:
+		return errSealed
 	case store == nil:
 		return ErrNotInitialized
 	case s.keep.Load() != nil:

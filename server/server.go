@@ -122,6 +122,7 @@ type Server struct {
 	now     func() time.Time
 	metrics *metrics
 	tables  tables
+	damage  error // why the store, which is there, cannot be opened; nil: it can
 
 	ctx  context.Context // ends when the server is closed
 	end  context.CancelFunc
@@ -158,6 +159,8 @@ type Server struct {
 	shares       struct{ n, t int } // of the recovery shares, as the file says
 }
 
+const damageHint = "`sealkeep operator storage check` finds what is damaged; `sealkeep operator restore` puts a backup in its place; then restart the server"
+
 // A sealSet is the seals of one configuration with a count of their users.
 type sealSet struct {
 	all   []Seal // by priority
@@ -165,8 +168,9 @@ type sealSet struct {
 }
 
 // New opens the store, if there is one, and begins to unseal it. It returns
-// quickly, whatever the key services do. The error is about the store's file:
-// it is damaged, of a newer format, or another process has it.
+// quickly, whatever the key services do. A store so damaged that it cannot be
+// opened makes a keep that stays sealed and says why. The error is about the
+// store's file: it is of a newer format, or another process has it.
 //
 // The server owns the seals from now on, even when New fails.
 func New(c Config) (*Server, error) {
@@ -206,6 +210,9 @@ func New(c Config) (*Server, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		s.log.Info("not initialized", "path", c.Path, "next", "sealkeep operator init")
+	case errors.Is(err, storage.ErrCorrupt):
+		s.damage = err
+		s.log.Error("sealed: the store cannot be opened", "error", err, "next", damageHint)
 	case err != nil:
 		closeSeals(s.log, s.seals)
 		return nil, fmt.Errorf("opening the store: %w", err)

@@ -54,6 +54,7 @@ type Status struct {
 	Initialized bool
 	Sealed      bool
 	Held        bool         // sealed by request
+	Damage      error        // why the store, which is there, cannot be opened
 	StoreID     string       // the store's UUID; a hint while sealed
 	Fingerprint string       // of the root key; empty while sealed
 	Slots       []SlotStatus // seals by priority, then orphaned slots
@@ -126,7 +127,7 @@ func classOf(err error) string {
 func (s *Server) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := Status{Sealed: true, Held: s.held}
+	st := Status{Sealed: true, Held: s.held, Initialized: s.damage != nil, Damage: s.damage}
 	if s.store != nil {
 		st.Initialized, st.StoreID = true, s.store.UUID()
 	}

@@ -175,6 +175,9 @@ func (s *Server) sealStatus() sealStatus {
 	if !st.Sealed {
 		out.ClusterName, out.ClusterID = clusterName(st.StoreID), st.StoreID
 	}
+	if st.Damage != nil {
+		out.Warnings = append(out.Warnings, st.Damage.Error(), damageHint)
+	}
 	s.mu.Lock()
 	out.N, out.T = s.shares.n, s.shares.t
 	s.mu.Unlock()

@@ -348,8 +348,16 @@ func readHeader(ts *trees) (h header, err error) {
 // ErrCorrupt, which names where it was.
 func catch(err *error, where string) {
 	if r := recover(); r != nil {
-		*err = corrupt(quote(where), "%v", r)
+		*err = corrupt(quote(where), "%v", told(r))
 	}
+}
+
+// told is what a panic says, in words where it is a fault of the mapped file.
+func told(r any) any {
+	if _, fault := r.(interface{ Addr() uintptr }); fault {
+		return "a page cannot be read: the file was cut short, or the disk does not give it"
+	}
+	return r
 }
 
 // UUID names the store. It is in clear, and every record is bound to it.

@@ -249,7 +249,7 @@ func (t *Tx) set(in byte, key, rec []byte, where string) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			// bbolt's transaction is in no state to go on with.
-			err = corrupt(quote(where), "%v", r)
+			err = corrupt(quote(where), "%v", told(r))
 			t.write.broken = err
 		}
 	}()

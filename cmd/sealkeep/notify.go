@@ -109,6 +109,8 @@ func statusLine(st server.Status) string {
 	switch {
 	case !st.Initialized:
 		return "not initialized: run sealkeep operator init"
+	case st.Damage != nil:
+		return "sealed; " + st.Damage.Error()
 	case !st.Sealed:
 		return "unsealed"
 	case st.Held:

@@ -1,0 +1,73 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sealkeep/sealkeep/storage"
+)
+
+// A store that cannot be opened at all keeps the keep sealed, and ends nothing.
+func TestDamagedStore(t *testing.T) {
+	seal := newSeal("a", 1)
+	f := fresh(t, seal)
+	f.stop(t)
+	whole, err := os.ReadFile(f.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := os.Getpagesize()
+	for name, damage := range map[string]func(b []byte) []byte{
+		"cut short": func(b []byte) []byte { return b[:2*page] },
+		"zeroed":    func(b []byte) []byte { clear(b[2*page:]); return b },
+		"noise":     func(b []byte) []byte { return bytes.Repeat([]byte{0xa5}, len(b)) },
+		"empty":     func([]byte) []byte { return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "keep.db")
+			if err := os.WriteFile(path, damage(bytes.Clone(whole)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			f := start(t, path, seal)
+			r := f.must(t, 200, "GET", "sys/seal-status", "")
+			if says := r.text; r.get("initialized") != true || r.get("sealed") != true || !strings.Contains(says, "store is damaged") ||
+				!strings.Contains(says, "operator restore") || strings.Contains(says, "runtime error") {
+				t.Error(says)
+			}
+			f.must(t, 503, "GET", "sys/health", "")
+			if r := f.must(t, 503, "GET", "secret/data/x", ""); !strings.Contains(r.errors(), "the store is damaged") {
+				t.Error(r.text)
+			}
+			for _, path := range []string{"sys/unseal", "sys/init"} {
+				if r := f.call(t, "PUT", path, `{"recovery_shares":0}`); r.status != 503 && r.status != 400 {
+					t.Errorf("%s: %d %s", path, r.status, r.text)
+				}
+			}
+			if got := scrape(t, f.must(t, 200, "GET", "sys/metrics", ""))["sealkeep_storage_damage"]; got != "1" {
+				t.Errorf("sealkeep_storage_damage is %q", got)
+			}
+			if strings.Count(f.log.String(), "the store cannot be opened") != 1 {
+				t.Error(f.log.String())
+			}
+
+			// Nobody has the file, so it can be replaced.
+			if err := os.WriteFile(path, whole, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s, err := storage.Open(path, storage.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+			f.Close(context.Background())
+			f = start(t, path, seal)
+			f.openWithin(t, patience)
+		})
+	}
+}
