@@ -91,7 +91,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	dir := f.String("dir", "", "`folder` on the disk to measure; default: the folder for temporary files")
 	short := f.Bool("short", false, "only show that it works: short for -runs=1 -boots=2 -time=1s -settle=1s -secrets=2000")
 	f.IntVar(&s.Runs, "runs", 3, "how often each load is measured")
-	f.IntVar(&s.Boots, "boots", 5, "how often each boot is measured")
+	f.IntVar(&s.Boots, "boots", 25, "how often each boot is measured")
 	f.DurationVar(&s.Time, "time", 5*time.Second, "how long a load lasts, in whole seconds")
 	f.DurationVar(&s.Settle, "settle", 5*time.Second, "how long a keep rests before its memory is read")
 	f.IntVar(&s.Secrets, "secrets", 1_000_000, "secrets of the large store, a multiple of 1000")
