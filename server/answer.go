@@ -86,11 +86,12 @@ func (s *Server) refusal(w http.ResponseWriter, r *request, err error) (status i
 	if text != "" {
 		e.Errors = append(e.Errors, text)
 	}
-	if errors.Is(err, errSealed) && s.uninitialized() {
-		e.Errors = append(e.Errors, ErrNotInitialized.Error())
-	}
-	if errors.Is(err, errSealed) && s.damage != nil {
+	switch {
+	case !errors.Is(err, errSealed):
+	case s.damage != nil:
 		e.Errors = append(e.Errors, "the store is damaged: `sealkeep status` tells how")
+	case s.uninitialized():
+		e.Errors = append(e.Errors, ErrNotInitialized.Error())
 	}
 	if status == http.StatusTooManyRequests {
 		after := time.Second

@@ -23,7 +23,7 @@ type conns struct {
 	all map[*conn]struct{}
 }
 
-// conn is a connection of a listener that [Server.Listener] made.
+// conn is a connection that [Serve] has accepted.
 type conn struct {
 	net.Conn
 	busy  atomic.Bool  // a whole request is here and is being answered

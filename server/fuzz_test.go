@@ -32,6 +32,7 @@ const (
 var fuzzSeeds = []string{
 	"GET sys/health", "HEAD sys/health?activecode=204", "GET sys/health?sealedcode=1", "GET sys/seal-status", "PUT sys/unseal {\"key\":\"x\"}",
 	"PUT sys/init {}", "GET sys/mounts", "POST sys/mounts/a {\"type\":\"kv\"}", "POST sys/mounts/a/tune {\"default_lease_ttl\":\"1h\"}", "DELETE sys/mounts/a",
+	"POST sys/remount {\"from\":\"auth/none\",\"to\":\"auth/x\"}", "GET sys/remount/status/x", "GET sys/mounts/auth/token",
 	"GET sys/internal/ui/mounts/secret", "GET sys/metrics", "GET sys/key-status", "POST sys/rotate", "POST sys/capabilities-self {\"paths\":[\"a\"]}",
 	"GET secret/data/a", "PUT secret/data/a {\"data\":{\"a\":1},\"options\":{\"cas\":0}}", "PATCH secret/data/a {\"data\":{}}", "LIST secret/metadata",
 	"SCAN secret/metadata", "SCAN secret/detailed-metadata/a", "GET secret/metadata/a?scan=true&list=0", "SCAN secret/a",
@@ -210,6 +211,9 @@ func FuzzConn(f *testing.F) {
 		answer, err := io.ReadAll(w.r) // a reset is as good an end as any, but may swallow an answer
 		if len(answer) > 0 && !strings.HasPrefix(string(answer), "HTTP/1.") {
 			t.Fatalf("%q is answered by %.300q", raw, answer)
+		}
+		if strings.Contains(string(answer), "\r\nContent-Type: text/plain; charset=utf-8\r\n") { // net/http's own
+			t.Fatalf("%q is refused in another form than Vault's: %.300q", raw, answer)
 		}
 		if log := k.log.take(); strings.Contains(log, "level=ERROR") {
 			t.Fatalf("%q is a fault of ours: %s", raw, log)

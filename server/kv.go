@@ -354,7 +354,6 @@ func (s *Server) changeMetadata(r *request, change func(kv.Engine, *storage.Tx, 
 		if err != nil {
 			return err
 		}
-		a.warnings = nil
 		overrule := func(name string, set loose[bool], mandated bool) {
 			if mandated && set.given && !set.value {
 				a.warnings = append(a.warnings, fmt.Sprintf("%q set to false, but is mandated by backend config. This value will be ignored.", name))

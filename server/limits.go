@@ -49,12 +49,12 @@ const (
 	timeoutLong  = 90 * time.Second
 )
 
-// HTTPServer returns a server of the API for one listener, for [Serve], with limits that suit
-// a keep: 16,384 connections, or three quarters of the files that the process
-// may have open, above which those that wait for their clients give way to new
-// ones; 10 s for headers of at most 16 KiB, 30 s for the whole request, 2 minutes for the
-// exchange; 5 minutes for an idle connection. It speaks HTTP/1 only: one
-// connection then is one request at a time.
+// HTTPServer returns a server of the API for one listener, which only [Serve] may
+// serve on, with limits that suit a keep: 16,384 connections, or three quarters of
+// the files that the process may have open, above which those that wait for their
+// clients give way to new ones; 10 s for headers of at most 16 KiB, 30 s for the
+// whole request, 2 minutes for the exchange; 5 minutes for an idle connection. It
+// speaks HTTP/1 only: one connection then is one request at a time.
 func (s *Server) HTTPServer(l Listener) *http.Server {
 	web := &http.Server{
 		Handler:                      s.Handler(l),

@@ -69,10 +69,11 @@ func remount(s *Server, r *request) (answer, error) {
 	default:
 		target = to
 	}
-	for what, path := range map[string]string{"cannot remount %q": source, "cannot remount to destination %q": target} {
-		if first, _, _ := strings.Cut(path, "/"); slices.Contains(taken, first) {
-			return answer{}, invalid(what, path+"/")
-		}
+	if first, _, _ := strings.Cut(source, "/"); slices.Contains(taken, first) {
+		return answer{}, invalid("cannot remount %q", source+"/")
+	}
+	if first, _, _ := strings.Cut(target, "/"); slices.Contains(taken, first) {
+		return answer{}, invalid("cannot remount to destination %q", target+"/")
 	}
 	if _, err := cleanPath("/v1/" + target); err != nil {
 		return answer{}, err

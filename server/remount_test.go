@@ -53,6 +53,7 @@ func TestRemount(t *testing.T) {
 		{"a", "sys/x", `cannot remount to destination "sys/x/"`},
 		{"a", "auth/x", `cannot remount to destination "auth/x/"`},
 		{"sys", "x", `cannot remount "sys/"`},
+		{"sys", "cubbyhole", `cannot remount "sys/"`},
 		{"cubbyhole", "x", `cannot remount "cubbyhole/"`},
 		{"auth/people", "x", `cannot remount auth mount to non-auth mount "x/"`},
 		{"auth/token", "auth/x", `cannot remount "token/"`},
