@@ -306,8 +306,8 @@ func verify(t *testing.T, path string, acked []string) {
 			t.Fatalf("slot %s: %v", slot.Name, err)
 		}
 	}
-	if trusted, missing, err := s.TrustedSlots(); err != nil || len(trusted) != len(slots) || len(missing)+len(s.Quarantined()) > 0 {
-		t.Fatalf("slots: %v, trusted %v, missing %v, %v", slots, trusted, missing, err)
+	if table, err := s.SlotTable(); err != nil || len(table.Trusted) != len(slots) || len(table.Missing)+len(table.Quarantined) > 0 {
+		t.Fatalf("slots: %v, table %+v, %v", slots, table, err)
 	}
 	if r, err := s.Check(t.Context()); err != nil || !r.OK() {
 		t.Fatalf("check: %v %v", err, r.Damage)
