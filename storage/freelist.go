@@ -279,7 +279,7 @@ func (s *Store) prove(h *handle) (err error) {
 		h.proven.Store(true)
 		return nil
 	}
-	return s.direct(context.Background(), func(now *handle) error {
+	err = s.direct(context.Background(), func(now *handle) error {
 		if now != h {
 			return ErrUnavailable
 		}
@@ -291,6 +291,10 @@ func (s *Store) prove(h *handle) (err error) {
 		h.proven.Store(true)
 		return nil
 	})
+	if errors.Is(err, ErrUnknownOutcome) { // not of the caller's write
+		err = fmt.Errorf("%w: %v", ErrUnavailable, err)
+	}
+	return err
 }
 
 // freePages proves the list of a state. If it does not hold, damage says why,
