@@ -246,11 +246,23 @@ func kvPatch(s *Server, r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	merge, err := kv.NewMerge(w.data)
+	if err != nil {
+		return answer{}, err
+	}
 	var meta kv.Meta
-	err = r.update(func(tx *storage.Tx, e kv.Engine) (err error) {
-		meta, err = e.Patch(tx, r.rest, w.data, w.cas, s.now())
-		return err
-	})
+	for {
+		err = r.update(func(tx *storage.Tx, e kv.Engine) (err error) {
+			meta, err = e.Patch(tx, r.rest, merge, w.cas, s.now())
+			return err
+		})
+		if !errors.Is(err, kv.ErrUnprepared) {
+			break
+		}
+		if err = r.view(func(tx *storage.Tx, e kv.Engine) error { return e.Prepare(tx, r.rest, merge) }); err != nil {
+			return answer{}, err
+		}
+	}
 	switch {
 	case errors.Is(err, kv.ErrGone):
 		return answer{status: http.StatusNotFound, data: meta}, nil

@@ -74,6 +74,10 @@ var (
 	// destroyed. 404 with the returned Meta as data.
 	ErrGone = errors.New("the newest version of this secret is deleted or destroyed")
 
+	// ErrUnprepared: the secret is too large to be merged while other writers
+	// wait. Never answered: see [Engine.Patch].
+	ErrUnprepared = errors.New("the secret is large: prepare the merge before")
+
 	// ErrInvalid: the request is wrong (path, data, settings); the text says
 	// what to change and is meant for the user. 400.
 	ErrInvalid = errors.New("invalid request")

@@ -87,12 +87,20 @@ func (k *keep) mustPut(path, raw string) Meta {
 
 func (k *keep) patch(path, raw string, cas *int) (m Meta, err error) {
 	k.Helper()
-	d := k.data(raw)
-	err = k.update(func(tx *storage.Tx) (err error) {
-		m, err = k.e.Patch(tx, path, d, cas, k.now)
-		return err
-	})
-	return m, err
+	patch, err := NewMerge(k.data(raw))
+	if err != nil {
+		return m, err
+	}
+	for {
+		err = k.update(func(tx *storage.Tx) (err error) {
+			m, err = k.e.Patch(tx, path, patch, cas, k.now)
+			return err
+		})
+		if !errors.Is(err, ErrUnprepared) {
+			return m, err
+		}
+		k.must(k.view(func(tx *storage.Tx) error { return k.e.Prepare(tx, path, patch) }))
+	}
 }
 
 func (k *keep) get(path string, version uint64) (s Secret, err error) {

@@ -18,6 +18,10 @@ const (
 	maxCustomKeys  = 64
 	maxCustomKey   = 128 // bytes
 	maxCustomValue = 512 // bytes
+
+	// maxCustom is what custom_metadata may have in all as JSON: it is read while
+	// other writers wait. No valid one is longer, unless it escapes what need not be.
+	maxCustom = 128 << 10 // bytes
 )
 
 // Metadata reads what is known of a secret. Errors: ErrNotFound, ErrInvalid.
@@ -83,6 +87,8 @@ func (e Engine) changeMetadata(tx *storage.Tx, path string, s Settings, custom D
 		return invalid("metadata_cas must be 0 when creating new metadata")
 	case cas != nil && (*cas < 0 || uint64(*cas) != r.metadataVersion):
 		return ErrMetadataCASMismatch
+	case len(custom.raw) > maxCustom:
+		return invalid(fmt.Sprintf("custom_metadata validation failed: it has %d bytes as JSON, at most %d are accepted", len(custom.raw), maxCustom))
 	case s.DeleteVersionAfter != nil && *s.DeleteVersionAfter < 0:
 		return invalid("delete_version_after of a secret must not be negative")
 	}

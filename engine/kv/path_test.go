@@ -23,11 +23,14 @@ func TestPaths(t *testing.T) {
 	for _, path := range []string{"", "/", "/a", "a/", "a//b", ".", "..", "a/../b", "a/.", "a\x00b", "a\xffb",
 		depth + "/x", strings.Repeat("x", storage.MaxSegment+1), long + "x"} {
 		d := k.data(`{}`)
+		merge, err := NewMerge(d)
+		k.must(err)
 		for name, op := range map[string]func(*storage.Tx) error{
 			"get":             func(tx *storage.Tx) error { _, err := k.e.Get(tx, path, 0, k.now); return err },
 			"subkeys":         func(tx *storage.Tx) error { _, err := k.e.Subkeys(tx, path, 0, 0, k.now); return err },
 			"put":             func(tx *storage.Tx) error { _, err := k.e.Put(tx, path, d, nil, k.now); return err },
-			"patch":           func(tx *storage.Tx) error { _, err := k.e.Patch(tx, path, d, nil, k.now); return err },
+			"patch":           func(tx *storage.Tx) error { _, err := k.e.Patch(tx, path, merge, nil, k.now); return err },
+			"prepare":         func(tx *storage.Tx) error { return k.e.Prepare(tx, path, merge) },
 			"delete":          func(tx *storage.Tx) error { return k.e.Delete(tx, path, k.now) },
 			"delete versions": func(tx *storage.Tx) error { return k.e.DeleteVersions(tx, path, []uint64{1}, k.now) },
 			"undelete":        func(tx *storage.Tx) error { return k.e.Undelete(tx, path, []uint64{1}, k.now) },

@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"bytes"
 	"fmt"
 	"time"
 
@@ -64,18 +65,60 @@ func (e Engine) Put(tx *storage.Tx, path string, data Data, cas *int, now time.T
 	return e.add(tx, path, &r, c, data.raw, now)
 }
 
-// Patch writes a new version that is the newest with a JSON merge patch (RFC
-// 7396) applied. Numbers keep the digits they were sent with. cas is as in
-// [Engine.Put]. Errors: those of Put, ErrNotFound, and ErrGone, which comes
-// with the Meta of the newest version.
-func (e Engine) Patch(tx *storage.Tx, path string, patch Data, cas *int, now time.Time) (Meta, error) {
+// A Merge is a JSON merge patch (RFC 7396) for [Engine.Patch]. It is used for one
+// secret, by one goroutine.
+type Merge struct {
+	patch      map[string]any
+	size       int    // bytes of the patch
+	base, data []byte // what Prepare found and made of it
+}
+
+// NewMerge reads a patch. Errors: ErrInvalid.
+func NewMerge(patch Data) (*Merge, error) {
 	object, err := patch.object()
+	if err != nil || object == nil {
+		return nil, invalid("no data provided: a patch must be a JSON object")
+	}
+	return &Merge{patch: object, size: len(patch.raw)}, nil
+}
+
+// mergeInside is how many bytes a secret and a patch may have together to be
+// merged while other writers wait, which takes some milliseconds.
+const mergeInside = 32 << 10
+
+// Prepare merges the patch into the newest version, in a read transaction, for
+// Patch to write. What keeps the patch from being written is for Patch to say.
+func (e Engine) Prepare(tx *storage.Tx, path string, m *Merge) error {
+	r, _, err := e.load(tx, path)
 	if err != nil {
-		return Meta{}, err
+		return err
 	}
-	if object == nil {
-		return Meta{}, invalid("no data provided: a patch must be a JSON object")
+	m.base, m.data = bytes.Clone(r.data), nil
+	if len(r.data) == 0 {
+		return nil
 	}
+	m.data, err = m.apply(path, r.data)
+	return err
+}
+
+func (m *Merge) apply(path string, data []byte) ([]byte, error) {
+	target, err := Data{data}.object()
+	if err != nil {
+		return nil, fmt.Errorf("reading secret %q: %w", path, corrupt("data is not a JSON object"))
+	}
+	if data, err = marshal(merge(target, m.patch)); err != nil {
+		return nil, fmt.Errorf("patching secret %q: %w", path, err)
+	}
+	return data, nil
+}
+
+// Patch writes a new version that is the newest with a patch applied. Numbers
+// keep the digits they were sent with. cas is as in [Engine.Put]. A large secret
+// is merged before, by Prepare: where that is missing, or the secret has changed
+// since, the error is ErrUnprepared and both are to be called again. Errors: those
+// of Put, ErrNotFound, ErrUnprepared, and ErrGone, which comes with the Meta of
+// the newest version.
+func (e Engine) Patch(tx *storage.Tx, path string, m *Merge, cas *int, now time.Time) (Meta, error) {
 	c, err := e.Config(tx)
 	if err != nil {
 		return Meta{}, err
@@ -97,13 +140,14 @@ func (e Engine) Patch(tx *storage.Tx, path string, patch Data, cas *int, now tim
 	case v.gone(now):
 		return r.meta(r.current), ErrGone
 	}
-	target, err := Data{r.data}.object()
-	if err != nil {
-		return Meta{}, fmt.Errorf("reading secret %q: %w", path, corrupt("data is not a JSON object"))
-	}
-	data, err := marshal(merge(target, object))
-	if err != nil {
-		return Meta{}, fmt.Errorf("patching secret %q: %w", path, err)
+	data := m.data
+	if data == nil || !bytes.Equal(m.base, r.data) {
+		if len(r.data)+m.size > mergeInside {
+			return Meta{}, ErrUnprepared
+		}
+		if data, err = m.apply(path, r.data); err != nil {
+			return Meta{}, err
+		}
 	}
 	return e.add(tx, path, &r, c, data, now)
 }
