@@ -55,6 +55,9 @@ func encodeRecord(what string, data any, most int) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding %s: %w", what, err)
 	}
+	if !json.Valid(value) { // so getRecord could not read it
+		return nil, mistake("%s is nested too deeply", what)
+	}
 	if len(value) > most {
 		return nil, mistake("%s has %d bytes: at most %d are accepted", what, len(value), most)
 	}
