@@ -279,7 +279,7 @@ func (a *Audit) End() { a.users.RUnlock() }
 // Request records a request, before it is carried out: refused is the text that
 // it is refused with, if it is. The error is [ErrAudit] when no device wrote it.
 func (a *Audit) Request(e *Entry, refused string) error {
-	return a.record(func(d *device) ([]byte, error) {
+	return a.record(e, func(d *device) ([]byte, error) {
 		b, err := e.of(d)
 		return appendError(append([]byte(`"type":"request",`), b...), refused), err
 	})
@@ -287,7 +287,7 @@ func (a *Audit) Request(e *Entry, refused string) error {
 
 // Response records what is about to be answered. The error is that of Request.
 func (a *Audit) Response(e *Entry, o Outcome) error {
-	return a.record(func(d *device) ([]byte, error) {
+	return a.record(e, func(d *device) ([]byte, error) {
 		b, err := e.of(d)
 		if err != nil {
 			return nil, err
@@ -307,13 +307,13 @@ func (e *Entry) of(d *device) ([]byte, error) {
 	}
 	b, err := d.veil.show(e)
 	if err == nil {
-		e.shown = append(e.shown, shownEntry{d, b})
+		e.shown = append(e.shown, shownEntry{device: d, fields: b})
 	}
 	return b, err
 }
 
-// record writes a record to every device. One that works is enough.
-func (a *Audit) record(show func(*device) ([]byte, error)) error {
+// record writes a record of an entry to every device. One that works is enough.
+func (a *Audit) record(e *Entry, show func(*device) ([]byte, error)) error {
 	devices := *a.devices.Load()
 	if len(devices) == 0 {
 		return nil
@@ -326,7 +326,10 @@ func (a *Audit) record(show func(*device) ([]byte, error)) error {
 		}
 		body, err := show(d)
 		if err == nil {
-			err = d.record(a, body)
+			var before Head
+			if before, err = d.record(a, body); err == nil {
+				e.wrote(d, before)
+			}
 		} else {
 			a.log.Error("encoding an audit record failed", "device", d.conf.Path, "error", err)
 		}

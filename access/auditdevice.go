@@ -158,12 +158,12 @@ type device struct {
 	total  struct{ written, lost uint64 }
 }
 
-// record writes one line. A device that fails is not tried again by who comes
+// record writes one line and returns the one before it. A device that fails is not tried again by who comes
 // next: [Audit.Run] does that.
-func (d *device) record(a *Audit, body []byte) error {
+func (d *device) record(a *Audit, body []byte) (before Head, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	err := d.err
+	before, err = d.head, d.err
 	if err == nil {
 		err = d.writeLocked(a, body)
 		if err != nil {
@@ -173,10 +173,10 @@ func (d *device) record(a *Audit, body []byte) error {
 	if err != nil {
 		d.lost++
 		d.total.lost++
-		return err
+		return before, err
 	}
 	d.total.written++
-	return nil
+	return before, nil
 }
 
 func (d *device) writeLocked(a *Audit, body []byte) error {
