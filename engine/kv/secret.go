@@ -43,7 +43,7 @@ func (e Engine) Get(tx *storage.Tx, path string, version uint64, now time.Time) 
 // Put writes a new version and returns what is known of it. A cas that is not
 // nil must be the number of the newest version, deleted or not, and 0 when
 // there is none. Versions beyond max_versions are removed for good. Errors:
-// ErrCASMismatch, ErrCASRequired, ErrInvalid, storage.ErrTooLarge.
+// ErrCASMismatch, ErrCASRequired, ErrInvalid, ErrTrim, storage.ErrTooLarge.
 func (e Engine) Put(tx *storage.Tx, path string, data Data, cas *int, now time.Time) (Meta, error) {
 	if data.raw == nil {
 		return Meta{}, invalid("no data provided")
@@ -185,21 +185,19 @@ func (r *record) checkCAS(c Config, cas *int) error {
 // add makes data the newest version of r, moves the former newest to a record
 // of its own and removes the versions that are pushed out.
 func (e Engine) add(tx *storage.Tx, path string, r *record, c Config, data []byte, now time.Time) (Meta, error) {
-	oldFirst, oldNewest, oldData := r.first(), r.current, r.data
-
+	oldNewest, oldData := r.current, r.data
+	oldest := r.kept(c)
+	if oldest > r.first()+maxRemovals {
+		return Meta{}, ErrTrim
+	}
+	if _, err := e.shorten(tx, path, r, oldest); err != nil {
+		return Meta{}, err
+	}
+	r.oldest = oldest
 	r.current++
 	r.updated = now.UnixNano()
-	if keep := r.keep(c); r.current-r.oldest >= keep {
-		r.oldest = r.current - keep + 1
-	}
-	r.versions = append(r.versions[(r.first()-oldFirst)*versionLen:], newVersion(now.UnixNano(), expiry(now, c, r.Config))...)
+	r.versions = append(r.versions, newVersion(now.UnixNano(), expiry(now, c, r.Config))...)
 	r.data = data
-
-	for n := oldFirst; n < r.first(); n++ {
-		if err := tx.Delete(e.versionKey(path, n)); err != nil {
-			return Meta{}, fmt.Errorf("removing version %d of secret %q: %w", n, path, err)
-		}
-	}
 	if oldNewest >= r.first() && len(oldData) > 0 {
 		if err := tx.Put(e.versionKey(path, oldNewest), encodeOlder(oldData)); err != nil {
 			return Meta{}, fmt.Errorf("moving version %d of secret %q: %w", oldNewest, path, err)
@@ -209,6 +207,55 @@ func (e Engine) add(tx *storage.Tx, path string, r *record, c Config, data []byt
 		return Meta{}, err
 	}
 	return r.meta(r.current), nil
+}
+
+// maxRemovals is how many versions one transaction removes: some milliseconds'
+// worth, for which other writers wait.
+const maxRemovals = 1000
+
+// Trim removes what a write pushes out, where that is too much for it. more says
+// to call it again, in another transaction.
+func (e Engine) Trim(tx *storage.Tx, path string) (more bool, err error) {
+	c, err := e.Config(tx)
+	if err != nil {
+		return false, err
+	}
+	r, found, err := e.load(tx, path)
+	if err != nil || !found {
+		return false, err
+	}
+	if more, err = e.shorten(tx, path, &r, r.kept(c)); err != nil {
+		return false, err
+	}
+	return more, e.save(tx, path, &r)
+}
+
+// kept is what oldest is to be when the next version has been written.
+func (r *record) kept(mount Config) uint64 {
+	next, keep := r.current+1, r.keep(mount)
+	if next-r.oldest < keep {
+		return r.oldest
+	}
+	return next - keep + 1
+}
+
+// shorten removes the versions before first, maxRemovals of them at most; more
+// says that there are others. The newest one's data is in r, and goes with r.
+func (e Engine) shorten(tx *storage.Tx, path string, r *record, first uint64) (more bool, err error) {
+	old := r.first()
+	if first <= old {
+		return false, nil
+	}
+	if first-old > maxRemovals {
+		first, more = old+maxRemovals, true
+	}
+	for n := old; n < first; n++ {
+		if err := tx.Delete(e.versionKey(path, n)); err != nil {
+			return false, fmt.Errorf("removing version %d of secret %q: %w", n, path, err)
+		}
+	}
+	r.oldest, r.versions = first, r.versions[(first-old)*versionLen:]
+	return more, nil
 }
 
 // keep is the number of versions to keep: the secret's setting, else the
