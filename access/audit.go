@@ -66,15 +66,21 @@ type Audit struct {
 func OpenAudit(ctx context.Context, store *storage.Store, devices []Device, now func() time.Time, log *slog.Logger) (*Audit, error) {
 	a := &Audit{log: log, now: now, stdout: newStream(os.Stdout, auditWait), wake: make(chan struct{}, 1), done: make(chan struct{})}
 	a.devices.Store(new([]*device))
-	return a, a.Set(ctx, store, devices)
+	return a, a.set(ctx, store, devices, false)
 }
 
 // On tells whether there are devices. Without, nothing is recorded.
 func (a *Audit) On() bool { return len(*a.devices.Load()) > 0 }
 
 // Set replaces the devices of the configuration. Those that stay the same are
-// opened anew, so that a log that was renamed goes on in a new file.
+// opened anew, so that a log that was renamed goes on in a new file. When one that
+// worked cannot be, or a new one cannot be opened, the old ones stay as they are.
 func (a *Audit) Set(ctx context.Context, store *storage.Store, devices []Device) error {
+	return a.set(ctx, store, devices, true)
+}
+
+// set is Set; unless all have to open, those that do not are tried again later.
+func (a *Audit) set(ctx context.Context, store *storage.Store, devices []Device, all bool) error {
 	a.changing.Lock()
 	defer a.changing.Unlock()
 	var made []Device
@@ -94,10 +100,15 @@ func (a *Audit) Set(ctx context.Context, store *storage.Store, devices []Device)
 		devices = append(devices, d)
 	}
 	old := *a.devices.Load()
-	var next, late []*device
+	var next, first, late []*device
+	var stuck []error
 	for _, conf := range devices {
 		if i := slices.IndexFunc(old, func(d *device) bool { return d.conf.equal(conf) }); i >= 0 {
-			next, late = append(next, old[i]), append(late, old[i])
+			next = append(next, old[i])
+			works := old[i].works()
+			if err := old[i].reopen(a); err != nil && works { // it goes on as it was
+				stuck = append(stuck, err)
+			}
 			continue
 		}
 		d, err := a.device(ctx, store, conf)
@@ -107,30 +118,86 @@ func (a *Audit) Set(ctx context.Context, store *storage.Store, devices []Device)
 		next = append(next, d)
 		if slices.ContainsFunc(old, func(o *device) bool { return clash(o.conf, conf) }) { // which has to be closed first
 			late = append(late, d)
+		} else {
+			first = append(first, d)
 		}
 	}
-	for _, d := range next { // before the others are gone: there should be one at any time
-		if !slices.Contains(late, d) {
-			d.reopen(a)
+	if stuck != nil {
+		return errors.Join(stuck...)
+	}
+	for _, d := range first { // before the others are gone: there should be one at any time
+		if err := d.reopen(a); err != nil && all {
+			for _, d := range first {
+				d.close()
+			}
+			return err
 		}
+	}
+	var gone []*device
+	for _, d := range old {
+		if !slices.Contains(next, d) {
+			gone = append(gone, d)
+		}
+	}
+	if err := swap(a, gone, late); err != nil {
+		for _, d := range first {
+			d.close()
+		}
+		return err
 	}
 	a.devices.Store(&next)
-	for _, d := range old {
-		if slices.Contains(next, d) {
-			continue
-		}
-		head := d.close()
-		if i := slices.IndexFunc(late, func(l *device) bool { return l.conf.Path == d.conf.Path }); i >= 0 {
-			late[i].mu.Lock()
-			late[i].head = head
-			late[i].mu.Unlock()
-		}
-	}
-	for _, d := range late {
-		d.reopen(a)
+	for _, d := range gone {
+		d.close()
 	}
 	a.poke()
 	return nil
+}
+
+// swap opens devices that have a path or a file of others, which go on where they
+// ended. Records of the others wait meanwhile, and go to them if one cannot be
+// opened.
+func swap(a *Audit, others, devices []*device) (err error) {
+	if len(devices) == 0 {
+		return nil
+	}
+	for _, o := range others {
+		o.opening.Lock()
+		defer o.opening.Unlock()
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if file, ok := o.out.(*fileSink); ok {
+			file.unlock()
+		}
+	}
+	for _, d := range devices {
+		for _, o := range others {
+			if o.conf.Path == d.conf.Path {
+				d.head = o.head
+			}
+		}
+		if err = d.openFirst(a); err != nil {
+			break
+		}
+	}
+	if err == nil {
+		return nil
+	}
+	for _, o := range others {
+		for _, d := range devices {
+			if d.out != nil && o.conf.file() != "" && o.conf.file() == d.conf.file() {
+				o.head = d.head // its first line is there
+			}
+		}
+	}
+	for _, d := range devices {
+		d.close()
+	}
+	for _, o := range others {
+		if file, ok := o.out.(*fileSink); ok {
+			file.lock()
+		}
+	}
+	return err
 }
 
 // device makes a device that is not open.
@@ -279,7 +346,7 @@ func (a *Audit) End() { a.users.RUnlock() }
 // Request records a request, before it is carried out: refused is the text that
 // it is refused with, if it is. The error is [ErrAudit] when no device wrote it.
 func (a *Audit) Request(e *Entry, refused string) error {
-	return a.record(func(d *device) ([]byte, error) {
+	return a.record(e, func(d *device) ([]byte, error) {
 		b, err := e.of(d)
 		return appendError(append([]byte(`"type":"request",`), b...), refused), err
 	})
@@ -287,7 +354,7 @@ func (a *Audit) Request(e *Entry, refused string) error {
 
 // Response records what is about to be answered. The error is that of Request.
 func (a *Audit) Response(e *Entry, o Outcome) error {
-	return a.record(func(d *device) ([]byte, error) {
+	return a.record(e, func(d *device) ([]byte, error) {
 		b, err := e.of(d)
 		if err != nil {
 			return nil, err
@@ -307,35 +374,41 @@ func (e *Entry) of(d *device) ([]byte, error) {
 	}
 	b, err := d.veil.show(e)
 	if err == nil {
-		e.shown = append(e.shown, shownEntry{d, b})
+		e.shown = append(e.shown, shownEntry{device: d, fields: b})
 	}
 	return b, err
 }
 
-// record writes a record to every device. One that works is enough.
-func (a *Audit) record(show func(*device) ([]byte, error)) error {
-	devices := *a.devices.Load()
-	if len(devices) == 0 {
+// record writes a record of an entry to every device. One that works is enough.
+func (a *Audit) record(e *Entry, show func(*device) ([]byte, error)) error {
+	list := a.devices.Load()
+	if len(*list) == 0 {
 		return nil
 	}
 	written := false
-	for _, d := range devices {
+	for _, d := range *list {
 		if d.opts.file == "discard" {
 			written = true
 			continue
 		}
 		body, err := show(d)
 		if err == nil {
-			err = d.record(a, body)
+			var before Head
+			if before, err = d.record(a, body); err == nil {
+				e.wrote(d, before)
+			}
 		} else {
 			a.log.Error("encoding an audit record failed", "device", d.conf.Path, "error", err)
 		}
 		written = written || err == nil
 	}
-	if !written {
-		return ErrAudit
+	switch {
+	case written:
+		return nil
+	case a.devices.Load() != list: // they were replaced meanwhile
+		return a.record(e, show)
 	}
-	return nil
+	return ErrAudit
 }
 
 func (a *Audit) poke() {

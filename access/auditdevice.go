@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -130,6 +131,46 @@ func (d Device) equal(o Device) bool {
 	return d.Path == o.Path && d.Type == o.Type && d.FromAPI == o.FromAPI && d.Description == o.Description && maps.Equal(d.Options, o.Options)
 }
 
+// probe opens what the device writes to as the device would, and writes nothing.
+// held: this keep has the file open.
+func (d Device) probe(held bool) error {
+	o, err := d.parse()
+	if err != nil {
+		return err
+	}
+	switch {
+	case d.Type == "socket" || d.Type == "journal":
+		network := cmp.Or(o.network, "unixgram")
+		conn, err := net.DialTimeout(network, o.address, o.wait)
+		if err != nil {
+			return fmt.Errorf("opening the audit device %s: %w", d.Path, err)
+		}
+		return conn.Close()
+	case d.file() == "":
+		return nil
+	}
+	f, err := appendTo(o.file, o.mode, !held)
+	if err != nil {
+		return fmt.Errorf("opening the audit device %s: %w", d.Path, err)
+	}
+	return f.Close()
+}
+
+// Probe opens the devices that are not among those in force, and closes them
+// again: a configuration with one that cannot be opened is not to be taken over.
+func Probe(devices, inForce []Device) error {
+	for _, d := range devices {
+		if slices.ContainsFunc(inForce, d.equal) {
+			continue
+		}
+		held := d.file() != "" && slices.ContainsFunc(inForce, func(o Device) bool { return o.file() == d.file() })
+		if err := d.probe(held); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // clash tells whether there cannot be both devices.
 func clash(a, b Device) bool {
 	return strings.HasPrefix(a.Path, b.Path) || strings.HasPrefix(b.Path, a.Path) || a.file() != "" && a.file() == b.file()
@@ -158,12 +199,12 @@ type device struct {
 	total  struct{ written, lost uint64 }
 }
 
-// record writes one line. A device that fails is not tried again by who comes
+// record writes one line and returns the one before it. A device that fails is not tried again by who comes
 // next: [Audit.Run] does that.
-func (d *device) record(a *Audit, body []byte) error {
+func (d *device) record(a *Audit, body []byte) (before Head, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	err := d.err
+	before, err = d.head, d.err
 	if err == nil {
 		err = d.writeLocked(a, body)
 		if err != nil {
@@ -173,10 +214,10 @@ func (d *device) record(a *Audit, body []byte) error {
 	if err != nil {
 		d.lost++
 		d.total.lost++
-		return err
+		return before, err
 	}
 	d.total.written++
-	return nil
+	return before, nil
 }
 
 func (d *device) writeLocked(a *Audit, body []byte) error {
@@ -195,6 +236,13 @@ func (a *Audit) line(b []byte, h Head, body []byte) ([]byte, Head) {
 	return h.line(b, append(stamp, '"', ','), body)
 }
 
+// works reports whether the device has failed with nothing.
+func (d *device) works() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.err == nil
+}
+
 func (d *device) failLocked(a *Audit, err error) {
 	if d.since.IsZero() {
 		d.since, d.pause = a.now(), retryFirst
@@ -207,7 +255,8 @@ func (d *device) failLocked(a *Audit, err error) {
 }
 
 // reopen opens the device, with a line that says so: one that fails, or a file,
-// which may have been renamed. Records wait for a file that works, and for nothing
+// which may have been renamed. A file that works goes on when it cannot be opened
+// anew. Records wait for a file that works, and for nothing
 // else: how long a collector takes to answer is not known.
 func (d *device) reopen(a *Audit) error {
 	d.opening.Lock()
@@ -223,12 +272,11 @@ func (d *device) reopen(a *Audit) error {
 	case d.err == nil && d.conf.file() == "":
 		return nil
 	}
-	if d.out != nil {
-		d.out.sync() // as far as it can be
-		d.out.close()
-		d.out = nil
-	}
 	failed, lost, head := d.err != nil, d.lost, d.head
+	old := d.out
+	if file, ok := old.(*fileSink); ok { // which may be the one that is opened
+		file.unlock()
+	}
 	if failed {
 		d.mu.Unlock()
 	}
@@ -240,14 +288,36 @@ func (d *device) reopen(a *Audit) error {
 		out.close()
 		err = errClosed
 	}
-	if err != nil {
+	switch {
+	case err != nil && !failed: // what works goes on
+		old.(*fileSink).lock()
+		return fmt.Errorf("opening the audit device %s anew: %w", d.conf.Path, err)
+	case err != nil:
 		d.failLocked(a, err)
-		return err
+		return fmt.Errorf("opening the audit device %s: %w", d.conf.Path, err)
+	}
+	if old != nil {
+		old.sync() // as far as it can be
+		old.close()
 	}
 	if !d.since.IsZero() {
 		d.log.Warn("an audit device works again", "device", d.conf.Path, "lost", d.lost)
 	}
 	d.out, d.head, d.err, d.since, d.lost = out, head, nil, time.Time{}, d.lost-lost
+	return nil
+}
+
+// openFirst opens a device that nobody uses yet.
+func (d *device) openFirst(a *Audit) error {
+	if d.opts.file == "discard" {
+		d.err = nil
+		return nil
+	}
+	out, head, err := d.open(a, d.head, 0)
+	if err != nil {
+		return fmt.Errorf("opening the audit device %s: %w", d.conf.Path, err)
+	}
+	d.out, d.head, d.err = out, head, nil
 	return nil
 }
 

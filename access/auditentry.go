@@ -51,6 +51,30 @@ type EntryMount struct{ Point, Type, Accessor, Class string }
 type shownEntry struct {
 	device *device
 	fields []byte
+	before Head // the line before that of the request; zero: it is not written
+}
+
+// Before returns the last line that a device wrote before that of the request, or
+// head where the request has none.
+func (e *Entry) Before(path string, head Head) Head {
+	if e == nil {
+		return head
+	}
+	for _, s := range e.shown {
+		if s.device.conf.Path == path && s.before.Seq > 0 {
+			return s.before
+		}
+	}
+	return head
+}
+
+// wrote notes the line before that of the request, which is the first of an entry.
+func (e *Entry) wrote(d *device, before Head) {
+	for i := range e.shown {
+		if s := &e.shown[i]; s.device == d && s.before.Seq == 0 {
+			s.before = before
+		}
+	}
 }
 
 // An Outcome is the answer to a request, in the clear. The zero value is one

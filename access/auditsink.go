@@ -46,11 +46,7 @@ type tail struct {
 // openFile opens a file to append to. The lock keeps another keep away, and this
 // one from its own store.
 func openFile(path string, mode fs.FileMode, wait time.Duration) (s *fileSink, t tail, err error) {
-	flags := os.O_RDWR | os.O_APPEND | os.O_CREATE
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() { // a pipe without a reader is an error
-		flags = os.O_WRONLY | os.O_APPEND | syscall.O_NONBLOCK
-	}
-	f, err := os.OpenFile(path, flags, 0o600)
+	f, err := appendTo(path, mode, true)
 	if err != nil {
 		return nil, t, err
 	}
@@ -67,16 +63,52 @@ func openFile(path string, mode fs.FileMode, wait time.Duration) (s *fileSink, t
 	if !s.regular {
 		return s, t, nil
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, t, fmt.Errorf("locking %s, which another keep or program has: %w", path, err)
-	}
-	if mode != 0 && info.Mode().Perm() != mode {
-		if err := f.Chmod(mode); err != nil {
-			return nil, t, err
-		}
-	}
 	t, err = readTail(f, info.Size())
 	return s, t, err
+}
+
+// appendTo opens a file, locks it if it is a regular one, and gives it its mode.
+func appendTo(path string, mode fs.FileMode, lock bool) (f *os.File, err error) {
+	flags := os.O_RDWR | os.O_APPEND | os.O_CREATE
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() { // a pipe without a reader is an error
+		flags = os.O_WRONLY | os.O_APPEND | syscall.O_NONBLOCK
+	}
+	if f, err = os.OpenFile(path, flags, 0o600); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return f, err
+	}
+	if lock {
+		if err := lockFile(f); err != nil {
+			return nil, fmt.Errorf("locking %s, which another keep or program has: %w", path, err)
+		}
+	}
+	if mode != 0 && info.Mode().Perm() != mode {
+		return f, f.Chmod(mode)
+	}
+	return f, nil
+}
+
+func lockFile(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) }
+
+// unlock lets the same file be opened once more, and lock takes that back.
+func (s *fileSink) unlock() {
+	if s.regular {
+		syscall.Flock(int(s.f.Fd()), syscall.LOCK_UN)
+	}
+}
+
+func (s *fileSink) lock() {
+	if s.regular {
+		lockFile(s.f) // if another keep has it by now, both write, as both were told to
+	}
 }
 
 // readTail finds the last lines of a file, and cuts off half a line at its end.

@@ -75,13 +75,23 @@ func ReadCRL(tx *storage.Tx, folder, name string) (serials []string, err error) 
 	return serials, err
 }
 
-// WriteCRL writes the serial numbers of a list of revoked certificates.
-func WriteCRL(tx *storage.Tx, folder, name string, serials []string) error {
+// An EncodedCRL is a list of revoked certificates as it is stored.
+type EncodedCRL []byte
+
+// EncodeCRL encodes the serial numbers of revoked certificates for [WriteCRL],
+// before the transaction: the list may be long. One that is too long is
+// [ErrInvalid].
+func EncodeCRL(serials []string) (EncodedCRL, error) {
+	return encodeRecord(methodKind, serials, storage.MaxValue)
+}
+
+// WriteCRL writes a list of revoked certificates.
+func WriteCRL(tx *storage.Tx, folder, name string, list EncodedCRL) error {
 	path, err := methodPath(folder+crlFolder, name)
 	if err != nil {
 		return err
 	}
-	return putRecord(tx, path, methodKind, serials, storage.MaxValue)
+	return tx.Put(path, list)
 }
 
 // DeleteCRL deletes a list of revoked certificates.

@@ -117,6 +117,24 @@ func GetPolicy(tx *storage.Tx, name string) (*Policy, error) {
 	return p, nil
 }
 
+// HasPolicy reports whether there is a policy of this name, without parsing it.
+func HasPolicy(tx *storage.Tx, name string) (bool, error) {
+	name = PolicyName(name)
+	switch name {
+	case RootPolicy, WrappingPolicy, DefaultPolicy:
+		return true, nil
+	}
+	path := policyPath(name)
+	if path == "" {
+		return false, nil
+	}
+	value, err := tx.Get(path)
+	if err != nil {
+		return false, fmt.Errorf("reading policy %q: %w", name, err)
+	}
+	return value != nil, nil
+}
+
 // PutPolicy writes a policy that [ParsePolicy] has read. The error is
 // [ErrInvalid] for one that cannot be changed.
 func PutPolicy(tx *storage.Tx, p *Policy) error {

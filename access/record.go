@@ -45,17 +45,30 @@ func getRecord(tx *storage.Tx, path, what string, data any) (found bool, err err
 	return true, nil
 }
 
-// putRecord writes a record of at most most bytes. More is [ErrInvalid].
-func putRecord(tx *storage.Tx, path, what string, data any, most int) error {
+// encodeRecord makes a record no longer than most bytes. A longer one is
+// [ErrInvalid].
+func encodeRecord(what string, data any, most int) ([]byte, error) {
 	value, err := json.Marshal(data)
 	if err == nil {
 		value, err = json.Marshal(envelope{envelopeVersion, value})
 	}
 	if err != nil {
-		return fmt.Errorf("encoding %s: %w", what, err)
+		return nil, fmt.Errorf("encoding %s: %w", what, err)
+	}
+	if !json.Valid(value) { // so getRecord could not read it
+		return nil, mistake("%s is nested too deeply", what)
 	}
 	if len(value) > most {
-		return mistake("%s has %d bytes: at most %d are accepted", what, len(value), most)
+		return nil, mistake("%s has %d bytes: at most %d are accepted", what, len(value), most)
+	}
+	return value, nil
+}
+
+// putRecord writes a record no longer than most bytes.
+func putRecord(tx *storage.Tx, path, what string, data any, most int) error {
+	value, err := encodeRecord(what, data, most)
+	if err != nil {
+		return err
 	}
 	if err := tx.Put(path, value); err != nil {
 		return fmt.Errorf("writing %s: %w", what, err)

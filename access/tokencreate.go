@@ -34,6 +34,12 @@ type CreateRequest struct {
 	Type            string
 }
 
+// Check refuses what no token may carry. It takes no transaction, so that what is
+// large is refused before one begins.
+func (q *CreateRequest) Check() error {
+	return (&Token{Meta: q.Meta, DisplayName: q.DisplayName, Policies: q.Policies}).checkSize()
+}
+
 // mistakeError is the client's: its text goes to the client as it is.
 type mistakeError string
 

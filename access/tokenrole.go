@@ -78,6 +78,8 @@ func PutRole(tx *storage.Tx, r *Role) error {
 		return mistake("the durations of a role cannot be negative")
 	case r.NumUses < 0:
 		return mistake("'token_num_uses' cannot be negative")
+	case max(len(r.AllowedPolicies), len(r.AllowedPoliciesGlob), len(r.DisallowedPolicies), len(r.DisallowedPoliciesGlob)) > maxPolicies:
+		return mistake("each list of policies of a role has at most %d entries", maxPolicies) // each is compared with each of a token's
 	case len(r.PathSuffix) > maxRoleName || strings.Contains(r.PathSuffix, ".."):
 		return mistake("path_suffix has at most %d bytes and no parent references", maxRoleName)
 	}

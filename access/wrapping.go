@@ -23,9 +23,10 @@ path "sys/wrapping/unwrap" {
 // A Wrapped is an answer as a wrapping token keeps it.
 type Wrapped []byte
 
-// NewWrapped makes one of an HTTP status and a body in JSON. The error is
-// [storage.ErrTooLarge] for a body that has nearly [storage.MaxValue] bytes or
-// more.
+// NewWrapped makes one of an HTTP status and a body in JSON, which Open then
+// returns. The error is [storage.ErrTooLarge] for a body that has nearly
+// [storage.MaxValue] bytes or more, and [ErrInvalid] for one that Open could not
+// read, since it is nested as deep as JSON may be.
 func NewWrapped(status int, body []byte) (Wrapped, error) {
 	value, err := json.Marshal(cubbyhole{Version: cubbyholeVersion, Status: status, Response: body})
 	if err != nil {
@@ -33,6 +34,9 @@ func NewWrapped(status int, body []byte) (Wrapped, error) {
 	}
 	if len(value) > storage.MaxValue {
 		return nil, fmt.Errorf("%w: the answer has %d bytes, which is too much to wrap", storage.ErrTooLarge, len(body))
+	}
+	if !json.Valid(value) {
+		return nil, mistake("the answer is nested too deeply to be wrapped: ask for it without X-Vault-Wrap-TTL")
 	}
 	return value, nil
 }

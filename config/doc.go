@@ -68,7 +68,8 @@
 //
 // Each block is a device that gets every record: audit "file", "journal" (systemd's) or "socket". A second label is its
 // name, by default its type; in JSON it has to be there. As OpenBao has it, the options may stand in a block options { }
-// inside. On SIGHUP blocks may come, change and go, and files are opened anew.
+// inside. On SIGHUP blocks may come, change and go, and files are opened anew. If a device cannot be opened then, the
+// whole reload is refused, and what was in force stays.
 //
 // # Reference
 //

@@ -7,6 +7,9 @@
 //
 //	apt-get install python3-hvac openssl curl nodejs npm
 //	npm ci --prefix e2e
+//
+// It also starts each example configuration under the example unit, in a real systemd that it boots in namespaces of its
+// own. Where that cannot be done (it takes root) the test is skipped, or fails when SEALKEEP_REQUIRE_SYSTEMD=1.
 package e2e
 
 import (

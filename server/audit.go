@@ -149,7 +149,8 @@ func (s *Server) auditEntry(r *request, refused error) *access.Entry {
 }
 
 // SetAudit replaces the audit devices, as a reload of the configuration does.
-// Those that stay are opened anew. When a device is wrong nothing changes.
+// Those that stay are opened anew. When a device is wrong, or cannot be opened,
+// nothing changes.
 func (s *Server) SetAudit(devices []access.Device, allowAPI bool) error {
 	for _, d := range devices {
 		if err := d.Check(); err != nil {
@@ -159,9 +160,20 @@ func (s *Server) SetAudit(devices []access.Device, allowAPI bool) error {
 	s.opening.Lock() // a keep that is being opened takes the old ones
 	defer s.opening.Unlock()
 	s.mu.Lock()
+	inForce := s.devices
+	s.mu.Unlock()
+	if err := access.Probe(devices, inForce); err != nil {
+		return err
+	}
+	if k := s.keep.Load(); k != nil {
+		if err := k.audit.Set(k.ctx, k.store, devices); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
 	s.devices, s.auditAPI = slices.Clone(devices), allowAPI
 	s.mu.Unlock()
-	return s.reopenAuditLocked()
+	return nil
 }
 
 // ReopenAudit opens the files of the audit devices anew, as after a reload of a
@@ -169,11 +181,6 @@ func (s *Server) SetAudit(devices []access.Device, allowAPI bool) error {
 func (s *Server) ReopenAudit() error {
 	s.opening.Lock()
 	defer s.opening.Unlock()
-	return s.reopenAuditLocked()
-}
-
-// reopenAuditLocked opens the devices of the configuration; opening is held.
-func (s *Server) reopenAuditLocked() error {
 	s.mu.Lock()
 	devices := s.devices
 	s.mu.Unlock()

@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -257,10 +259,116 @@ func TestAuditFailsClosed(t *testing.T) {
 	}
 }
 
+// TestReloadWithAnAuditDeviceThatCannotBeOpenedChangesNothing: the devices that work go on, every request is recorded,
+// and the log stays one.
+func TestReloadWithAnAuditDeviceThatCannotBeOpenedChangesNothing(t *testing.T) {
+	d, path := auditFile(t)
+	f := freshAudited(t, []access.Device{d})
+	absent := filepath.Join(t.TempDir(), "absent", "audit.log")
+	file := func(path, file string, options ...string) access.Device {
+		o := access.Device{Path: path, Type: "file", Options: map[string]string{"file_path": file}}
+		if len(options) > 0 {
+			o.Options[options[0]] = options[1]
+		}
+		return o
+	}
+	nobody := access.Device{Path: "socket/", Type: "socket", Options: map[string]string{"address": absent, "socket_type": "unix"}}
+	full := file("full/", "/dev/full")
+	for name, devices := range map[string][]access.Device{
+		"the same path, another file":           {file("file/", absent)},
+		"another path":                          {file("other/", absent)},
+		"beside the one that works":             {d, file("other/", absent)},
+		"a collector that is away":              {d, nobody},
+		"opens, but takes no line":              {d, full},
+		"the same path, takes no line":          {file("file/", "/dev/full")},
+		"one with other options, one that full": {file("file/", path, "log_raw", "true"), full},
+		"the same file, and a path that fails":  {file("moved/", path), file("file/", "/dev/full")},
+		"wrong":                                 {file("file/", path, "mode", "x")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := f.SetAudit(devices, true); err == nil {
+				t.Error("they are taken over")
+			}
+			before := len(records(t, path))
+			f.must(t, 404, "GET", "secret/data/a", "")
+			list := f.must(t, 200, "GET", "sys/audit", "")
+			if all, _ := list.get("data").(map[string]any); len(all) != 1 || list.get("data", "file/", "failing") != nil {
+				t.Errorf("sys/audit says %s", list.text)
+			}
+			if n := len(records(t, path)) - before; n != 4 {
+				t.Errorf("%d records", n)
+			}
+			if r := f.must(t, 400, "PUT", "sys/audit/x", `{"type":"file","options":{"file_path":"/x"}}`); !strings.Contains(r.errors(), "cannot enable") {
+				t.Errorf("the rest is taken over: %s", r.text)
+			}
+		})
+	}
+	// A device that stays is opened anew, or goes on in the file that it has.
+	if err := errors.Join(os.Rename(path, path+".1"), os.Mkdir(path, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	for _, reload := range []func() error{func() error { return f.SetAudit([]access.Device{d}, false) }, f.ReopenAudit} {
+		if err := reload(); err == nil || !strings.Contains(err.Error(), "is a directory") {
+			t.Errorf("opened anew: %v", err)
+		}
+		f.must(t, 404, "GET", "secret/data/a", "")
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.SetAudit([]access.Device{d}, false); err != nil {
+		t.Error(err)
+	}
+	f.must(t, 404, "GET", "secret/data/a", "")
+	v := access.Verifier{From: 1}
+	for _, name := range []string{path + ".1", path} {
+		in, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := v.Read(name, in); err != nil {
+			t.Error(err)
+		}
+		in.Close()
+	}
+	if v.Close(path); v.Findings != nil || v.Lines < 40 {
+		t.Errorf("%d lines, %q", v.Lines, v.Findings)
+	}
+}
+
 // An answer that cannot be recorded is withheld.
 func TestAuditWithholdsAnswers(t *testing.T) {
-	d, file := auditFile(t)
-	f := freshAudited(t, []access.Device{d})
+	path := filepath.Join(t.TempDir(), "s")
+	collect := func() (stop func()) {
+		l, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var mu sync.Mutex
+		var conns []net.Conn
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				mu.Lock()
+				conns = append(conns, c)
+				mu.Unlock()
+				go io.Copy(io.Discard, c)
+			}
+		}()
+		return func() {
+			l.Close()
+			mu.Lock()
+			defer mu.Unlock()
+			for _, c := range conns {
+				c.Close()
+			}
+		}
+	}
+	stop := collect()
+	f := freshAudited(t, []access.Device{{Path: "socket/", Type: "socket", Options: map[string]string{"address": path, "socket_type": "unix"}}})
 	for _, c := range []struct{ method, path, body string }{{"GET", "auth/token/lookup-self", ""}, {"POST", "secret/data/a", `{"data":{"k":"v"}}`}, {"GET", "sys/storage/backup", ""}} {
 		route, _ := f.tables.sys.find(c.path)
 		if route == nil {
@@ -268,16 +376,8 @@ func TestAuditWithholdsAnswers(t *testing.T) {
 		}
 		o, _, _ := operation(c.method, nil)
 		real := route.on[o]
-		route.on[o] = func(s *Server, r *request) (answer, error) { // the disk is full from here on
-			if err := os.Remove(file); err != nil {
-				t.Error(err)
-			}
-			if err := os.Symlink("/dev/full", file); err != nil {
-				t.Error(err)
-			}
-			if err := s.SetAudit([]access.Device{d}, false); err != nil {
-				t.Error(err)
-			}
+		route.on[o] = func(s *Server, r *request) (answer, error) { // the collector is gone from here on
+			stop()
 			return real(s, r)
 		}
 		r := f.must(t, 500, c.method, c.path, c.body)
@@ -285,11 +385,10 @@ func TestAuditWithholdsAnswers(t *testing.T) {
 			t.Errorf("%s %s: %s", c.method, c.path, r.text)
 		}
 		route.on[o] = real
-		if err := os.Remove(file); err != nil {
-			t.Fatal(err)
-		}
+		stop = collect()
 		eventually(t, "the device works again", func() bool { return f.call(t, "GET", "secret/config", "").status == 200 })
 	}
+	stop()
 }
 
 // A collector that hangs holds up one request, and others only until it is known.

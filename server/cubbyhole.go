@@ -1,11 +1,13 @@
 package server
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"unicode/utf8"
 
+	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -78,7 +80,14 @@ func cubbyholeWrite(s *Server, r *request) (answer, error) {
 	if object == nil {
 		return answer{}, invalid("missing data fields")
 	}
-	return answer{}, r.setSecret(object)
+	var compact bytes.Buffer // as it is kept
+	if err := json.Compact(&compact, object); err != nil {
+		return answer{}, err
+	}
+	if compact.Len() > access.MaxCubbyhole { // no need for other writers to wait for that
+		return answer{}, fmt.Errorf("%w: a cubbyhole has at most %d bytes in all", storage.ErrTooLarge, access.MaxCubbyhole)
+	}
+	return answer{}, r.setSecret(compact.Bytes())
 }
 
 func cubbyholeDelete(s *Server, r *request) (answer, error) { return answer{}, r.setSecret(nil) }

@@ -44,6 +44,7 @@ var (
 // And ours.
 var (
 	errSlowBody = &requestError{http.StatusRequestTimeout, "the request's body did not arrive in time"}
+	errGaveWay  = &requestError{http.StatusServiceUnavailable, "the request's body arrived slowly, or was one of many large ones at once, while others waited: try again"}
 	errBusy     = &requestError{http.StatusServiceUnavailable, "too many large requests at once: try again"}
 )
 

@@ -11,12 +11,15 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -566,23 +569,140 @@ func TestLargeBodies(t *testing.T) {
 		f := fresh(t)
 		small := `{"data":{"k":"` + strings.Repeat("x", bodySmall-100) + `"}}`
 		large := `{"data":{"k":"` + strings.Repeat("x", bodySmall) + `"}}`
+		var held []*place // by bodies that are being answered
 		for range largeBodies {
-			f.large <- struct{}{}
+			one, err := f.large.take(t.Context(), access.ID{}, netip.Addr{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			held = append(held, one)
 		}
 		f.must(t, 200, "PUT", "secret/data/small", small)
 		r := f.must(t, 503, "PUT", "secret/data/large", large)
 		if r.header.Get("Retry-After") != "1" || !strings.Contains(r.errors(), "try again") {
 			t.Errorf("%v %s", r.header, r.text)
 		}
-		time.AfterFunc(largeWait/2, func() { <-f.large })
+		time.AfterFunc(largeWait/2, func() { f.large.leave(held[0]) })
 		f.must(t, 200, "PUT", "secret/data/large", large)
 		f.must(t, 400, "PUT", "secret/data/large", "["+large)
 		f.must(t, 413, "PUT", "secret/data/large", strings.Repeat(" ", bodyKV+1))
 		route, _ := f.tables.kv.find("data/large")
 		route.on[opWrite] = func(*Server, *request) (answer, error) { panic("in the handler") }
 		f.must(t, 500, "PUT", "secret/data/large", large)
-		if len(f.large) != largeBodies-1 {
-			t.Errorf("%d places are taken, not %d", len(f.large), largeBodies-1)
+		if n := len(f.large.taken); n != largeBodies-1 || f.large.free != 1 {
+			t.Errorf("%d places are taken, not %d", n, largeBodies-1)
 		}
+	})
+}
+
+// TestSlowBodiesOfOneTokenStopNoOthersWrites: a token with the policy default alone sends 200 large bodies that never end.
+func TestSlowBodiesOfOneTokenStopNoOthersWrites(t *testing.T) {
+	f, addr := listening(t, nil)
+	slow := f.token(t, `{"policies":["default"]}`)
+	large := `{"data":{"k":"` + strings.Repeat("x", 2*bodySmall) + `"}}`
+	var wires []*wire
+	for i := range 200 {
+		w := dial(t, addr)
+		w.say(strings.Replace(f.head(fmt.Sprintf("PUT /v1/cubbyhole/%d", i)), f.root, slow, 1) + fmt.Sprintf("Content-Length: %d\r\n\r\n", 2*bodySmall) + strings.Repeat(" ", bodySmall+1))
+		wires = append(wires, w)
+	}
+	eventually(t, "all places are taken", func() bool {
+		f.large.mu.Lock()
+		defer f.large.mu.Unlock()
+		return f.large.free == 0 && len(f.large.waiting) > 0 // some may have given way already
+	})
+	for i := range 3 {
+		began := time.Now()
+		w := dial(t, addr)
+		w.say(f.head(fmt.Sprintf("PUT /v1/secret/data/large%d", i)) + fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(large), large))
+		if resp, body := w.hear(); resp.StatusCode != 200 {
+			t.Fatalf("%d: %s", resp.StatusCode, body)
+		}
+		if took := time.Since(began); took > largeWait/3 {
+			t.Errorf("a write waited for %v", took)
+		}
+	}
+	f.large.mu.Lock()
+	arriving, waiting := len(f.large.taken), len(f.large.waiting)
+	f.large.mu.Unlock()
+	if arriving+waiting > len(wires)-3 {
+		t.Errorf("%d bodies arrive, %d wait: none gave way", arriving, waiting)
+	}
+}
+
+// TestPlaces holds who gets a place, and who gives way.
+func TestPlaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		one, two := access.ID{1}, access.ID{2}
+		here, there := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
+		p := newPlaces(4)
+		cut := 0
+		take := func(token access.ID, source netip.Addr) (*place, *atomic.Int64) {
+			t.Helper()
+			ctx, cancel := context.WithTimeout(t.Context(), largeWait)
+			defer cancel()
+			o, err := p.take(ctx, token, source)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := new(atomic.Int64)
+			p.arriving(o, got, func() {
+				cut++
+				go func() {
+					if !p.arrived(o) {
+						t.Error("a body that was cut has its place")
+					}
+					p.leave(o)
+				}()
+			})
+			return o, got
+		}
+		fast := func(got *atomic.Int64) { got.Store(1 << 40) }
+		// Fast ones keep their places from their own kind, who wait, and give way to another token.
+		var held []*place
+		for range 4 {
+			o, got := take(one, here)
+			fast(got)
+			held = append(held, o)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), largeWait)
+		if _, err := p.take(ctx, one, here); err == nil || cut != 0 {
+			t.Errorf("the same token got a place: %v, %d were cut", err, cut)
+		}
+		cancel()
+		began := time.Now()
+		o, got := take(two, there)
+		fast(got)
+		if cut != 1 || !held[0].lost || time.Since(began) > arriveGrace {
+			t.Errorf("%d were cut, after %v", cut, time.Since(began))
+		}
+		// Half and half is fair, also where both come from one source; then only the slow give way.
+		p.leave(o)
+		o, got = take(two, here)
+		fast(got)
+		time.Sleep(2 * arriveGrace)
+		p2, got2 := take(two, here)
+		fast(got2)
+		if cut != 2 || p2.lost || o.lost {
+			t.Errorf("%d were cut", cut)
+		}
+		ctx, cancel = context.WithTimeout(t.Context(), largeWait)
+		if _, err := p.take(ctx, two, here); err == nil || cut != 2 {
+			t.Errorf("%v, %d were cut", err, cut)
+		}
+		cancel()
+		got.Store(arriveRate / 2)
+		if take(two, here); cut != 3 || !o.lost {
+			t.Errorf("%d were cut, the slow one %v", cut, o.lost)
+		}
+		// Who has arrived is left alone.
+		for _, o := range p.taken {
+			p.arrived(o)
+		}
+		ctx, cancel = context.WithTimeout(t.Context(), largeWait)
+		if _, err := p.take(ctx, access.ID{3}, netip.Addr{}); err == nil || cut != 3 || len(p.waiting) != 0 {
+			t.Errorf("%v, %d were cut, %d wait", err, cut, len(p.waiting))
+		}
+		cancel()
 	})
 }

@@ -57,11 +57,7 @@ func kvSecretRoute(path string, on [ops]handler) route {
 }
 
 func kvExists(r *request, tx *storage.Tx) (bool, error) {
-	_, err := r.mount.engine().Metadata(tx, r.rest)
-	if errors.Is(err, kv.ErrNotFound) {
-		return false, nil
-	}
-	return err == nil, err
+	return r.mount.engine().Exists(tx, r.rest)
 }
 
 // view runs fn on the mount's engine in a read transaction.
@@ -81,6 +77,33 @@ func (r *request) update(fn func(*storage.Tx, kv.Engine) error) error {
 		}
 		return fn(tx, r.mount.engine())
 	})
+}
+
+// updates runs fn in transactions until there is no more to do.
+func (r *request) updates(fn func(*storage.Tx, kv.Engine) (more bool, err error)) error {
+	for more := true; more; {
+		if err := r.update(func(tx *storage.Tx, e kv.Engine) (err error) {
+			more, err = fn(tx, e)
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// add runs fn, which adds a version to a secret, and before it removes what that
+// pushes out, where it is too much for one transaction.
+func (r *request) add(fn func(*storage.Tx, kv.Engine) error) error {
+	for {
+		err := r.update(fn)
+		if !errors.Is(err, kv.ErrTrim) {
+			return err
+		}
+		if err := r.updates(func(tx *storage.Tx, e kv.Engine) (bool, error) { return e.Trim(tx, r.rest) }); err != nil {
+			return err
+		}
+	}
 }
 
 // number reads a parameter of the query that is a whole number, 0 when absent.
@@ -228,7 +251,7 @@ func kvWrite(s *Server, r *request) (answer, error) {
 		return answer{}, err
 	}
 	var meta kv.Meta
-	err = r.update(func(tx *storage.Tx, e kv.Engine) (err error) {
+	err = r.add(func(tx *storage.Tx, e kv.Engine) (err error) {
 		meta, err = e.Put(tx, r.rest, w.data, w.cas, s.now())
 		return err
 	})
@@ -246,11 +269,23 @@ func kvPatch(s *Server, r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	merge, err := kv.NewMerge(w.data)
+	if err != nil {
+		return answer{}, err
+	}
 	var meta kv.Meta
-	err = r.update(func(tx *storage.Tx, e kv.Engine) (err error) {
-		meta, err = e.Patch(tx, r.rest, w.data, w.cas, s.now())
-		return err
-	})
+	for {
+		err = r.add(func(tx *storage.Tx, e kv.Engine) (err error) {
+			meta, err = e.Patch(tx, r.rest, merge, w.cas, s.now())
+			return err
+		})
+		if !errors.Is(err, kv.ErrUnprepared) {
+			break
+		}
+		if err = r.view(func(tx *storage.Tx, e kv.Engine) error { return e.Prepare(tx, r.rest, merge) }); err != nil {
+			return answer{}, err
+		}
+	}
 	switch {
 	case errors.Is(err, kv.ErrGone):
 		return answer{status: http.StatusNotFound, data: meta}, nil
@@ -294,7 +329,7 @@ func kvDestroy(s *Server, r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{}, r.update(func(tx *storage.Tx, e kv.Engine) error { return e.Destroy(tx, r.rest, versions) })
+	return answer{}, r.updates(func(tx *storage.Tx, e kv.Engine) (bool, error) { return e.Destroy(tx, r.rest, versions) })
 }
 
 func kvReadMetadata(s *Server, r *request) (answer, error) {
@@ -367,7 +402,7 @@ func (s *Server) changeMetadata(r *request, change func(kv.Engine, *storage.Tx, 
 }
 
 func kvDeleteMetadata(s *Server, r *request) (answer, error) {
-	return answer{}, r.update(func(tx *storage.Tx, e kv.Engine) error { return e.DeleteMetadata(tx, r.rest) })
+	return answer{}, r.updates(func(tx *storage.Tx, e kv.Engine) (bool, error) { return e.DeleteMetadata(tx, r.rest) })
 }
 
 func kvReadConfig(s *Server, r *request) (answer, error) {

@@ -536,3 +536,27 @@ func TestKVCheckAndSet(t *testing.T) {
 		t.Errorf("version %s after %d writes", got, 1+workers*each)
 	}
 }
+
+// Patches of a large secret that come at once are all applied, each to what the one before it left.
+func TestLargePatchesAtOnce(t *testing.T) {
+	f := fresh(t)
+	f.must(t, 200, "PUT", "secret/data/large", `{"data":{"large":"`+strings.Repeat("x", 200<<10)+`"}}`)
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			if r := f.call(t, "PATCH", "secret/data/large", fmt.Sprintf(`{"data":{"k%d":"v"}}`, i), "Content-Type: application/merge-patch+json"); r.status != 200 {
+				t.Errorf("%d: %s", r.status, r.text)
+			}
+		})
+	}
+	all.Wait()
+	data := f.must(t, 200, "GET", "secret/data/large", "").get("data", "data").(map[string]any)
+	if len(data) != 9 {
+		t.Errorf("%d keys", len(data))
+	}
+	if r := f.must(t, 200, "GET", "secret/metadata/large", ""); fmt.Sprint(r.get("data", "current_version")) != "9" {
+		t.Errorf("%s", r.text)
+	}
+	f.must(t, 400, "PATCH", "secret/data/large", `{"data":{"k":"v"},"options":{"cas":1}}`, "Content-Type: application/merge-patch+json")
+	f.must(t, 404, "PATCH", "secret/data/absent", `{"data":{"k":"`+strings.Repeat("x", 100<<10)+`"}}`, "Content-Type: application/merge-patch+json")
+}

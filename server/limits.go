@@ -2,10 +2,12 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/sealkeep/sealkeep/access"
@@ -28,8 +30,8 @@ import (
 //	bodyKV           bytes of a write to an engine, which may be indented: what is
 //	                 stored of it has at most storage.MaxValue
 //	bodyPolicy       bytes of a policy with what JSON adds to its quotes and lines
-//	largeBodies      bodies above bodySmall in memory at once; raw, decoded and
-//	                 compacted, one takes up to three times its bytes
+//	largeBodies      bodies above bodySmall in memory at once (places.go); raw,
+//	                 decoded and compacted, one takes up to three times its bytes
 //	largeWait        how long one more waits for its turn
 const (
 	maxConns        = 16_384
@@ -86,21 +88,24 @@ func (s *Server) readBody(w http.ResponseWriter, r *request, limit int64) (relea
 	}
 	_, err = io.CopyN(&b, in, bodySmall)
 	if err == nil && length != bodySmall { // there may be more
-		wait := time.NewTimer(largeWait)
-		defer wait.Stop()
-		select {
-		case s.large <- struct{}{}:
-			release = func() { <-s.large }
-		case <-wait.C:
+		var mine *place
+		if mine, err = s.placeFor(r); err != nil {
 			w.Header().Set("Retry-After", "1")
-			return release, errBusy
-		case <-r.ctx.Done():
-			return release, r.ctx.Err()
+			return release, err
 		}
+		release = func() { s.large.leave(mine) }
 		// The wait does not count. net/http lifts the deadline at the body's end.
-		http.NewResponseController(w).SetReadDeadline(time.Now().Add(requestTimeout))
+		control := http.NewResponseController(w)
+		control.SetReadDeadline(time.Now().Add(requestTimeout))
 		b.Grow(int(max(length, 2*bodySmall)) - bodySmall + bytes.MinRead)
-		_, err = b.ReadFrom(in)
+		counted := &counter{in: in}
+		counted.n.Store(bodySmall)
+		s.large.arriving(mine, &counted.n, func() { control.SetReadDeadline(time.Unix(1, 0)) })
+		_, err = b.ReadFrom(counted)
+		if s.large.arrived(mine) {
+			w.Header().Set("Retry-After", "1")
+			return release, errGaveWay
+		}
 	}
 	var large *http.MaxBytesError
 	switch {
@@ -113,4 +118,31 @@ func (s *Server) readBody(w http.ResponseWriter, r *request, limit int64) (relea
 	}
 	r.body = b.Bytes()
 	return release, nil
+}
+
+// placeFor waits for a place for the request's body.
+func (s *Server) placeFor(r *request) (*place, error) {
+	ctx, cancel := context.WithTimeout(r.ctx, largeWait)
+	defer cancel()
+	var token access.ID
+	if r.token != nil {
+		token = r.token.ID()
+	}
+	mine, err := s.large.take(ctx, token, r.network())
+	if err != nil && r.ctx.Err() == nil {
+		err = errBusy
+	}
+	return mine, err
+}
+
+// A counter counts the bytes that are read.
+type counter struct {
+	in io.Reader
+	n  atomic.Int64
+}
+
+func (c *counter) Read(b []byte) (int, error) {
+	n, err := c.in.Read(b)
+	c.n.Add(int64(n))
+	return n, err
 }

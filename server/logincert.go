@@ -21,6 +21,7 @@ var certMethod = authMethod{
 		route{path: "login", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: loginCert}},
 	),
 	renew: renewCert,
+	prove: proveCert,
 }
 
 var certRoles = methodRole[access.CertRole]{
@@ -48,7 +49,7 @@ var certRoles = methodRole[access.CertRole]{
 	edit: editCertRole,
 }
 
-func editCertRole(r *request, role *access.CertRole) (warnings []string, err error) {
+func editCertRole(r *request) (apply func(*access.CertRole) ([]string, error), err error) {
 	var in struct {
 		tokenFields
 		Certificate *string         `json:"certificate"`
@@ -69,18 +70,20 @@ func editCertRole(r *request, role *access.CertRole) (warnings []string, err err
 	if in.OCSP.value {
 		return nil, invalid("ocsp_enabled is not supported: write lists of revoked certificates below %scrls/", "auth/"+r.mount.Path)
 	}
-	set(&role.Certificate, in.Certificate)
-	set(&role.DisplayName, in.DisplayName)
-	role.DisplayName = cmp.Or(role.DisplayName, role.Name)
-	set(&role.Names, in.Names.pointer())
-	set(&role.CommonNames, in.CommonNames.pointer())
-	set(&role.DNSNames, in.DNSNames.pointer())
-	set(&role.Emails, in.Emails.pointer())
-	set(&role.URIs, in.URIs.pointer())
-	set(&role.Units, in.Units.pointer())
-	set(&role.Extensions, in.Extensions.pointer())
-	set(&role.Metadata, in.Metadata.pointer())
-	return in.apply(&role.TokenParams)
+	return func(role *access.CertRole) ([]string, error) {
+		set(&role.Certificate, in.Certificate)
+		set(&role.DisplayName, in.DisplayName)
+		role.DisplayName = cmp.Or(role.DisplayName, role.Name)
+		set(&role.Names, in.Names.pointer())
+		set(&role.CommonNames, in.CommonNames.pointer())
+		set(&role.DNSNames, in.DNSNames.pointer())
+		set(&role.Emails, in.Emails.pointer())
+		set(&role.URIs, in.URIs.pointer())
+		set(&role.Units, in.Units.pointer())
+		set(&role.Extensions, in.Extensions.pointer())
+		set(&role.Metadata, in.Metadata.pointer())
+		return in.apply(&role.TokenParams)
+	}, nil
 }
 
 func readCertConfig(s *Server, r *request) (answer, error) {
@@ -151,8 +154,12 @@ func writeCRL(s *Server, r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	list, err := access.EncodeCRL(serials)
+	if err != nil {
+		return answer{}, err
+	}
 	defer r.keep.logins.forget(r.mount.UUID)
-	return answer{}, r.updateMethod(func(tx *storage.Tx, folder string) error { return access.WriteCRL(tx, folder, r.rest, serials) })
+	return answer{}, r.updateMethod(func(tx *storage.Tx, folder string) error { return access.WriteCRL(tx, folder, r.rest, list) })
 }
 
 func deleteCRL(s *Server, r *request) (answer, error) {
@@ -193,13 +200,7 @@ func loginCert(s *Server, r *request) (answer, error) {
 	}
 	leaf := shown[0]
 	return s.tryLogin(r, certHash(leaf), func() (answer, error) {
-		roles, err := cached(&r.keep.logins, r.mount.UUID, func() (roles *access.CertRoles, err error) {
-			err = r.viewMethod(func(tx *storage.Tx, folder string) error {
-				roles, err = access.ReadCertRoles(tx, folder)
-				return err
-			})
-			return roles, err
-		})
+		roles, err := r.certLogins(r.mount.UUID, r.mount.prefix())
 		if err != nil {
 			return answer{}, err
 		}
@@ -221,9 +222,20 @@ func loginCert(s *Server, r *request) (answer, error) {
 	})
 }
 
-// renewCert wants the certificate of the login again, and that it could still log
-// in.
-func renewCert(r *request, tx *storage.Tx, folder string, t *access.Token) (*access.TokenParams, error) {
+// certLogins are the roles of a method, ready for logins. They are parsed after
+// they have been read, once after each change.
+func (r *request) certLogins(uuid, folder string) (*access.CertRoles, error) {
+	return cached(&r.keep.logins, uuid, func() (roles *access.CertRoles, err error) {
+		err = r.keep.store.View(r.http.Context(), func(tx *storage.Tx) error {
+			roles, err = access.ReadCertRoles(tx, folder)
+			return err
+		})
+		return roles, err
+	})
+}
+
+// renewCert takes the role as it is now, if it has the token's policies.
+func renewCert(_ *request, tx *storage.Tx, folder string, t *access.Token) (*access.TokenParams, error) {
 	role, err := certRoles.renew(tx, folder, t.Login)
 	if err != nil {
 		return nil, err
@@ -231,22 +243,26 @@ func renewCert(r *request, tx *storage.Tx, folder string, t *access.Token) (*acc
 	if !role.Same(t.Policies) {
 		return nil, invalid("policies have changed, not renewing")
 	}
+	return &role.TokenParams, nil
+}
+
+// proveCert wants the certificate of the login again, and that it could still log
+// in. The signatures are checked here, before the transaction.
+func proveCert(r *request, folder string, t *access.Token) error {
 	if t.Certificate == "" {
-		return &role.TokenParams, nil
+		return nil
 	}
 	shown, err := r.shown()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if subtle.ConstantTimeCompare([]byte(certHash(shown[0])), []byte(t.Certificate)) != 1 {
-		return nil, invalid("client identity during renewal not matching client identity used during login")
+		return invalid("client identity during renewal not matching client identity used during login")
 	}
-	roles, err := cached(&r.keep.logins, t.Method, func() (*access.CertRoles, error) { return access.ReadCertRoles(tx, folder) })
+	roles, err := r.certLogins(t.Method, folder)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if _, err := roles.Match(shown, t.Login, r.keep.now()); err != nil {
-		return nil, err
-	}
-	return &role.TokenParams, nil
+	_, err = roles.Match(shown, t.Login, r.keep.now())
+	return err
 }

@@ -53,7 +53,7 @@ var jwtRoles = methodRole[access.JWTRole]{
 	edit: editJWTRole,
 }
 
-func editJWTRole(r *request, role *access.JWTRole) (warnings []string, err error) {
+func editJWTRole(r *request) (apply func(*access.JWTRole) ([]string, error), err error) {
 	var in struct {
 		tokenFields
 		Type           string               `json:"role_type"`
@@ -84,34 +84,44 @@ func editJWTRole(r *request, role *access.JWTRole) (warnings []string, err error
 		return nil, invalid("token_policies_template_claims is not supported: write a role for each policy, with bound_claims")
 	}
 	switch in.ClaimsType {
-	case "":
-	case "string", "glob":
-		role.Glob = in.ClaimsType == "glob"
+	case "", "string", "glob":
 	default:
 		return nil, invalid("invalid 'bound_claims_type': %s", in.ClaimsType)
 	}
+	var claims map[string]any
 	if in.Claims != nil {
 		text := scalar(in.Claims) // which may be JSON in a text, as the command line sends it
-		role.Claims = nil
 		d := json.NewDecoder(strings.NewReader(text))
 		d.UseNumber()
-		if text != "" && d.Decode(&role.Claims) != nil {
+		if text != "" && d.Decode(&claims) != nil {
 			return nil, invalid(`bound_claims is not an object like {"ref": "refs/heads/main"}`)
 		}
 	}
+	var mappings map[string]string
 	if in.Mappings != nil {
-		if role.Mappings, err = parsePairs(in.Mappings); err != nil {
+		if mappings, err = parsePairs(in.Mappings); err != nil {
 			return nil, invalid(`claim_mappings is not an object like {"claim": "name"}`)
 		}
 	}
-	set(&role.Audiences, in.Audiences.pointer())
-	set(&role.Subject, in.Subject)
-	set(&role.UserClaim, in.UserClaim)
-	set(&role.UserPointer, in.UserPointer.pointer())
-	set(&role.ExpiryLeeway, in.Expiry.pointer())
-	set(&role.NotBefore, in.NotBefore.pointer())
-	set(&role.ClockSkew, in.ClockSkew.pointer())
-	return in.apply(&role.TokenParams)
+	return func(role *access.JWTRole) ([]string, error) {
+		if in.ClaimsType != "" {
+			role.Glob = in.ClaimsType == "glob"
+		}
+		if in.Claims != nil {
+			role.Claims = claims
+		}
+		if in.Mappings != nil {
+			role.Mappings = mappings
+		}
+		set(&role.Audiences, in.Audiences.pointer())
+		set(&role.Subject, in.Subject)
+		set(&role.UserClaim, in.UserClaim)
+		set(&role.UserPointer, in.UserPointer.pointer())
+		set(&role.ExpiryLeeway, in.Expiry.pointer())
+		set(&role.NotBefore, in.NotBefore.pointer())
+		set(&role.ClockSkew, in.ClockSkew.pointer())
+		return in.apply(&role.TokenParams)
+	}, nil
 }
 
 func readJWTConfig(s *Server, r *request) (answer, error) {

@@ -35,7 +35,7 @@ var peerRoles = methodRole[access.PeerRole]{
 			"bound_gids": append([]uint32{}, r.GIDs...),
 		})
 	},
-	edit: func(r *request, role *access.PeerRole) (warnings []string, err error) {
+	edit: func(r *request) (func(*access.PeerRole) ([]string, error), error) {
 		var in struct {
 			tokenFields
 			UIDs loose[[]string] `json:"bound_uids"`
@@ -44,24 +44,36 @@ var peerRoles = methodRole[access.PeerRole]{
 		if err := r.decode(&in); err != nil {
 			return nil, err
 		}
-		for _, ids := range []struct {
-			in *loose[[]string]
-			to *[]uint32
-		}{{&in.UIDs, &role.UIDs}, {&in.GIDs, &role.GIDs}} {
-			if !ids.in.given {
-				continue
-			}
-			*ids.to = nil
-			for _, text := range ids.in.value {
-				id, err := strconv.ParseUint(text, 10, 32)
-				if err != nil {
-					return nil, invalid("%q is not the number of a user or group: `id` tells it", text)
-				}
-				*ids.to = append(*ids.to, uint32(id))
-			}
+		uids, err := idNumbers(in.UIDs.value)
+		if err != nil {
+			return nil, err
 		}
-		return in.apply(&role.TokenParams)
+		gids, err := idNumbers(in.GIDs.value)
+		if err != nil {
+			return nil, err
+		}
+		return func(role *access.PeerRole) ([]string, error) {
+			if in.UIDs.given {
+				role.UIDs = uids
+			}
+			if in.GIDs.given {
+				role.GIDs = gids
+			}
+			return in.apply(&role.TokenParams)
+		}, nil
 	},
+}
+
+// idNumbers reads the numbers of users or groups.
+func idNumbers(texts []string) (ids []uint32, err error) {
+	for _, text := range texts {
+		id, err := strconv.ParseUint(text, 10, 32)
+		if err != nil {
+			return nil, invalid("%q is not the number of a user or group: `id` tells it", text)
+		}
+		ids = append(ids, uint32(id))
+	}
+	return ids, nil
 }
 
 // peer is the process that the request comes from.

@@ -15,8 +15,10 @@ type methodRole[R any] struct {
 	cached bool   // logins keep what they read of roles, see cached
 	new    func(name string) *R
 	view   func(*R) map[string]any
-	edit   func(*request, *R) (warnings []string, err error) // changes what the request names
-	check  func(*R) interface{ Check() error }
+	// edit reads the request and returns what changes a role by it: the former
+	// outside of the transaction, the latter in it.
+	edit  func(*request) (apply func(*R) (warnings []string, err error), err error)
+	check func(*R) interface{ Check() error }
 }
 
 func (m *methodRole[R]) routes() []route {
@@ -71,8 +73,12 @@ func (m *methodRole[R]) write(s *Server, r *request) (answer, error) {
 	if m.cached {
 		defer r.keep.logins.forget(r.mount.UUID)
 	}
+	apply, err := m.edit(r)
+	if err != nil {
+		return answer{}, err
+	}
 	var warnings []string
-	err := r.updateMethod(func(tx *storage.Tx, folder string) error {
+	err = r.updateMethod(func(tx *storage.Tx, folder string) error {
 		role, err := m.get(tx, folder, r.rest)
 		if err != nil {
 			return err
@@ -80,7 +86,7 @@ func (m *methodRole[R]) write(s *Server, r *request) (answer, error) {
 		if role == nil {
 			role = m.new(r.rest)
 		}
-		if warnings, err = m.edit(r, role); err != nil {
+		if warnings, err = apply(role); err != nil {
 			return err
 		}
 		return access.WriteMethodRole(tx, folder+"/"+m.path, r.rest, m.check(role))
@@ -124,6 +130,13 @@ func (c *loginCache) forget(uuid string) {
 	defer c.mu.Unlock()
 	c.changes++
 	delete(c.values, uuid)
+}
+
+// version changes with every change of a login method.
+func (c *loginCache) version() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.changes
 }
 
 // cached returns what the logins of a method need, which read makes unless it is

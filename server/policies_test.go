@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"encoding/base64"
 	"fmt"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/storage"
 )
 
 // The official client manages policies and sees what tokens may do.
@@ -341,5 +343,28 @@ func TestListsAreOfFolders(t *testing.T) {
 			f.must(t, 403, "GET", "secret/metadata/team", "", token)
 			f.must(t, 403, strings.ToUpper(other), "secret/metadata/team", "", token)
 		}
+	}
+}
+
+// The warning about policies that do not exist takes no parsing of those that do: a policy may have 128 KiB, a token
+// 256 of them. A policy that does not parse shows that it is left alone.
+func TestTokenCreateParsesNoPolicies(t *testing.T) {
+	f := fresh(t)
+	f.must(t, 204, "POST", "sys/policies/acl/app", `{"policy":"path \"secret/*\" { capabilities = [\"read\"] }"}`)
+	k := f.keep.Load()
+	if err := k.store.Update(context.Background(), func(tx *storage.Tx) error {
+		return tx.Put("access/policy/app", []byte(`{"version":1,"text":"path {"}`))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	got := f.must(t, 200, "POST", "auth/token/create", `{"policies":["app","absent"]}`)
+	if warnings := fmt.Sprint(got.get("warnings")); warnings != `[Policy "absent" does not exist]` {
+		t.Errorf("warnings: %s", warnings)
+	}
+	// What a token may carry is bounded before the transaction, and what a role compares it with, too.
+	many := strings.TrimSuffix(strings.Repeat(`"p",`, 257), ",")
+	f.must(t, 400, "POST", "auth/token/create", `{"policies":[`+many+`]}`)
+	for _, list := range []string{"allowed_policies", "allowed_policies_glob", "disallowed_policies", "disallowed_policies_glob"} {
+		f.must(t, 400, "POST", "auth/token/roles/r", `{"`+list+`":[`+many+`]}`)
 	}
 }

@@ -86,15 +86,21 @@ func (s *Server) limitSource(r *request) error {
 	if l == nil || unlimited[r.path] {
 		return nil
 	}
-	from := r.source()
+	from := r.network()
 	if !from.IsValid() {
 		return nil
 	}
+	return take(s, r, l, from)
+}
+
+// network is the source of a request as limits count it: of IPv6 its /64.
+func (r *request) network() netip.Addr {
+	from := r.source()
 	if from.Is6() {
 		p, _ := from.Prefix(64) // never fails
 		from = p.Addr()
 	}
-	return take(s, r, l, from)
+	return from
 }
 
 // limitToken refuses a request of a token that has made too many.

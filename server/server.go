@@ -137,7 +137,7 @@ type Server struct {
 	limits    atomic.Pointer[limiters]
 
 	hashes       chan struct{} // holds a value for each password that is being hashed
-	large        chan struct{} // holds a value for each large body in memory
+	large        *places       // of large bodies in memory
 	backingUp    sync.Mutex    // held while a backup is made and sent
 	initializing chan struct{} // holds one value while Init runs
 	opening      sync.Mutex    // held while the store is being unsealed or sealed
@@ -179,7 +179,7 @@ func New(c Config) (*Server, error) {
 		log:          c.Logger,
 		now:          c.Now,
 		hashes:       make(chan struct{}, hashesAtOnce()),
-		large:        make(chan struct{}, largeBodies),
+		large:        newPlaces(largeBodies),
 		initializing: make(chan struct{}, 1),
 		seals:        newSealSet(c.Seals),
 		slowdown:     newSlowdown(),

@@ -24,7 +24,7 @@ type auditView struct {
 	Local       bool              `json:"local"`
 
 	FromAPI bool        `json:"from_api"` // not of the configuration
-	Head    access.Head `json:"head"`     // the last line that was written
+	Head    access.Head `json:"head"`     // the last line that was written before this request's own
 	Failing string      `json:"failing,omitempty"`
 	Since   *time.Time  `json:"failing_since,omitempty"`
 }
@@ -32,7 +32,7 @@ type auditView struct {
 func listAudit(s *Server, r *request) (answer, error) {
 	list := make(map[string]auditView)
 	for _, d := range r.keep.audit.Status() {
-		v := auditView{Path: d.Path, Type: d.Type, Description: d.Description, Options: d.Options, FromAPI: d.FromAPI, Head: d.Head}
+		v := auditView{Path: d.Path, Type: d.Type, Description: d.Description, Options: d.Options, FromAPI: d.FromAPI, Head: r.entry.Before(d.Path, d.Head)}
 		if d.Failing != nil {
 			v.Failing, v.Since = d.Failing.Error(), &d.Since
 		}

@@ -19,6 +19,9 @@ type authMethod struct {
 	// renew returns what the tokens of the one who once logged in are like now,
 	// or why they are not renewed any more.
 	renew func(r *request, tx *storage.Tx, folder string, t *access.Token) (*access.TokenParams, error)
+	// prove is what of renew is too slow for a transaction: it is called before.
+	// What it saw must come from the login cache. nil: nothing is.
+	prove func(r *request, folder string, t *access.Token) error
 	// tidy deletes what is of no use any more; it is called after each sweep of
 	// the tokens, and returns how many records there were. nil: nothing to do.
 	tidy func(k *keep, folder string) (n int, err error)
@@ -265,19 +268,49 @@ func (m *mount) longest() time.Duration {
 	return access.SystemMax
 }
 
+// methodOf is the login method that made a token, nil when it is no more.
+func (s *Server) methodOf(r *request, t *access.Token) (*mount, *authTable) {
+	for _, m := range r.keep.auths.Load().byPath {
+		if m.UUID == t.Method && s.tables.auth[m.Type] != nil {
+			return m, s.tables.auth[m.Type]
+		}
+	}
+	return nil, nil
+}
+
+// proveAgain does what comes before loginAgain and takes no transaction.
+func (s *Server) proveAgain(r *request, id access.ID) error {
+	var t *access.Token
+	var prove func() error
+	err := r.keep.store.View(r.ctx, func(tx *storage.Tx) (err error) {
+		if t, err = access.Lookup(tx, id, s.now()); err != nil {
+			return err
+		}
+		m, method := s.methodOf(r, t)
+		if m == nil || method.prove == nil {
+			return nil
+		}
+		prove = func() error { return method.prove(r, m.prefix(), t) }
+		_, err = method.renew(r, tx, m.prefix(), t) // what it refuses needs no proof
+		return err
+	})
+	if err != nil || prove == nil {
+		return err
+	}
+	return prove()
+}
+
 // loginAgain is what the login that made a token would make now.
 func (s *Server) loginAgain(r *request, tx *storage.Tx, t *access.Token) (*access.Login, error) {
-	for _, m := range r.keep.auths.Load().byPath {
-		if m.UUID != t.Method || s.tables.auth[m.Type] == nil {
-			continue
-		}
-		params, err := s.tables.auth[m.Type].renew(r, tx, m.prefix(), t)
-		if err != nil {
-			return nil, err
-		}
-		l := &access.Login{Params: *params}
-		m.limit(l)
-		return l, nil
+	m, method := s.methodOf(r, t)
+	if m == nil {
+		return nil, access.ErrDenied // it was disabled just now
 	}
-	return nil, access.ErrDenied // it was disabled just now
+	params, err := method.renew(r, tx, m.prefix(), t)
+	if err != nil {
+		return nil, err
+	}
+	l := &access.Login{Params: *params}
+	m.limit(l)
+	return l, nil
 }

@@ -132,6 +132,9 @@ func (s *Server) create(r *request, path string, orphan bool, roleName string) (
 	if !in.TTL.given {
 		q.TTL = in.Lease.value
 	}
+	if err := q.Check(); err != nil {
+		return answer{}, err
+	}
 	var t *access.Token
 	var warnings []string
 	var secret string
@@ -155,22 +158,36 @@ func (s *Server) create(r *request, path string, orphan bool, roleName string) (
 		if t, warnings, err = access.Derive(parent, role, q, sudo, now); err != nil {
 			return err
 		}
-		for _, name := range t.Policies {
-			p, err := access.GetPolicy(tx, name)
-			if err != nil {
-				return err
-			}
-			if p == nil {
-				warnings = append(warnings, fmt.Sprintf("Policy %q does not exist", name))
-			}
-		}
 		secret, err = access.Create(tx, q.ID, t)
 		return err
 	})
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{auth: viewAuth(t, secret, now), warnings: warnings}, nil
+	// Policies may be large: they are looked for after the token is made, where no write waits for it.
+	missing, err := r.missingPolicies(t.Policies)
+	if err != nil {
+		s.log.Error("looking for the policies of a new token failed", "accessor", t.Accessor, "request", r.id, "error", err)
+		missing = []string{"It could not be checked whether the policies of the token exist"}
+	}
+	return answer{auth: viewAuth(t, secret, now), warnings: append(warnings, missing...)}, nil
+}
+
+// missingPolicies warns of policies that do not exist.
+func (r *request) missingPolicies(names []string) (warnings []string, err error) {
+	err = r.keep.store.View(r.http.Context(), func(tx *storage.Tx) error {
+		for _, name := range names {
+			exists, err := access.HasPolicy(tx, name)
+			if err != nil {
+				return err
+			}
+			if !exists {
+				warnings = append(warnings, fmt.Sprintf("Policy %q does not exist", name))
+			}
+		}
+		return nil
+	})
+	return warnings, err
 }
 
 // parseMeta reads an object of texts, or, as Vault does, a list of "key=value".
@@ -295,16 +312,31 @@ func renewAccessor(s *Server, r *request) (answer, error) {
 	return s.renew(r, t.ID(), "", in.Increment.value)
 }
 
+// errProofOld: a login method has changed since proveAgain.
+var errProofOld = errors.New("the login method has changed meanwhile")
+
 // renew lets a token live on, and answers with it and the secret.
 func (s *Server) renew(r *request, id access.ID, secret string, increment time.Duration) (answer, error) {
 	var t *access.Token
 	var warnings []string
 	var at time.Time
-	err := r.keep.changeToken(r.ctx, id, func(tx *storage.Tx, now time.Time) (tree bool, err error) {
-		at = now
-		t, tree, warnings, err = access.Renew(tx, id, increment, func(t *access.Token) (*access.Login, error) { return s.loginAgain(r, tx, t) }, now)
-		return tree, err
-	})
+	var err error
+	for {
+		version := r.keep.logins.version()
+		if err = s.proveAgain(r, id); err == nil {
+			err = r.keep.changeToken(r.ctx, id, func(tx *storage.Tx, now time.Time) (tree bool, err error) {
+				if r.keep.logins.version() != version {
+					return false, errProofOld
+				}
+				at = now
+				t, tree, warnings, err = access.Renew(tx, id, increment, func(t *access.Token) (*access.Login, error) { return s.loginAgain(r, tx, t) }, now)
+				return tree, err
+			})
+		}
+		if !errors.Is(err, errProofOld) {
+			break
+		}
+	}
 	if errors.Is(err, access.ErrDenied) {
 		err = invalid("token not found")
 	}

@@ -301,6 +301,51 @@ func TestPolicyWrapsAnswers(t *testing.T) {
 	f.wrapped(t, "GET", "secret/data/a", "", as(token))
 }
 
+// TestDeepAnswersUnwrapOrAreRefused wraps answers that are nested as deep as JSON is read: one that could not be
+// unwrapped is refused, and leaves no token behind.
+func TestDeepAnswersUnwrapOrAreRefused(t *testing.T) {
+	f := fresh(t)
+	for levels := maxLevels - 2; levels <= maxLevels; levels++ {
+		data := `{"a":` + strings.Repeat("[", levels-1) + strings.Repeat("]", levels-1) + `}`
+		f.must(t, 200, "PUT", "secret/data/deep", `{"data":`+data+`}`)
+		f.must(t, 204, "PUT", "cubbyhole/deep", data)
+		for _, c := range []struct{ method, path, body string }{
+			{"GET", "secret/data/deep", ""}, {"GET", "cubbyhole/deep", ""}, {"POST", "sys/wrapping/wrap", data},
+		} {
+			before := f.records(t)
+			r := f.call(t, c.method, c.path, c.body, "X-Vault-Wrap-TTL: 60")
+			switch {
+			case r.status == 400 && strings.Contains(r.errors(), "too deeply to be wrapped") && f.records(t) == before:
+				if levels < maxLevels {
+					t.Errorf("%s of %d levels is refused", c.path, levels)
+				}
+			case r.status == 200:
+				token := r.get("wrap_info", "token").(string)
+				if r := f.must(t, 200, "POST", "sys/wrapping/unwrap", "", as(token)); !strings.Contains(r.text, data) {
+					t.Errorf("%s of %d levels: %.100s", c.path, levels, r.text)
+				}
+			default:
+				t.Errorf("%s of %d levels: %d %.200s", c.path, levels, r.status, r.text)
+			}
+		}
+	}
+	// A role that could not be read again is none.
+	f.must(t, 204, "POST", "sys/auth/jwt", `{"type":"jwt"}`)
+	for levels := maxLevels - 4; levels <= maxLevels; levels++ {
+		claims := strings.Repeat("[", levels) + strings.Repeat("]", levels)
+		r := f.call(t, "POST", "auth/jwt/role/deep", `{"role_type":"jwt","user_claim":"sub","bound_subject":"s","bound_claims":{"a":`+claims+`}}`)
+		if r.status >= 500 {
+			t.Errorf("%d levels: %d %.200s", levels, r.status, r.text)
+		}
+		want := 404
+		if r.status < 300 {
+			want = 200
+		}
+		f.must(t, want, "GET", "auth/jwt/role/deep", "")
+		f.must(t, 204, "DELETE", "auth/jwt/role/deep", "")
+	}
+}
+
 func TestCubbyholes(t *testing.T) {
 	f := fresh(t)
 	one, other := f.token(t, `{"policies":["default"]}`), f.token(t, `{"policies":["default"]}`)

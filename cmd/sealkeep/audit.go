@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"os"
@@ -34,7 +35,9 @@ before. Several files are checked as one log, in the order given, the oldest fir
 line 1, or the one that -from names.
 
 That lines are missing at the end only the keep can tell. When there is a token that may read sys/audit, it is asked for
-the number and the hash of the last line that it has written: of the device with this file, or the one that -device names.
+the number and the hash of the last line that it had written before it was asked: of the device with this file, or the one
+that -device names. What comes from another program may be older than that on a busy keep: if lines are missing at its end
+alone, check again.
 Exit code: 0 nothing found, 2 something was found, 1 the check could not be made.`
 
 // auditDevice is a device as sys/audit shows it.
@@ -150,6 +153,9 @@ func auditVerify(f *flag.FlagSet) action {
 		if err != nil {
 			return err
 		}
+		if i := slices.Index(files, "-"); i >= 0 && slices.Contains(files[i+1:], "-") {
+			return errors.New("standard input can be read once")
+		}
 		last := files[len(files)-1]
 		v := access.Verifier{From: *from}
 		v.Known, err = c.auditHead(strings.Trim(*name, "/"), last) // before the files are read, for they may grow
@@ -164,7 +170,7 @@ func auditVerify(f *flag.FlagSet) action {
 				return err
 			}
 		}
-		v.Close(last)
+		v.Close(source(last))
 		if asJSON {
 			out := object{"lines": v.Lines, "first": v.First, "last": v.Last, "end_known": v.Known.Seq > 0, "findings": v.Findings, "more_findings": v.More}
 			if err := c.printValue(out); err != nil {
@@ -193,8 +199,10 @@ func auditVerify(f *flag.FlagSet) action {
 }
 
 func (c *cli) verifyFile(v *access.Verifier, file string) error {
-	in := c.stdin
-	if file != "-" {
+	var in io.Reader
+	if file == "-" {
+		in = c.input()
+	} else {
 		f, err := os.Open(file)
 		if err != nil {
 			return fmt.Errorf("reading the audit log: %w", err)
@@ -202,7 +210,7 @@ func (c *cli) verifyFile(v *access.Verifier, file string) error {
 		defer f.Close()
 		in = f
 	}
-	return v.Read(file, in)
+	return v.Read(source(file), in)
 }
 
 // auditHead asks the keep for the last line that a device has written: the one of a name, or that of a file.
@@ -219,17 +227,22 @@ func (c *cli) auditHead(name, file string) (access.Head, error) {
 	if err != nil {
 		return none, fmt.Errorf("asking the keep: %w", err)
 	}
-	path, err := filepath.Abs(file)
-	if err != nil {
-		return none, err
+	path := ""
+	if file != "-" {
+		if path, err = filepath.Abs(file); err != nil {
+			return none, err
+		}
 	}
 	for _, d := range list {
-		if name != "" && d.Path == name+"/" || name == "" && d.Type == "file" && d.Options["file_path"] == path {
+		if name != "" && d.Path == name+"/" || name == "" && path != "" && d.Type == "file" && d.Options["file_path"] == path {
 			return d.Head, nil
 		}
 	}
 	if name != "" {
 		return none, hint(fmt.Errorf("the keep has no audit device at %s/", name), "sealkeep audit list shows them")
+	}
+	if path == "" {
+		return none, errors.New("which device has written what is on standard input? -device names it")
 	}
 	return none, fmt.Errorf("the keep has no audit device that writes to %s: -device names one", path)
 }

@@ -19,12 +19,20 @@ file) or - (a JSON object on standard input). KEY=\@VALUE is a value that begins
 // maxInput bounds what is read as data: more than any server takes.
 const maxInput = 32 << 20
 
+// source names what an argument is read from.
+func source(file string) string {
+	if file == "-" {
+		return "standard input"
+	}
+	return file
+}
+
 // data reads the data arguments. A key given several times becomes a list, as in Vault.
 func (c *cli) data(args []string) (object, error) {
 	data := object{}
 	stdin := false
 	read := func(file string) (b []byte, err error) {
-		in := c.stdin
+		var in io.Reader
 		if file != "-" {
 			f, err := os.Open(file)
 			if err != nil {
@@ -35,13 +43,13 @@ func (c *cli) data(args []string) (object, error) {
 		} else if stdin {
 			return nil, errors.New("reading data: standard input can be used once")
 		} else {
-			stdin = true
+			in, stdin = c.input(), true
 		}
 		if b, err = io.ReadAll(io.LimitReader(in, maxInput+1)); err == nil && len(b) > maxInput {
 			err = fmt.Errorf("more than %d bytes", maxInput)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("reading data from %s: %w", file, err)
+			return nil, fmt.Errorf("reading data from %s: %w", source(file), err)
 		}
 		return b, nil
 	}
@@ -59,10 +67,10 @@ func (c *cli) data(args []string) (object, error) {
 			d := json.NewDecoder(bytes.NewReader(b))
 			d.UseNumber()
 			if err := d.Decode(&more); err != nil {
-				return nil, hint(fmt.Errorf("reading data from %s: %w", file, err), `it must be one JSON object, like {"user": "alice"}`)
+				return nil, hint(fmt.Errorf("reading data from %s: %w", source(file), err), `it must be one JSON object, like {"user": "alice"}`)
 			}
 			if _, err := d.Token(); err != io.EOF || more == nil {
-				return nil, hint(fmt.Errorf("reading data from %s: not one JSON object", file), `write one JSON object, like {"user": "alice"}`)
+				return nil, hint(fmt.Errorf("reading data from %s: not one JSON object", source(file)), `write one JSON object, like {"user": "alice"}`)
 			}
 			for k, v := range more {
 				data.add(k, v)

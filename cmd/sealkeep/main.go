@@ -44,7 +44,8 @@ func snapshot(environ []string) func(string) (string, bool) {
 type cli struct {
 	context.Context
 	lookup         func(string) (string, bool)
-	stdin          io.Reader
+	stdin          io.Reader // to be read by input
+	interruptible  io.Reader // stdin; see input
 	stdout, stderr io.Writer
 	remote         remote // the client's settings, filled by the flags of a remote command
 }

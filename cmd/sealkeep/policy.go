@@ -39,8 +39,10 @@ func policyName(arg string) string { return access.PolicyName(strings.Trim(arg, 
 
 // policyText reads a policy from a file, or from standard input when that is "-".
 func (c *cli) policyText(file string) (string, error) {
-	in := c.stdin
-	if file != "-" {
+	var in io.Reader
+	if file == "-" {
+		in = c.input()
+	} else {
 		f, err := os.Open(file)
 		if err != nil {
 			return "", fmt.Errorf("reading the policy: %w", err)
@@ -53,7 +55,7 @@ func (c *cli) policyText(file string) (string, error) {
 		err = fmt.Errorf("more than %d bytes", access.MaxPolicy)
 	}
 	if err != nil {
-		return "", fmt.Errorf("reading the policy from %s: %w", file, err)
+		return "", fmt.Errorf("reading the policy from %s: %w", source(file), err)
 	}
 	return string(b), nil
 }
@@ -260,8 +262,8 @@ func (c *cli) policy(arg string) (*access.Policy, error) {
 		return nil, err
 	}
 	p, err := access.ParsePolicy("", text)
-	if err != nil && isFile {
-		err = fmt.Errorf("%s: %w", file, err)
+	if err != nil && (isFile || arg == "-") {
+		err = fmt.Errorf("%s: %w", source(file), err)
 	}
 	return p, err
 }

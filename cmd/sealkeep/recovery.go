@@ -66,7 +66,7 @@ func (c *cli) offer(args []string, identity string) (object, error) {
 	case identity != "" && len(args) > 0:
 		return nil, errors.New("give a share or -identity, not both")
 	case identity == "-":
-		b, err := io.ReadAll(io.LimitReader(c.stdin, maxIdentity))
+		b, err := io.ReadAll(io.LimitReader(c.input(), maxIdentity))
 		if err != nil {
 			return nil, fmt.Errorf("reading the identity: %w", err)
 		}

@@ -307,7 +307,7 @@ func (c *cli) openers(o restore, seals []*seal.Seal) (*openers, error) {
 	given := o.shares
 	switch {
 	case *o.identity == "-":
-		b, err := io.ReadAll(io.LimitReader(c.stdin, maxIdentity))
+		b, err := io.ReadAll(io.LimitReader(c.input(), maxIdentity))
 		if err != nil {
 			return nil, fmt.Errorf("reading the identity: %w", err)
 		}
@@ -319,7 +319,7 @@ func (c *cli) openers(o restore, seals []*seal.Seal) (*openers, error) {
 		}
 		k.identity = string(b)
 	case len(given) == 1 && given[0] == "-":
-		b, err := io.ReadAll(io.LimitReader(c.stdin, maxIdentity))
+		b, err := io.ReadAll(io.LimitReader(c.input(), maxIdentity))
 		if err != nil {
 			return nil, fmt.Errorf("reading the shares: %w", err)
 		}

@@ -293,6 +293,11 @@ func (d *daemon) reload() {
 			certs[d.listeners[i]] = cert
 		}
 	}
+	if err := d.keep.SetAudit(auditConfig(conf), conf.AllowAuditAPI); err != nil { // the last that may fail
+		closeAll(seals)
+		d.refuse(err)
+		return
+	}
 	for l, cert := range certs {
 		l.cert.Store(cert)
 	}
@@ -305,9 +310,6 @@ func (d *daemon) reload() {
 	d.level.Set(levels[d.logLevel(conf)])
 	d.keep.SetRecovery(conf.Recovery, conf.EnableGenerateRoot)
 	d.keep.SetLimits(limits(conf))
-	if err := d.keep.SetAudit(auditConfig(conf), conf.AllowAuditAPI); err != nil {
-		d.log.Error("reload: the audit devices could not be taken over", "error", err)
-	}
 	d.keep.SetSeals(asSeals(seals))
 	d.notify.refused.Store(nil)
 	d.log.Info("reloaded", "seals", len(seals), "certificates", len(certs))

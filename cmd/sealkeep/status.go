@@ -1,18 +1,13 @@
 package main
 
 import (
-	"bufio"
-	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-
-	"golang.org/x/term"
 )
 
 func statusCommands() []command {
@@ -127,32 +122,6 @@ func (c *cli) statusTable(s sealStatus) {
 	case s.Held:
 		fmt.Fprintln(c.stderr, "sealkeep: hint: it was sealed by request: sealkeep operator unseal opens it")
 	}
-}
-
-// terminal tells whether standard input is a terminal, and which.
-func (c *cli) terminal() (fd int, ok bool) {
-	in, ok := c.stdin.(*os.File)
-	if !ok {
-		return 0, false
-	}
-	return int(in.Fd()), term.IsTerminal(int(in.Fd()))
-}
-
-// readLine reads a line of standard input; on a terminal it asks for it and does not show it.
-func (c *cli) readLine(what string) (string, error) {
-	var b []byte
-	var err error
-	if fd, ok := c.terminal(); ok {
-		fmt.Fprint(c.stderr, what+" (will be hidden): ")
-		b, err = term.ReadPassword(fd)
-		fmt.Fprintln(c.stderr)
-	} else {
-		b, err = bufio.NewReader(io.LimitReader(c.stdin, maxToken)).ReadBytes('\n')
-		if errors.Is(err, io.EOF) {
-			err = nil
-		}
-	}
-	return strings.TrimRight(string(b), "\r\n"), err
 }
 
 // writeFile replaces a file by one with that mode; after an error the old one is as it was.

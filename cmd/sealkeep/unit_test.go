@@ -51,6 +51,8 @@ func TestUnit(t *testing.T) {
 	for key, want := range map[string]string{
 		"RestartPreventExitStatus": "78", "Type": "notify", "NotifyAccess": "main", "StateDirectory": "sealkeep",
 		"LimitCORE": "0", "MemorySwapMax": "0", "StateDirectoryMode": "0700",
+		"RuntimeDirectory": "sealkeep", "RuntimeDirectoryMode": "0755",
+		"SystemCallFilter": "@system-service ~@privileged @resources fchownat", "CapabilityBoundingSet": "",
 	} {
 		if got := strings.Join(unit[key], " "); got != want {
 			t.Errorf("%s=%s, want %s", key, got, want)

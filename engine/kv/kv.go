@@ -6,7 +6,10 @@
 // Store.Update, which makes it all-or-nothing: an error leaves nothing behind.
 // An operation does no I/O but the transaction's. JSON that comes from outside
 // goes through [Parse] first, before the transaction begins, so that a large
-// secret is checked in the caller's goroutine and not in the committer's.
+// secret is checked in the caller's goroutine and not in the committer's. For the
+// same reason a large one is patched in two steps (see [Engine.Patch]), and very
+// many versions are removed in several transactions: what removes them for good
+// may then be half done for a moment, or after a crash.
 //
 // # Cost
 //
@@ -73,6 +76,14 @@ var (
 	// ErrGone: the newest version, which was to be patched, is deleted or
 	// destroyed. 404 with the returned Meta as data.
 	ErrGone = errors.New("the newest version of this secret is deleted or destroyed")
+
+	// ErrUnprepared: the secret is too large to be merged while other writers
+	// wait. Never answered: see [Engine.Patch].
+	ErrUnprepared = errors.New("the secret is large: prepare the merge before")
+
+	// ErrTrim: the write pushes out too many versions. Never answered: call
+	// [Engine.Trim] until there are no more, and then again.
+	ErrTrim = errors.New("too many versions to remove at once")
 
 	// ErrInvalid: the request is wrong (path, data, settings); the text says
 	// what to change and is meant for the user. 400.

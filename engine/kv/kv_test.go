@@ -55,6 +55,19 @@ func (k *keep) update(fn func(*storage.Tx) error) error {
 	return k.store.Update(context.Background(), fn)
 }
 
+// repeat runs fn in transactions until there is no more to do.
+func (k *keep) repeat(fn func(*storage.Tx) (more bool, err error)) error {
+	for more := true; more; {
+		if err := k.update(func(tx *storage.Tx) (err error) {
+			more, err = fn(tx)
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (k *keep) view(fn func(*storage.Tx) error) error {
 	return k.store.View(context.Background(), fn)
 }
@@ -87,12 +100,20 @@ func (k *keep) mustPut(path, raw string) Meta {
 
 func (k *keep) patch(path, raw string, cas *int) (m Meta, err error) {
 	k.Helper()
-	d := k.data(raw)
-	err = k.update(func(tx *storage.Tx) (err error) {
-		m, err = k.e.Patch(tx, path, d, cas, k.now)
-		return err
-	})
-	return m, err
+	patch, err := NewMerge(k.data(raw))
+	if err != nil {
+		return m, err
+	}
+	for {
+		err = k.update(func(tx *storage.Tx) (err error) {
+			m, err = k.e.Patch(tx, path, patch, cas, k.now)
+			return err
+		})
+		if !errors.Is(err, ErrUnprepared) {
+			return m, err
+		}
+		k.must(k.view(func(tx *storage.Tx) error { return k.e.Prepare(tx, path, patch) }))
+	}
 }
 
 func (k *keep) get(path string, version uint64) (s Secret, err error) {
@@ -149,11 +170,11 @@ func (k *keep) undelete(path string, n ...uint64) error {
 }
 
 func (k *keep) destroy(path string, n ...uint64) error {
-	return k.update(func(tx *storage.Tx) error { return k.e.Destroy(tx, path, n) })
+	return k.repeat(func(tx *storage.Tx) (bool, error) { return k.e.Destroy(tx, path, n) })
 }
 
 func (k *keep) deleteMetadata(path string) error {
-	return k.update(func(tx *storage.Tx) error { return k.e.DeleteMetadata(tx, path) })
+	return k.repeat(func(tx *storage.Tx) (bool, error) { return k.e.DeleteMetadata(tx, path) })
 }
 
 func (k *keep) list(folder string) (names []string, err error) {

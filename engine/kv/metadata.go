@@ -18,6 +18,10 @@ const (
 	maxCustomKeys  = 64
 	maxCustomKey   = 128 // bytes
 	maxCustomValue = 512 // bytes
+
+	// maxCustom is what custom_metadata may have in all as JSON: it is read while
+	// other writers wait. No valid one is longer, unless it escapes what need not be.
+	maxCustom = 128 << 10 // bytes
 )
 
 // Metadata reads what is known of a secret. Errors: ErrNotFound, ErrInvalid.
@@ -83,6 +87,8 @@ func (e Engine) changeMetadata(tx *storage.Tx, path string, s Settings, custom D
 		return invalid("metadata_cas must be 0 when creating new metadata")
 	case cas != nil && (*cas < 0 || uint64(*cas) != r.metadataVersion):
 		return ErrMetadataCASMismatch
+	case len(custom.raw) > maxCustom:
+		return invalid(fmt.Sprintf("custom_metadata validation failed: it has %d bytes as JSON, at most %d are accepted", len(custom.raw), maxCustom))
 	case s.DeleteVersionAfter != nil && *s.DeleteVersionAfter < 0:
 		return invalid("delete_version_after of a secret must not be negative")
 	}
@@ -114,21 +120,30 @@ func (e Engine) changeMetadata(tx *storage.Tx, path string, s Settings, custom D
 }
 
 // DeleteMetadata removes a secret with all its versions for good. One that is
-// not there is no error.
-func (e Engine) DeleteMetadata(tx *storage.Tx, path string) error {
+// not there is no error. Of a secret with very many versions a call removes only
+// some, the oldest: more then says to call again, in another transaction.
+func (e Engine) DeleteMetadata(tx *storage.Tx, path string) (more bool, err error) {
 	r, found, err := e.load(tx, path)
 	if err != nil || !found {
-		return err
+		return false, err
 	}
-	for n := r.first(); n < r.current; n++ {
-		if err := tx.Delete(e.versionKey(path, n)); err != nil {
-			return fmt.Errorf("deleting version %d of secret %q: %w", n, path, err)
-		}
+	if more, err = e.shorten(tx, path, &r, r.current); err != nil {
+		return false, err
+	}
+	if more {
+		return true, e.save(tx, path, &r)
 	}
 	if err := tx.Delete(e.secretKey(path)); err != nil {
-		return fmt.Errorf("deleting secret %q: %w", path, err)
+		return false, fmt.Errorf("deleting secret %q: %w", path, err)
 	}
-	return nil
+	return false, nil
+}
+
+// Exists reports whether there is a secret, with versions or without. Errors:
+// ErrInvalid.
+func (e Engine) Exists(tx *storage.Tx, path string) (bool, error) {
+	_, found, err := e.load(tx, path)
+	return found, err
 }
 
 // List returns the names in a folder, sorted; folders end in a slash. The

@@ -23,19 +23,24 @@ func TestPaths(t *testing.T) {
 	for _, path := range []string{"", "/", "/a", "a/", "a//b", ".", "..", "a/../b", "a/.", "a\x00b", "a\xffb",
 		depth + "/x", strings.Repeat("x", storage.MaxSegment+1), long + "x"} {
 		d := k.data(`{}`)
+		merge, err := NewMerge(d)
+		k.must(err)
 		for name, op := range map[string]func(*storage.Tx) error{
 			"get":             func(tx *storage.Tx) error { _, err := k.e.Get(tx, path, 0, k.now); return err },
 			"subkeys":         func(tx *storage.Tx) error { _, err := k.e.Subkeys(tx, path, 0, 0, k.now); return err },
 			"put":             func(tx *storage.Tx) error { _, err := k.e.Put(tx, path, d, nil, k.now); return err },
-			"patch":           func(tx *storage.Tx) error { _, err := k.e.Patch(tx, path, d, nil, k.now); return err },
+			"patch":           func(tx *storage.Tx) error { _, err := k.e.Patch(tx, path, merge, nil, k.now); return err },
+			"prepare":         func(tx *storage.Tx) error { return k.e.Prepare(tx, path, merge) },
 			"delete":          func(tx *storage.Tx) error { return k.e.Delete(tx, path, k.now) },
 			"delete versions": func(tx *storage.Tx) error { return k.e.DeleteVersions(tx, path, []uint64{1}, k.now) },
 			"undelete":        func(tx *storage.Tx) error { return k.e.Undelete(tx, path, []uint64{1}, k.now) },
-			"destroy":         func(tx *storage.Tx) error { return k.e.Destroy(tx, path, []uint64{1}) },
+			"destroy":         func(tx *storage.Tx) error { _, err := k.e.Destroy(tx, path, []uint64{1}); return err },
 			"metadata":        func(tx *storage.Tx) error { _, err := k.e.Metadata(tx, path); return err },
 			"put metadata":    func(tx *storage.Tx) error { return k.e.PutMetadata(tx, path, Settings{}, d, nil, k.now) },
 			"patch metadata":  func(tx *storage.Tx) error { return k.e.PatchMetadata(tx, path, Settings{}, d, nil, k.now) },
-			"delete metadata": func(tx *storage.Tx) error { return k.e.DeleteMetadata(tx, path) },
+			"delete metadata": func(tx *storage.Tx) error { _, err := k.e.DeleteMetadata(tx, path); return err },
+			"exists":          func(tx *storage.Tx) error { _, err := k.e.Exists(tx, path); return err },
+			"trim":            func(tx *storage.Tx) error { _, err := k.e.Trim(tx, path); return err },
 		} {
 			if err := k.update(op); !errors.Is(err, ErrInvalid) {
 				t.Errorf("%s of %.30q: %v, want ErrInvalid", name, path, err)

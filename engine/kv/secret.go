@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"bytes"
 	"fmt"
 	"time"
 
@@ -42,7 +43,7 @@ func (e Engine) Get(tx *storage.Tx, path string, version uint64, now time.Time) 
 // Put writes a new version and returns what is known of it. A cas that is not
 // nil must be the number of the newest version, deleted or not, and 0 when
 // there is none. Versions beyond max_versions are removed for good. Errors:
-// ErrCASMismatch, ErrCASRequired, ErrInvalid, storage.ErrTooLarge.
+// ErrCASMismatch, ErrCASRequired, ErrInvalid, ErrTrim, storage.ErrTooLarge.
 func (e Engine) Put(tx *storage.Tx, path string, data Data, cas *int, now time.Time) (Meta, error) {
 	if data.raw == nil {
 		return Meta{}, invalid("no data provided")
@@ -64,18 +65,60 @@ func (e Engine) Put(tx *storage.Tx, path string, data Data, cas *int, now time.T
 	return e.add(tx, path, &r, c, data.raw, now)
 }
 
-// Patch writes a new version that is the newest with a JSON merge patch (RFC
-// 7396) applied. Numbers keep the digits they were sent with. cas is as in
-// [Engine.Put]. Errors: those of Put, ErrNotFound, and ErrGone, which comes
-// with the Meta of the newest version.
-func (e Engine) Patch(tx *storage.Tx, path string, patch Data, cas *int, now time.Time) (Meta, error) {
+// A Merge is a JSON merge patch (RFC 7396) for [Engine.Patch]. It is used for one
+// secret, by one goroutine.
+type Merge struct {
+	patch      map[string]any
+	size       int    // bytes of the patch
+	base, data []byte // what Prepare found and made of it
+}
+
+// NewMerge reads a patch. Errors: ErrInvalid.
+func NewMerge(patch Data) (*Merge, error) {
 	object, err := patch.object()
+	if err != nil || object == nil {
+		return nil, invalid("no data provided: a patch must be a JSON object")
+	}
+	return &Merge{patch: object, size: len(patch.raw)}, nil
+}
+
+// mergeInside is how many bytes a secret and a patch may have together to be
+// merged while other writers wait, which takes some milliseconds.
+const mergeInside = 32 << 10
+
+// Prepare merges the patch into the newest version, in a read transaction, for
+// Patch to write. What keeps the patch from being written is for Patch to say.
+func (e Engine) Prepare(tx *storage.Tx, path string, m *Merge) error {
+	r, _, err := e.load(tx, path)
 	if err != nil {
-		return Meta{}, err
+		return err
 	}
-	if object == nil {
-		return Meta{}, invalid("no data provided: a patch must be a JSON object")
+	m.base, m.data = bytes.Clone(r.data), nil
+	if len(r.data) == 0 {
+		return nil
 	}
+	m.data, err = m.apply(path, r.data)
+	return err
+}
+
+func (m *Merge) apply(path string, data []byte) ([]byte, error) {
+	target, err := Data{data}.object()
+	if err != nil {
+		return nil, fmt.Errorf("reading secret %q: %w", path, corrupt("data is not a JSON object"))
+	}
+	if data, err = marshal(merge(target, m.patch)); err != nil {
+		return nil, fmt.Errorf("patching secret %q: %w", path, err)
+	}
+	return data, nil
+}
+
+// Patch writes a new version that is the newest with a patch applied. Numbers
+// keep the digits they were sent with. cas is as in [Engine.Put]. A large secret
+// is merged before, by Prepare: where that is missing, or the secret has changed
+// since, the error is ErrUnprepared and both are to be called again. Errors: those
+// of Put, ErrNotFound, ErrUnprepared, and ErrGone, which comes with the Meta of
+// the newest version.
+func (e Engine) Patch(tx *storage.Tx, path string, m *Merge, cas *int, now time.Time) (Meta, error) {
 	c, err := e.Config(tx)
 	if err != nil {
 		return Meta{}, err
@@ -97,13 +140,14 @@ func (e Engine) Patch(tx *storage.Tx, path string, patch Data, cas *int, now tim
 	case v.gone(now):
 		return r.meta(r.current), ErrGone
 	}
-	target, err := Data{r.data}.object()
-	if err != nil {
-		return Meta{}, fmt.Errorf("reading secret %q: %w", path, corrupt("data is not a JSON object"))
-	}
-	data, err := marshal(merge(target, object))
-	if err != nil {
-		return Meta{}, fmt.Errorf("patching secret %q: %w", path, err)
+	data := m.data
+	if data == nil || !bytes.Equal(m.base, r.data) {
+		if len(r.data)+m.size > mergeInside {
+			return Meta{}, ErrUnprepared
+		}
+		if data, err = m.apply(path, r.data); err != nil {
+			return Meta{}, err
+		}
 	}
 	return e.add(tx, path, &r, c, data, now)
 }
@@ -141,21 +185,19 @@ func (r *record) checkCAS(c Config, cas *int) error {
 // add makes data the newest version of r, moves the former newest to a record
 // of its own and removes the versions that are pushed out.
 func (e Engine) add(tx *storage.Tx, path string, r *record, c Config, data []byte, now time.Time) (Meta, error) {
-	oldFirst, oldNewest, oldData := r.first(), r.current, r.data
-
+	oldNewest, oldData := r.current, r.data
+	oldest := r.kept(c)
+	if oldest > r.first()+maxRemovals {
+		return Meta{}, ErrTrim
+	}
+	if _, err := e.shorten(tx, path, r, oldest); err != nil {
+		return Meta{}, err
+	}
+	r.oldest = oldest
 	r.current++
 	r.updated = now.UnixNano()
-	if keep := r.keep(c); r.current-r.oldest >= keep {
-		r.oldest = r.current - keep + 1
-	}
-	r.versions = append(r.versions[(r.first()-oldFirst)*versionLen:], newVersion(now.UnixNano(), expiry(now, c, r.Config))...)
+	r.versions = append(r.versions, newVersion(now.UnixNano(), expiry(now, c, r.Config))...)
 	r.data = data
-
-	for n := oldFirst; n < r.first(); n++ {
-		if err := tx.Delete(e.versionKey(path, n)); err != nil {
-			return Meta{}, fmt.Errorf("removing version %d of secret %q: %w", n, path, err)
-		}
-	}
 	if oldNewest >= r.first() && len(oldData) > 0 {
 		if err := tx.Put(e.versionKey(path, oldNewest), encodeOlder(oldData)); err != nil {
 			return Meta{}, fmt.Errorf("moving version %d of secret %q: %w", oldNewest, path, err)
@@ -165,6 +207,55 @@ func (e Engine) add(tx *storage.Tx, path string, r *record, c Config, data []byt
 		return Meta{}, err
 	}
 	return r.meta(r.current), nil
+}
+
+// maxRemovals is how many versions one transaction removes: some milliseconds'
+// worth, for which other writers wait.
+const maxRemovals = 1000
+
+// Trim removes what a write pushes out, where that is too much for it. more says
+// to call it again, in another transaction.
+func (e Engine) Trim(tx *storage.Tx, path string) (more bool, err error) {
+	c, err := e.Config(tx)
+	if err != nil {
+		return false, err
+	}
+	r, found, err := e.load(tx, path)
+	if err != nil || !found {
+		return false, err
+	}
+	if more, err = e.shorten(tx, path, &r, r.kept(c)); err != nil {
+		return false, err
+	}
+	return more, e.save(tx, path, &r)
+}
+
+// kept is what oldest is to be when the next version has been written.
+func (r *record) kept(mount Config) uint64 {
+	next, keep := r.current+1, r.keep(mount)
+	if next-r.oldest < keep {
+		return r.oldest
+	}
+	return next - keep + 1
+}
+
+// shorten removes the versions before first, maxRemovals of them at most; more
+// says that there are others. The newest one's data is in r, and goes with r.
+func (e Engine) shorten(tx *storage.Tx, path string, r *record, first uint64) (more bool, err error) {
+	old := r.first()
+	if first <= old {
+		return false, nil
+	}
+	if first-old > maxRemovals {
+		first, more = old+maxRemovals, true
+	}
+	for n := old; n < first; n++ {
+		if err := tx.Delete(e.versionKey(path, n)); err != nil {
+			return false, fmt.Errorf("removing version %d of secret %q: %w", n, path, err)
+		}
+	}
+	r.oldest, r.versions = first, r.versions[(first-old)*versionLen:]
+	return more, nil
 }
 
 // keep is the number of versions to keep: the secret's setting, else the

@@ -304,3 +304,39 @@ func TestJSON(t *testing.T) {
 		equal(t, "marshalled", got, want)
 	}
 }
+
+// A secret that takes long to merge is never merged while other writers wait.
+func TestLargePatchIsMergedBeforeTheTransaction(t *testing.T) {
+	k := newKeep(t)
+	large := strings.Repeat("x", mergeInside)
+	k.mustPut("app/large", `{"a":"1","large":"`+large+`"}`)
+	m, err := NewMerge(k.data(`{"b":"2"}`))
+	k.must(err)
+	patch := func() error {
+		return k.update(func(tx *storage.Tx) error {
+			_, err := k.e.Patch(tx, "app/large", m, nil, k.now)
+			return err
+		})
+	}
+	prepare := func() {
+		k.must(k.view(func(tx *storage.Tx) error { return k.e.Prepare(tx, "app/large", m) }))
+	}
+	if err := patch(); !errors.Is(err, ErrUnprepared) {
+		t.Fatalf("without preparation: %v", err)
+	}
+	prepare()
+	k.mustPut("app/large", `{"a":"other","large":"`+large+`"}`)
+	if err := patch(); !errors.Is(err, ErrUnprepared) {
+		t.Fatalf("changed since it was prepared: %v", err)
+	}
+	prepare()
+	k.must(patch())
+	s, err := k.get("app/large", 0)
+	k.must(err)
+	if want := `{"a":"other","b":"2","large":"` + large + `"}`; string(s.Data) != want || s.Meta.Version != 3 {
+		t.Errorf("version %d: %.100s", s.Meta.Version, s.Data)
+	}
+	if _, err := k.patch("app/large", `{"large":null}`, nil); err != nil {
+		t.Error(err)
+	}
+}

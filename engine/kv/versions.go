@@ -69,33 +69,37 @@ func (e Engine) Undelete(tx *storage.Tx, path string, versions []uint64, now tim
 }
 
 // Destroy removes the data of versions for good; their metadata stays.
-// Versions that are not there are passed over. No versions: ErrInvalid.
-func (e Engine) Destroy(tx *storage.Tx, path string, versions []uint64) error {
+// Versions that are not there are passed over. No versions: ErrInvalid. Of very
+// many it destroys some: more then says to call it again, in another transaction.
+func (e Engine) Destroy(tx *storage.Tx, path string, versions []uint64) (more bool, err error) {
 	if len(versions) == 0 {
-		return invalid("no version number provided") // Vault writes it small here
+		return false, invalid("no version number provided") // Vault writes it small here
 	}
 	r, err := e.loadFor(tx, path, versions)
 	if err != nil {
-		return err
+		return false, err
 	}
-	changed := false
+	destroyed := 0
 	for _, n := range versions {
 		v := r.version(n)
 		if v == nil || v.destroyed() {
 			continue
 		}
+		if destroyed++; destroyed > maxRemovals {
+			more = true
+			break
+		}
 		v.destroy()
-		changed = true
 		if n == r.current {
 			r.data = nil
 		} else if err := tx.Delete(e.versionKey(path, n)); err != nil {
-			return fmt.Errorf("destroying version %d of secret %q: %w", n, path, err)
+			return false, fmt.Errorf("destroying version %d of secret %q: %w", n, path, err)
 		}
 	}
-	if !changed {
-		return nil
+	if destroyed == 0 {
+		return false, nil
 	}
-	return e.save(tx, path, &r)
+	return more, e.save(tx, path, &r)
 }
 
 // loadFor is load for the operations on given versions; an absent secret has

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sealkeep/sealkeep/storage"
 )
 
 func TestPruning(t *testing.T) {
@@ -176,4 +178,73 @@ func TestDeleteVersionAfter(t *testing.T) {
 			equal(t, "deletion", k.wantData("a", 0, "").Meta.Deletion, k.now)
 		})
 	}
+}
+
+// Very many versions go in several transactions, none of which takes long; what a write pushes out, before it.
+func TestManyVersionsGoInSeveralTransactions(t *testing.T) {
+	k := newKeep(t)
+	const many = 2*maxRemovals + 500
+	k.must(k.putMetadata("app/many", Settings{MaxVersions: new(many)}, ""))
+	fill := func() {
+		for range many / 100 {
+			k.must(k.update(func(tx *storage.Tx) error {
+				for range 100 {
+					if _, err := k.e.Put(tx, "app/many", k.data(`{"k":"v"}`), nil, k.now); err != nil {
+						return err
+					}
+				}
+				return nil
+			}))
+		}
+	}
+	count := func() (n int) {
+		k.must(k.view(func(tx *storage.Tx) error {
+			names, err := tx.List(k.e.Prefix + "/v/app/many")
+			n = len(names)
+			return err
+		}))
+		return n
+	}
+	passes := 0
+	counted := func(fn func(tx *storage.Tx) (bool, error)) func(tx *storage.Tx) (bool, error) {
+		return func(tx *storage.Tx) (bool, error) {
+			passes++
+			return fn(tx)
+		}
+	}
+	fill()
+	all := make([]uint64, many)
+	for i := range all {
+		all[i] = uint64(i + 1)
+	}
+	k.must(k.repeat(counted(func(tx *storage.Tx) (bool, error) { return k.e.Destroy(tx, "app/many", all) })))
+	if n := count(); n != 0 || passes != 3 {
+		t.Errorf("%d versions are left after %d passes", n, passes)
+	}
+	fill()
+	k.must(k.putMetadata("app/many", Settings{MaxVersions: new(5)}, ""))
+	if _, err := k.put("app/many", `{"k":"new"}`, new(1)); !errors.Is(err, ErrCASMismatch) {
+		t.Errorf("a write that fails for another reason: %v", err)
+	}
+	if _, err := k.put("app/many", `{"k":"new"}`, nil); !errors.Is(err, ErrTrim) || count() != many-1 {
+		t.Errorf("%v, %d versions", err, count())
+	}
+	passes = 0
+	k.must(k.repeat(counted(func(tx *storage.Tx) (bool, error) { return k.e.Trim(tx, "app/many") })))
+	m, err := k.put("app/many", `{"k":"new"}`, nil)
+	if err != nil || m.Version != 2*many+1 || count() != 4 || passes != 3 {
+		t.Errorf("%v, version %d, %d older ones after %d passes", err, m.Version, count(), passes)
+	}
+	if s, err := k.get("app/many", 0); err != nil || string(s.Data) != `{"k":"new"}` {
+		t.Errorf("%s %v", s.Data, err)
+	}
+	k.must(k.putMetadata("app/many", Settings{MaxVersions: new(many)}, ""))
+	fill()
+	passes = 0
+	k.must(k.repeat(counted(func(tx *storage.Tx) (bool, error) { return k.e.DeleteMetadata(tx, "app/many") })))
+	if n := count(); n != 0 || passes != 3 {
+		t.Errorf("%d versions are left after %d passes", n, passes)
+	}
+	_, err = k.get("app/many", 0)
+	k.wantErr(err, ErrNotFound)
 }

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+)
+
+var (
+	errInterrupted = errors.New("interrupted") // a signal came while a command waited for input
+	errNothing     = errors.New("nothing was entered")
+)
+
+// terminal reports whether standard input is a terminal, and which.
+func (c *cli) terminal() (fd int, ok bool) {
+	in, ok := c.stdin.(*os.File)
+	if !ok {
+		return 0, false
+	}
+	return int(in.Fd()), term.IsTerminal(int(in.Fd()))
+}
+
+// input returns standard input. Reading from it ends with errInterrupted when the
+// command is interrupted: a read of a terminal or a pipe would not.
+func (c *cli) input() io.Reader {
+	if c.interruptible == nil {
+		r, w := io.Pipe()
+		go func() {
+			_, err := io.Copy(w, c.stdin)
+			w.CloseWithError(err)
+		}()
+		context.AfterFunc(c, func() { w.CloseWithError(errInterrupted) })
+		c.interruptible = r
+	}
+	return c.interruptible
+}
+
+// readLine reads a line of standard input. On a terminal it asks for the line and
+// does not show it.
+func (c *cli) readLine(what string) (string, error) {
+	var line string
+	var err error
+	if fd, ok := c.terminal(); ok {
+		fmt.Fprint(c.stderr, what+" (will be hidden): ")
+		line, err = c.readHidden(fd)
+		fmt.Fprintln(c.stderr)
+	} else {
+		line, err = bufio.NewReader(io.LimitReader(c.input(), maxToken)).ReadString('\n')
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
+	}
+	return strings.TrimRight(line, "\r\n"), err
+}
+
+// readHidden reads a line of a terminal that does not echo it, and lets it echo
+// again before it returns, also when the command is interrupted. Ctrl-D on an
+// empty line is errNothing.
+func (c *cli) readHidden(fd int) (string, error) {
+	before, err := unix.IoctlGetTermios(fd, getTermios)
+	if err != nil {
+		return "", err
+	}
+	quiet := *before
+	quiet.Lflag &^= unix.ECHO
+	quiet.Lflag |= unix.ICANON | unix.ISIG
+	quiet.Iflag |= unix.ICRNL
+	if err := unix.IoctlSetTermios(fd, setTermios, &quiet); err != nil {
+		return "", err
+	}
+	defer unix.IoctlSetTermios(fd, setTermios, before)
+	type result struct {
+		line string
+		err  error
+	}
+	read := make(chan result, 1)
+	go func() {
+		line, err := bufio.NewReader(io.LimitReader(c.stdin, maxToken)).ReadString('\n')
+		if errors.Is(err, io.EOF) {
+			if err = nil; line == "" {
+				err = errNothing
+			}
+		}
+		read <- result{line, err}
+	}()
+	select {
+	case got := <-read:
+		return got.line, got.err
+	case <-c.Done():
+		return "", errInterrupted
+	}
+}
