@@ -19,7 +19,8 @@
 // public recipients, so that nobody is needed to make it anew (recovery.go); what
 // people send is gathered and judged in one place (people.go), for unsealing,
 // for drills (drill.go), new shares (rekey.go) and a lost root token
-// (generateroot.go). After that reconciliation gives the seals of the
+// (generateroot.go). What is new opens beside what is old until people have used
+// it, so that nobody is locked out by an answer that was lost. After that reconciliation gives the seals of the
 // configuration their slots, and the keep is automatic again.
 //
 // # Requests

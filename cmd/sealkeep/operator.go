@@ -88,7 +88,7 @@ func operatorInit(f *flag.FlagSet) action {
 			}{nonNil(s.KeysB64), nonNil(s.Keys), *numbers["secret_shares"], *numbers["secret_threshold"],
 				nonNil(s.RecoveryKeysB64), nonNil(s.RecoveryKeys), len(s.RecoveryKeys), min(*numbers["recovery_threshold"], len(s.RecoveryKeys)), s.RootToken, s.Fingerprint})
 		}
-		c.printShares(s.RecoveryKeysB64, *numbers["recovery_threshold"])
+		c.printShares(s.RecoveryKeysB64, *numbers["recovery_threshold"], "")
 		fmt.Fprintf(c.stdout, "Initial Root Token: %s\nFingerprint: %s\n\n", s.RootToken, s.Fingerprint)
 		fmt.Fprint(c.stdout, "Success! The keep is initialized, and opens itself whenever one of its key services can be reached.\n"+
 			"Keep the root token safe: it is not shown again. Note the fingerprint of the root key: `sealkeep status` shows\n"+
