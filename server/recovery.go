@@ -305,7 +305,7 @@ func (s *Server) rearrange() {
 }
 
 // arrangeRecoveryLocked fills in what is shown of a recovery slot of the store.
-func (s *Server) arrangeRecoveryLocked(sl *slot, entry storage.Slot) {
+func (s *Server) arrangeRecoveryLocked(sl *slot, entry storage.Slot, all []storage.Slot) {
 	k := s.keep.Load()
 	if k == nil || sl.State != SlotOpened {
 		sl.State = SlotRecovery
@@ -322,7 +322,7 @@ func (s *Server) arrangeRecoveryLocked(sl *slot, entry storage.Slot) {
 			s.shares.n, s.shares.t = n, t
 		}
 	}
-	sl.Since, sl.Warning = entry.Since, twoSets(entry)
+	sl.Since, sl.Warning = entry.Since, waiting(entry, all)
 	switch {
 	case k != nil:
 	case entry.Type == recovery.Shares:
@@ -332,18 +332,24 @@ func (s *Server) arrangeRecoveryLocked(sl *slot, entry storage.Slot) {
 	}
 }
 
-// twoSets says what ends the state in which the old slot and this new one open.
-func twoSets(slot storage.Slot) string {
-	switch {
-	case !isNew(slot):
+// waiting says of a new slot what ends the state in which it and the old one open,
+// and "" of others.
+func waiting(slot storage.Slot, all []storage.Slot) string {
+	if !isNew(slot) {
 		return ""
-	case slot.Type == recovery.Age:
-		return fmt.Sprintf("two sets of age recipients are open since %s; the old one ends when an identity of the new one is given: "+
-			"sealkeep operator recovery verify -identity=FILE", slot.Since.UTC().Format(time.RFC3339))
 	}
-	_, n, t, _ := recovery.Recipients(slot.Lock) // a lock that is damaged is told of elsewhere
-	return fmt.Sprintf("two sets of recovery shares are open since %s; the old one ends when %d of the %d new shares are given: "+
-		"sealkeep operator rekey -verify -", slot.Since.UTC().Format(time.RFC3339), t, n)
+	what, when, how := "recovery shares", "", "sealkeep operator rekey -verify -"
+	if slot.Type == recovery.Age {
+		what, when, how = "age recipients", "an identity of the new one is given", "sealkeep operator recovery verify -identity=FILE"
+	} else {
+		_, n, t, _ := recovery.Recipients(slot.Lock) // a lock that is damaged is told of elsewhere
+		when = fmt.Sprintf("%d of the %d new shares are given", t, n)
+	}
+	since := slot.Since.UTC().Format(time.RFC3339)
+	if recoverySlot(all, strings.TrimSuffix(slot.Name, newSuffix)) == nil {
+		return fmt.Sprintf("new %s are there since %s, and nobody has shown to hold them: %s", what, since, how)
+	}
+	return fmt.Sprintf("two sets of %s are open since %s; the old one ends when %s: %s", what, since, when, how)
 }
 
 // recoveryRecord remembers the drills.

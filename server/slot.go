@@ -198,7 +198,7 @@ func (s *Server) arrangeLocked() {
 		sl := add(e.Name, e.Type)
 		sl.setEntry(e)
 		if isRecovery(e) {
-			s.arrangeRecoveryLocked(sl, e)
+			s.arrangeRecoveryLocked(sl, e, entries)
 			continue
 		}
 		sl.State, sl.Class = SlotOrphaned, ""

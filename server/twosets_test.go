@@ -261,6 +261,27 @@ func TestRekeyReplacesAndCancelsTheNewSharesAlone(t *testing.T) {
 	f.must(t, 400, "PUT", "sys/rotate/recovery/verify", shareOf(another[0]))
 }
 
+// Where the old shares were removed, beside a slot that opens, nothing takes away
+// the new ones but that either; given back, they are the only set.
+func TestNewSharesOutliveTheRemovalOfTheOldOnes(t *testing.T) {
+	f, old, fresh := withTwoSets(t, newSeal("a", 1))
+	f.must(t, 200, "DELETE", "sys/slots/"+sharesSlot, "")
+	if r := f.must(t, 400, "DELETE", "sys/rotate/recovery/init", ""); !strings.Contains(r.errors(), "no old recovery shares any more") {
+		t.Errorf("calling off: %s", r.text)
+	}
+	if sl := f.slot(t, newSharesName); !strings.Contains(sl.Warning, "nobody has shown to hold them") {
+		t.Errorf("warning: %q", sl.Warning)
+	}
+	if st := f.must(t, 200, "GET", "sys/seal-status", ""); line(st.get("t"), st.get("n")) != "2 3" {
+		t.Errorf("status: %s", st.text)
+	}
+	f.must(t, 200, "PUT", "sys/recovery/verify", shareOf(fresh[0]))
+	f.must(t, 200, "PUT", "sys/recovery/verify", shareOf(fresh[1]))
+	if f.opens(t, sharesOf(old)...) || !f.opens(t, sharesOf(fresh[1:])...) || slices.Contains(f.names(), newSharesName) {
+		t.Errorf("slots: %v", f.names())
+	}
+}
+
 // A new root key is wrapped for both sets, and the date of the second stays.
 func TestRotateRootWrapsBothSets(t *testing.T) {
 	f, old, fresh := withTwoSets(t, newSeal("a", 1))
@@ -591,6 +612,29 @@ func TestWhatIsToldOnceIsAuditedBeforeItIsCommitted(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// An answer that is wrapped is recorded as it is before it is committed, and as the
+// token that stands for it thereafter.
+func TestWrappedSharesAreRecordedAndUnwrapped(t *testing.T) {
+	d, file := auditFile(t)
+	f := startAudited(t, filepath.Join(t.TempDir(), "keep.db"), []access.Device{d}, newSeal("a", 1))
+	old := f.initShares(t, 1, 1)
+	r := f.must(t, 200, "PUT", "sys/rotate/recovery/update", with(shareOf(old[0]), f.begin(t, 1, 1)), "X-Vault-Wrap-TTL: 60")
+	token, _ := r.get("wrap_info", "token").(string)
+	fresh := texts(f.must(t, 200, "PUT", "sys/wrapping/unwrap", `{}`, "X-Vault-Token: "+token).get("data", "keys_base64"))
+	if len(fresh) != 1 || !f.opens(t, shareOf(fresh[0])) {
+		t.Errorf("%d shares were unwrapped", len(fresh))
+	}
+	var got []string
+	for _, r := range records(t, file) {
+		if r.get("request", "path") == "sys/rotate/recovery/update" {
+			got = append(got, fmt.Sprint(r["type"], r.get("response", "data") != nil, r.get("response", "wrap_info") != nil))
+		}
+	}
+	if want := "[requestfalse false responsetrue false responsefalse true]"; fmt.Sprint(got) != want {
+		t.Errorf("the log has %v, want %s", got, want)
 	}
 }
 
