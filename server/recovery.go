@@ -174,8 +174,8 @@ func (s *Server) promote(k *keep, p proof) (done bool, slot storage.Slot, err er
 	if err != nil {
 		return false, p.slot, fmt.Errorf("putting slot %q in the place of the old one: %w", fresh.Name, err)
 	}
-	s.log.Warn("what people hold of late has opened the keep: it takes the place of what they held before, which opens it no more",
-		"slot", name, "key", next.KeyID, "open_beside_since", fresh.Since)
+	s.log.Warn("people have opened a new recovery slot: it takes the place of the old one, which opens the keep no more",
+		"slot", name, "key", next.KeyID, "new_since", fresh.Since)
 	return true, next, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -269,7 +270,7 @@ func (s *Server) finishRekeyLocked(r *request, in shareRequest, warnings ...stri
 	defer v.mu.Unlock()
 	k.slotting.Lock()
 	defer k.slotting.Unlock()
-	slots, _, err := k.store.TrustedSlots()
+	slots, missing, err := k.store.TrustedSlots()
 	if err != nil {
 		return answer{}, fmt.Errorf("reading the slots: %w", err)
 	}
@@ -298,6 +299,9 @@ func (s *Server) finishRekeyLocked(r *request, in shareRequest, warnings ...stri
 		k.rekey.verified = slot.KeyID
 		out.VerificationRequired, out.VerificationNonce = true, v.beginLocked()
 		a.warnings = append(a.warnings, fmt.Sprintf("the shares that were handed out before open the keep until %d of the new ones are given back: `sealkeep operator rekey -verify -`, one at a time; keep both until then", in.Threshold))
+	}
+	if slices.Contains(missing, name) { // its shares open nothing, and nobody could ask for them
+		a.warnings = append(a.warnings, fmt.Sprintf("the keep had recovery shares, whose slot %q is not in the file as the store made it: find out who wrote to the file", name))
 	}
 	a.data = out
 	if err := s.recordAnswer(r, a); err != nil {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/base64"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/storage"
 )
 
 // A drill opens the slot as it stands in the file, and changes nothing but its date.
@@ -307,6 +309,26 @@ func TestRekeyOfAKeepWithoutSharesIsRefusedOnVaultsRoute(t *testing.T) {
 	f.must(t, 200, "POST", "sys/rotate/recovery/init", `{"secret_shares":2,"secret_threshold":2}`)
 	if r := f.must(t, 200, "PUT", "sys/rekey-recovery-key/init", `{}`); r.get("data", "started") != true {
 		t.Errorf("with shares: %s", r.text)
+	}
+}
+
+// Shares whose slot somebody has changed in the file open nothing: they are
+// replaced without them, and the answer says so.
+func TestSharesOfASpoiltSlotAreReplaced(t *testing.T) {
+	path, seal := filepath.Join(t.TempDir(), "keep.db"), newSeal("a", 1)
+	f := start(t, path, seal)
+	f.initShares(t, 1, 1)
+	root := f.root
+	f.stop(t)
+	editSlot(t, path, sharesSlot, func(slot *storage.Slot) { slot.Blob = slot.Blob[1:] })
+	f = start(t, path, seal.again())
+	f.root = root
+	if err := f.Unseal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r := f.must(t, 200, "POST", "sys/rotate/recovery/init", `{"secret_shares":1,"secret_threshold":1}`)
+	if w := fmt.Sprint(r.get("warnings")); !strings.Contains(w, "find out who wrote to the file") || !f.opens(t, shareOf(texts(r.get("data", "keys"))[0])) {
+		t.Errorf("%s", r.text)
 	}
 }
 

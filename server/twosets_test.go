@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"filippo.io/age"
@@ -279,6 +281,65 @@ func TestNewSharesOutliveTheRemovalOfTheOldOnes(t *testing.T) {
 	f.must(t, 200, "PUT", "sys/recovery/verify", shareOf(fresh[1]))
 	if f.opens(t, sharesOf(old)...) || !f.opens(t, sharesOf(fresh[1:])...) || slices.Contains(f.names(), newSharesName) {
 		t.Errorf("slots: %v", f.names())
+	}
+}
+
+// Whatever comes at once, some shares that were handed out open the keep, and of
+// all that ever were, at most two sets do.
+func TestRekeysAtOnceLeaveSharesThatOpen(t *testing.T) {
+	f, old, fresh := withTwoSets(t)
+	var mu sync.Mutex
+	sets := [][]string{old, fresh}
+	some := func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return sets[max(0, len(sets)-1-rand.N(3))]
+	}
+	var wait sync.WaitGroup
+	for worker := range 4 {
+		wait.Go(func() {
+			for i := range 25 {
+				switch set := some(); (worker + i) % 5 {
+				case 0:
+					nonce, _ := f.call(t, "PUT", "sys/rotate/recovery/init", `{"secret_shares":2,"secret_threshold":2}`).get("data", "nonce").(string)
+					for _, share := range set[:2] {
+						r := f.call(t, "PUT", "sys/rotate/recovery/update", with(shareOf(share), nonce))
+						if made := texts(r.get("data", "keys_base64")); len(made) > 0 {
+							mu.Lock()
+							sets = append(sets, made)
+							mu.Unlock()
+						}
+					}
+				case 1:
+					nonce, _ := f.call(t, "GET", "sys/rotate/recovery/verify", "").get("data", "nonce").(string)
+					for _, share := range set[:2] {
+						f.call(t, "PUT", "sys/rotate/recovery/verify", with(shareOf(share), nonce))
+					}
+				case 2:
+					for _, share := range set[:2] {
+						f.call(t, "PUT", "sys/recovery/verify", shareOf(share))
+					}
+				case 3:
+					if i%2 == 0 {
+						f.call(t, "DELETE", "sys/rotate/recovery/init", "")
+					}
+					f.call(t, "GET", "sys/rotate/recovery/init", "")
+				default:
+					f.call(t, "POST", "sys/rotate/root", `{}`)
+				}
+			}
+		})
+	}
+	wait.Wait()
+	n := 0
+	for _, set := range sets {
+		if f.opens(t, sharesOf(set[:2])...) {
+			n++
+		}
+	}
+	t.Logf("%d sets were handed out", len(sets))
+	if want := len(f.names()); n != want || n == 0 || n > 2 {
+		t.Errorf("%d of %d sets open the keep, which has the slots %v", n, len(sets), f.names())
 	}
 }
 
