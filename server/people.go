@@ -83,6 +83,15 @@ func (g *gathering) resetLocked() {
 	g.shown.Store(nil)
 }
 
+// forgetLocked forgets the shares; the round goes on.
+func (g *gathering) forgetLocked() {
+	nonce := g.progress().nonce
+	g.resetLocked()
+	if nonce != "" {
+		g.shown.Store(&progress{nonce: nonce})
+	}
+}
+
 // beginLocked forgets the shares and begins a round; the nonce names it.
 func (g *gathering) beginLocked() string {
 	g.resetLocked()
@@ -236,7 +245,7 @@ func (g *gathering) addLocked(text string, slots []storage.Slot, uuid string) (p
 	case proofs != nil:
 		return proofs, resultAccepted, nil
 	case result == resultDamaged:
-		g.resetLocked()
+		g.forgetLocked()
 	}
 	return nil, result, err
 }
@@ -372,7 +381,7 @@ func (s *Server) proveOneLocked(k *keep, g *gathering, in offer, slots []storage
 	defer forget(proofs)
 	by, err := s.settle(k, proofs, drill)
 	if err != nil {
-		g.resetLocked()
+		g.forgetLocked()
 	}
 	return by, err
 }
@@ -428,18 +437,20 @@ func (s *Server) settle(k *keep, proofs []proof, drill bool) (by *proven, err er
 	if opened == nil {
 		return nil, fmt.Errorf("slot %q: %w", proofs[0].slot.Name, errOtherRoot)
 	}
-	if by == nil {
+	promoted := by != nil
+	if !promoted {
 		by = &proven{Slot: opened[0]}
-	} else {
-		drill = true
 	}
-	if drill {
-		if err := k.noteDrill(k.ctx, s.now(), opened...); err != nil {
-			return nil, err
-		}
-		s.rearrange()
+	if !drill && !promoted {
+		return by, nil
 	}
-	return by, nil
+	err = k.noteDrill(k.ctx, s.now(), opened...)
+	s.rearrange()
+	if err != nil && promoted { // the date is the less important part
+		s.log.Error("noting that a recovery slot opened failed", "slot", by.Name, "error", err)
+		err = nil
+	}
+	return by, err
 }
 
 // required is how many shares a purpose needs: those of the shares' lock, else

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -280,6 +281,30 @@ func TestNewSharesOutliveTheRemovalOfTheOldOnes(t *testing.T) {
 	f.must(t, 200, "PUT", "sys/recovery/verify", shareOf(fresh[0]))
 	f.must(t, 200, "PUT", "sys/recovery/verify", shareOf(fresh[1]))
 	if f.opens(t, sharesOf(old)...) || !f.opens(t, sharesOf(fresh[1:])...) || slices.Contains(f.names(), newSharesName) {
+		t.Errorf("slots: %v", f.names())
+	}
+}
+
+// New shares that open their slot, but not to the root key in use, end nothing.
+func TestNewSharesThatHoldAnotherRootKeyEndNothing(t *testing.T) {
+	f := start(t, filepath.Join(t.TempDir(), "keep.db"))
+	old := f.initShares(t, 1, 1)
+	slot, shares, err := newSharesSlot(newSharesName, 1, 1, storage.NewRootKey(), f.store.UUID(), 1, f.clock.now())
+	if err == nil {
+		err = f.store.PutSlot(t.Context(), slot)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.rearrange()
+	nonce, _ := f.must(t, 200, "GET", "sys/rotate/recovery/verify", "").get("data", "nonce").(string)
+	for range 2 {
+		f.must(t, 500, "PUT", "sys/rotate/recovery/verify", with(shareOf(base64.StdEncoding.EncodeToString(shares[0])), nonce))
+		if r := f.must(t, 200, "GET", "sys/rotate/recovery/verify", ""); r.get("data", "nonce") != nonce || line(r.get("data", "progress")) != "0" {
+			t.Errorf("status: %s", r.text)
+		}
+	}
+	if !f.opens(t, shareOf(old[0])) || !slices.Contains(f.names(), newSharesName) {
 		t.Errorf("slots: %v", f.names())
 	}
 }

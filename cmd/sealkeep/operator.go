@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"net/http"
@@ -63,6 +64,9 @@ func operatorInit(f *flag.FlagSet) action {
 			body["recovery_age_recipients"] = *recipients
 		}
 		b, err := a.do(c, http.MethodPut, "sys/init", nil, body)
+		if e, ok := errors.AsType[*apiError](err); ok && strings.Contains(e.Error(), "already initialized") {
+			return hint(err, "should nobody have got the answer of the first init: sealkeep status says whether a token has been used since, and what to do")
+		}
 		if err != nil {
 			return err
 		}
