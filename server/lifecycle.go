@@ -236,7 +236,11 @@ func (s *Server) open(ctx context.Context, by *slot, root []byte) error {
 	s.publishLocked(k, by)
 	s.mu.Unlock()
 	s.log.Info("unsealed", "slot", by.Name, "type", by.Type, "store", store.UUID(), "fingerprint", store.Fingerprint())
-	for _, name := range store.Quarantined() {
+	table, err := store.SlotTable()
+	if err != nil {
+		s.log.Error("reading the slots failed", "store", store.UUID(), "error", err, "next", hints[classStore])
+	}
+	for _, name := range table.Quarantined {
 		s.log.Warn("a slot in the file is not one that this store made; it is not used",
 			"slot", name, "next", "find out who wrote to the file; compare the fingerprint with the one of init")
 	}

@@ -345,16 +345,22 @@ func (s *Server) openByPeople(in offer) (warnings []string, err error) {
 	if errors.Is(err, storage.ErrRootKey) {
 		return nil, invalid("recovery slot %q opened, but what it holds is not the root key of this store: the file was changed; use a backup", proofs[0].slot.Name)
 	}
-	if k := s.keep.Load(); err == nil && k != nil {
-		by, err := s.settle(k, proofs, true)
-		if err != nil {
-			s.log.Error("the keep is open; noting that people opened it failed", "error", err, "next", "sealkeep operator recovery verify")
-		} else {
-			warnings = by.warnings()
-		}
-		k.wakeVisits() // the seals may have been mended, and are wanted
+	k := s.keep.Load()
+	if err != nil || k == nil {
+		return nil, err
 	}
-	return warnings, err
+	var by *proven
+	good, err := k.holding(proofs)
+	if err == nil && good != nil {
+		by, err = s.settle(k, good, true)
+	}
+	if err != nil {
+		s.log.Error("the keep is open; noting that people opened it failed", "error", err, "next", "sealkeep operator recovery verify")
+	} else if by != nil {
+		warnings = by.warnings()
+	}
+	k.wakeVisits() // the seals may have been mended, and are wanted
+	return warnings, nil
 }
 
 // proveLocked takes a share or an identity of an open keep. When that was the
@@ -371,10 +377,7 @@ func (s *Server) proveLocked(k *keep, g *gathering, in offer, drill bool) (*prov
 
 // proveOneLocked is proveLocked for some of the slots.
 func (s *Server) proveOneLocked(k *keep, g *gathering, in offer, slots []storage.Slot, drill bool) (*proven, error) {
-	if in.Key == "" && in.Identity == "" {
-		return nil, invalid("send a recovery share as key, or an age identity as identity")
-	}
-	proofs, err := s.giveLocked(g, in, slots, k.store.UUID())
+	proofs, err := s.proofsLocked(k, g, in, slots)
 	if err != nil || proofs == nil {
 		return nil, err
 	}
@@ -384,6 +387,45 @@ func (s *Server) proveOneLocked(k *keep, g *gathering, in offer, slots []storage
 		g.forgetLocked()
 	}
 	return by, err
+}
+
+// proofsLocked takes a share or an identity of an open keep. It returns the slots,
+// of these, that it opens and that hold the root key in use, none until there are
+// enough shares, and changes nothing. The caller forgets them.
+func (s *Server) proofsLocked(k *keep, g *gathering, in offer, slots []storage.Slot) ([]proof, error) {
+	if in.Key == "" && in.Identity == "" {
+		return nil, invalid("send a recovery share as key, or an age identity as identity")
+	}
+	all, err := s.giveLocked(g, in, slots, k.store.UUID())
+	if err != nil || all == nil {
+		return nil, err
+	}
+	proofs, err := k.holding(all)
+	if err == nil && proofs == nil {
+		err = fmt.Errorf("slot %q: %w", all[0].slot.Name, errOtherRoot)
+	}
+	if err != nil {
+		forget(all)
+		g.forgetLocked()
+	}
+	return proofs, err
+}
+
+// holding are the proofs that hold the root key in use; the others it forgets.
+func (k *keep) holding(all []proof) (proofs []proof, err error) {
+	root, _, err := k.store.RootKey()
+	if err != nil {
+		return nil, err
+	}
+	defer clear(root)
+	for _, p := range all {
+		if subtle.ConstantTimeCompare(p.root, root) == 1 {
+			proofs = append(proofs, p)
+		} else {
+			clear(p.root)
+		}
+	}
+	return proofs, nil
 }
 
 // A proven slot is one that people have opened.
@@ -408,20 +450,12 @@ func (p *proven) warnings() []string {
 	}
 }
 
-// settle acts on what people have opened, of a keep that is open: what is new
-// takes the place of the old, and a drill is noted. It returns the slot that was
-// opened. The error is errOtherRoot when none holds the root key in use.
+// settle acts on what people have opened, of a keep that is open and has that root
+// key: what is new takes the place of the old, and a drill is noted. It returns the
+// slot that was opened. It waits for whatever else changes slots.
 func (s *Server) settle(k *keep, proofs []proof, drill bool) (by *proven, err error) {
-	root, _, err := k.store.RootKey()
-	if err != nil {
-		return nil, err
-	}
-	defer clear(root)
 	var opened []storage.Slot
 	for _, p := range proofs {
-		if subtle.ConstantTimeCompare(p.root, root) != 1 {
-			continue
-		}
 		slot := p.slot
 		if isNew(slot) {
 			done, next, err := s.promote(k, p)
@@ -433,9 +467,6 @@ func (s *Server) settle(k *keep, proofs []proof, drill bool) (by *proven, err er
 			}
 		}
 		opened = append(opened, slot)
-	}
-	if opened == nil {
-		return nil, fmt.Errorf("slot %q: %w", proofs[0].slot.Name, errOtherRoot)
 	}
 	promoted := by != nil
 	if !promoted {

@@ -236,43 +236,45 @@ func (s *Server) entriesLocked() (entries []storage.Slot, strays []stray) {
 	if s.store == nil {
 		return nil, nil
 	}
-	inFile, err := s.store.Slots()
-	if err == nil && s.keep.Load() == nil {
-		return inFile, nil
-	}
-	var missing []string
-	if err == nil {
-		entries, missing, err = s.store.TrustedSlots()
-	}
-	if err != nil {
-		s.log.Error("reading the slots failed", "store", s.store.UUID(), "error", err, "next", hints[classStore])
-		for _, sl := range s.slots { // as they were
-			if sl.State != SlotQuarantined && sl.State != SlotMissing && sl.entry.Name != "" {
-				entries = append(entries, sl.entry)
-			}
+	if s.keep.Load() == nil {
+		inFile, err := s.store.Slots()
+		if err == nil {
+			return inFile, nil
 		}
-		return entries, nil
+		return s.unreadLocked(err), nil
+	}
+	table, err := s.store.SlotTable()
+	if err != nil {
+		return s.unreadLocked(err), nil
+	}
+	for _, e := range table.Others {
+		strays = append(strays, stray{e, SlotQuarantined})
 	}
 	known := func(name string) bool {
-		return slices.ContainsFunc(entries, func(e storage.Slot) bool { return e.Name == name }) ||
-			slices.ContainsFunc(strays, func(x stray) bool { return x.Name == name })
+		return slices.ContainsFunc(strays, func(x stray) bool { return x.Name == name })
 	}
-	for _, e := range inFile {
-		if !known(e.Name) {
-			strays = append(strays, stray{e, SlotQuarantined})
-		}
-	}
-	for _, name := range s.store.Quarantined() { // some do not decode
+	for _, name := range table.Quarantined { // some do not decode
 		if !known(name) {
 			strays = append(strays, stray{storage.Slot{Name: name}, SlotQuarantined})
 		}
 	}
-	for _, name := range missing {
+	for _, name := range table.Missing {
 		if !known(name) {
 			strays = append(strays, stray{storage.Slot{Name: name}, SlotMissing})
 		}
 	}
-	return entries, strays
+	return table.Trusted, strays
+}
+
+// unreadLocked is what the slots were when they could be read last.
+func (s *Server) unreadLocked(err error) (entries []storage.Slot) {
+	s.log.Error("reading the slots failed", "store", s.store.UUID(), "error", err, "next", hints[classStore])
+	for _, sl := range s.slots {
+		if sl.State != SlotQuarantined && sl.State != SlotMissing && sl.entry.Name != "" {
+			entries = append(entries, sl.entry)
+		}
+	}
+	return entries
 }
 
 // pendingLocked says of a seal without a slot whether it will get one.

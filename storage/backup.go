@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"syscall"
 
-	bolt "go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
 )
 
@@ -33,6 +32,9 @@ const (
 func (s *Store) Backup(ctx context.Context, path string) (info Info, err error) {
 	if _, err := os.Lstat(path); err == nil {
 		return info, fmt.Errorf("backing up to %s: %w", path, ErrExists)
+	}
+	if err := s.writable(ctx); err != nil { // or the copy would have a free list that does not hold
+		return info, fmt.Errorf("backing up: %w", err)
 	}
 	tmp := path + ".part"
 	f, err := os.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
@@ -97,10 +99,11 @@ func (s *Store) copyTo(ctx context.Context, to *os.File, written chan<- struct{}
 	t := &Tx{store: s}
 	s.enter(t, s.o.Now())
 	defer s.leave(t)
-	db, keys, err := s.handle()
+	db, btx, keys, err := s.snapshot()
 	if err != nil {
 		return err
 	}
+	defer func() { _ = btx.Rollback() }() // it only lets its pages go
 	from, err := os.Open(s.path)
 	if err != nil {
 		return err
@@ -109,11 +112,6 @@ func (s *Store) copyTo(ctx context.Context, to *os.File, written chan<- struct{}
 	if !db.stands() {
 		return corrupt("file", "another file stands in its place")
 	}
-	btx, err := beginRead(db)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = btx.Rollback() }() // it only lets its pages go
 	size := btx.Size()
 	if err := checkSpace(to.Name(), size); err != nil {
 		return err
@@ -132,14 +130,12 @@ func (s *Store) copyTo(ctx context.Context, to *os.File, written chan<- struct{}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		switch now, nowKeys, err := s.handle(); {
+		switch {
 		case s.isClosing():
 			return ErrClosed
-		case err != nil:
-			return err
-		case now != db:
+		case db.gone.Load():
 			return ErrUnavailable
-		case keys != nil && nowKeys == nil:
+		case keys != nil && keys.sealed.Load():
 			return ErrSealed
 		}
 		n, err := io.CopyN(to, from, min(left, copyStep))
@@ -155,11 +151,6 @@ func (s *Store) copyTo(ctx context.Context, to *os.File, written chan<- struct{}
 		}
 	}
 	return nil
-}
-
-func beginRead(db *handle) (btx *bolt.Tx, err error) {
-	defer catch(&err, "beginning transaction")
-	return db.Begin(false)
 }
 
 // firstPages takes what bbolt writes of a backup first: both meta pages, which
@@ -204,7 +195,7 @@ func checkSpace(path string, n int64) error {
 }
 
 // Generation counts the commits of the store. It is authentic, and so tells
-// which of two copies of one store is the newer. ErrSealed.
+// which of two copies of one store, and of one lineage, is the newer. ErrSealed.
 func (s *Store) Generation(ctx context.Context) (n uint64, err error) {
 	err = s.View(ctx, func(t *Tx) error {
 		d, err := t.storedDigest()

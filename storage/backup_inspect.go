@@ -35,16 +35,11 @@ type Info struct {
 //
 // It costs one reading of the file, twice that of its hash.
 func Inspect(path string) (Info, error) {
-	f, err := os.Open(path)
+	f, err := openUnused(path, 0)
 	if err != nil {
-		return Info{}, fmt.Errorf("inspecting: %w", err)
+		return Info{}, fmt.Errorf("inspecting %s: %w", path, err)
 	}
 	defer f.Close()
-	// A store that is being written would look damaged. Where the file system
-	// knows no locks, nobody can have it open.
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
-		return Info{}, fmt.Errorf("inspecting %s: %w: %s", path, ErrLocked, lockHolder(path))
-	}
 	info, err := inspect(f)
 	if err != nil {
 		return Info{}, fmt.Errorf("inspecting %s: %w", path, err)
@@ -57,6 +52,20 @@ func Inspect(path string) (Info, error) {
 	return info, nil
 }
 
+// openUnused opens a file to read it, which no process may be writing: it would
+// look damaged. Where the file system knows no locks, nobody can have it open.
+func openUnused(path string, wait time.Duration) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := lock(f, unix.LOCK_SH, wait); errors.Is(err, ErrLocked) {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
 // inspect does all but the hash.
 func inspect(f *os.File) (info Info, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
@@ -67,6 +76,9 @@ func inspect(f *os.File) (info Info, err error) {
 	}
 	defer im.close()
 	counts, err := im.walk(func(string, []byte, []byte) {})
+	if err == nil {
+		err = counts.list
+	}
 	if err != nil {
 		return info, err
 	}

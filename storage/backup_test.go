@@ -241,7 +241,7 @@ func TestInspectDamaged(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 0))
 	whole, refused := 0, 0
 	for range rounds {
-		d := damagePage(r, image, s.db.pageSize)
+		d := damagePage(r, image, s.state.Load().h.pageSize)
 		if r.IntN(2) == 0 {
 			off, bit := r.IntN(len(image)), byte(1)<<r.IntN(8)
 			d = damage{Name: fmt.Sprintf("bit %#x at %d", bit, off), Patches: []patch{{int64(off), []byte{image[off] ^ bit}}}}

@@ -6,9 +6,8 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"runtime/debug"
 	"time"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // Report is what Check found.
@@ -33,9 +32,9 @@ func (r *Report) add(err error) {
 
 // Check authenticates every record of one snapshot, at the place where it
 // stands, and compares the digest: what is damaged, missing, added or replayed
-// is in the report. It costs a read of the whole store and takes no part in
-// ViewTimeout. It does not check bbolt's pages: see CheckPages, to be run
-// first on a store that is suspected.
+// is in the report; and it proves the list of free pages of a later snapshot. It
+// costs a read of the whole store and takes no part in ViewTimeout: it ends with
+// ErrSealed or ErrUnavailable when the store is sealed or opened anew.
 func (s *Store) Check(ctx context.Context) (r Report, err error) {
 	err = s.view(ctx, math.MaxInt64, func(t *Tx) error {
 		want, err := t.storedDigest()
@@ -61,6 +60,9 @@ func (s *Store) Check(ctx context.Context) (r Report, err error) {
 		}
 		return nil
 	})
+	if err == nil {
+		err = s.checkList(ctx)
+	}
 	if errors.Is(err, ErrCorrupt) {
 		r.add(err) // the walk itself could not go on
 		err = nil
@@ -70,6 +72,46 @@ func (s *Store) Check(ctx context.Context) (r Report, err error) {
 	}
 	return r, nil
 }
+
+// checkList proves the free list of one snapshot, as it is done before the first
+// write.
+func (s *Store) checkList(ctx context.Context) error {
+	for {
+		err := s.view(ctx, math.MaxInt64, func(t *Tx) (err error) {
+			defer catch(&err, "pages")
+			h, txid := t.trees.h, uint64(t.btx.ID())
+			data, err := h.upTo(int(t.btx.Size()))
+			if err != nil {
+				return err
+			}
+			m, err := metaOf(data, h.pageSize, txid)
+			var l freeList
+			if err == nil {
+				l, err = readList(data, &m)
+			}
+			for page := range 2 {
+				if m, ok := parseMeta(data[page*h.pageSize:]); ok && m.txid > txid {
+					return errLater
+				}
+			}
+			if err != nil {
+				return err
+			}
+			used, err := reachable(data, &m, t.check)
+			if err == nil {
+				err = l.claim(used)
+			}
+			return err
+		})
+		if err != errLater {
+			return err
+		}
+	}
+}
+
+// errLater: another commit was made before the free list of a snapshot was read,
+// and may have written where that stood.
+var errLater = errors.New("there is a later commit")
 
 func (t *Tx) checkSlots(r *Report) (err error) {
 	defer catch(&err, "slots")
@@ -149,7 +191,7 @@ func (t *Tx) walk(bucket []byte, fn func(k, rec []byte)) (err error) {
 	}
 	c := cursor{tree: tr}
 	for k, v := c.Seek(nil); k != nil; k, v = c.Next() {
-		if err := t.ctx.Err(); err != nil {
+		if err := t.check(); err != nil {
 			return err
 		}
 		if err := c.findable(k); err != nil {
@@ -160,15 +202,17 @@ func (t *Tx) walk(bucket []byte, fn func(k, rec []byte)) (err error) {
 	return c.err
 }
 
-// CheckPages checks the structure of the file at path with bbolt's own page
-// check, and needs no key. A damaged file can end the process (pages in a
-// circle overflow the stack, which cannot be caught), so run it in a process
-// of its own. It finds ErrLocked if a daemon has the store.
+// CheckPages checks the structure of the file at path, which no process may
+// have open: the meta pages, that every page is in use once or free, that keys
+// are in order and branches lead to them, and the free list. It writes nothing
+// and needs no key. ErrLocked: somebody had the store for all of timeout.
 func CheckPages(path string, timeout time.Duration) (damage []error, err error) {
-	if _, err := os.Stat(path); err != nil {
-		return nil, fmt.Errorf("checking pages: %w", err)
+	f, err := openUnused(path, timeout)
+	if err != nil {
+		return nil, fmt.Errorf("checking pages of %s: %w", path, err)
 	}
-	if err := checkPages(path, timeout, &damage); errors.Is(err, ErrCorrupt) {
+	defer f.Close()
+	if err := checkPages(f, &damage); errors.Is(err, ErrCorrupt) {
 		damage = append(damage, err)
 	} else if err != nil {
 		return damage, fmt.Errorf("checking pages of %s: %w", path, err)
@@ -176,22 +220,20 @@ func CheckPages(path string, timeout time.Duration) (damage []error, err error) 
 	return damage, nil
 }
 
-func checkPages(path string, timeout time.Duration, damage *[]error) (err error) {
+func checkPages(f *os.File, damage *[]error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer catch(&err, "pages")
-	db, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true, Timeout: timeout, FreelistType: bolt.FreelistMapType})
+	im, err := openImage(f)
 	if err != nil {
-		return boltOpenError(path, err)
+		return err
 	}
-	defer db.Close()
-	return db.View(func(btx *bolt.Tx) error {
-		for err := range btx.Check() {
-			*damage = append(*damage, corrupt("pages", "%v", err))
-		}
-		for _, name := range [][]byte{bucketMeta, bucketSlots, bucketData, bucketBlobs} {
-			if btx.Bucket(name) == nil {
-				return corrupt("file", "not a sealkeep store: no bucket %q", name)
-			}
-		}
-		return nil
-	})
+	defer im.close()
+	if im.damage != nil {
+		*damage = append(*damage, im.damage)
+	}
+	counts, err := im.walk(func(string, []byte, []byte) {})
+	if err == nil {
+		err = counts.list
+	}
+	return err
 }

@@ -1,11 +1,14 @@
 package storage
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/debug"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -23,6 +26,7 @@ const (
 	maxBatchBytes = 4 << 20
 	maxQueue      = 2048
 	slowFunction  = 50 * time.Millisecond
+	lateTurn      = 250 * time.Millisecond // for a turn: the caller may be waiting for itself
 )
 
 type patientKey struct{}
@@ -43,9 +47,17 @@ type update struct {
 	done  chan error // the commit's outcome, capacity 1
 
 	// alone, if set, runs in the committer, in a transaction of its own
-	// without other functions. It commits if alone gives a func, which then
-	// runs when the commit is durable.
-	alone func(*trees) (func(), error)
+	// without other functions. It commits if alone gives an effect.
+	alone func(*trees) (*effect, error)
+
+	// direct, if set, runs in the committer, with no transaction.
+	direct func(*handle) error
+}
+
+// effect is what a commit brings with it.
+type effect struct {
+	digest digest
+	keys   *keyring // the new keyring; nil: the one before stays
 }
 
 const (
@@ -69,15 +81,24 @@ func (s *Store) Update(ctx context.Context, fn func(*Tx) error) error {
 	if ctx.Value(txKey{}) != nil {
 		return ErrNested
 	}
+	if err := s.writable(ctx); err != nil {
+		return err
+	}
 	u := &update{turn: make(chan *Tx, 1), back: make(chan error, 1), done: make(chan error, 1)}
 	if err := s.enqueue(ctx, u); err != nil {
 		return err
 	}
 	left := ctx.Done()
+	late := time.NewTimer(lateTurn)
+	defer late.Stop()
 	var t *Tx
 	for t == nil {
 		select {
 		case t = <-u.turn:
+		case <-late.C:
+			if nested() && u.state.CompareAndSwap(stateQueued, stateLeft) {
+				return ErrNested
+			}
 		case err := <-u.done: // sealed, or recovering
 			return err
 		case <-s.done:
@@ -108,9 +129,39 @@ func (u *update) run(t *Tx, fn func(*Tx) error) (err error) {
 	return fn(t)
 }
 
-// alone runs fn in the committer, in its turn.
-func (s *Store) alone(ctx context.Context, fn func(*trees) (func(), error)) error {
-	u := &update{alone: fn, done: make(chan error, 1)}
+// nested reports whether the calling goroutine runs a function of an Update,
+// whose turn ends only when the call returns.
+func nested() bool {
+	pcs := make([]uintptr, 256)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs)])
+	for {
+		frame, more := frames.Next()
+		if strings.HasSuffix(frame.Function, "/storage.(*update).run") {
+			return true
+		}
+		if !more {
+			return false
+		}
+	}
+}
+
+// alone runs fn in the committer, in its turn. It does not wait until the store
+// can be written: see writable.
+func (s *Store) alone(ctx context.Context, fn func(*trees) (*effect, error)) error {
+	return s.inTurn(ctx, &update{alone: fn, done: make(chan error, 1)})
+}
+
+// direct runs fn in the committer, in its turn.
+func (s *Store) direct(ctx context.Context, fn func(*handle) error) error {
+	return s.inTurn(ctx, &update{direct: fn, done: make(chan error, 1)})
+}
+
+// inTurn waits for the committer, which is not done with another's function if
+// that function has called this.
+func (s *Store) inTurn(ctx context.Context, u *update) error {
+	if nested() {
+		return ErrNested
+	}
 	if err := s.enqueue(Patient(ctx), u); err != nil {
 		return err
 	}
@@ -170,9 +221,12 @@ func (s *Store) commitLoop() {
 				}
 			}
 		}
-		if u.alone != nil {
+		switch {
+		case u.direct != nil:
+			s.runDirect(u)
+		case u.alone != nil:
 			s.commitAlone(u)
-		} else {
+		default:
 			next = s.commitBatch(u)
 		}
 	}
@@ -181,19 +235,23 @@ func (s *Store) commitLoop() {
 // commitBatch runs u and whatever else waits, commits once, and answers. It
 // returns an update that has to be alone and so ended the batch.
 func (s *Store) commitBatch(u *update) (next *update) {
-	db, keys, err := s.handle()
-	if err == nil && keys == nil {
+	st, err := s.usable()
+	switch {
+	case err != nil:
+	case st.keys == nil:
 		err = ErrSealed
+	case !st.h.proven.Load(): // it was opened anew while u waited
+		err = ErrUnavailable
 	}
 	if err != nil {
 		u.done <- err
 		return nil
 	}
-	return s.runBatch(db, keys, u)
+	return s.runBatch(st.h, st.keys, u)
 }
 
-func (s *Store) runBatch(db *handle, keys *keyring, u *update) (next *update) {
-	ts, err := begin(db)
+func (s *Store) runBatch(h *handle, keys *keyring, u *update) (next *update) {
+	ts, err := begin(h)
 	if err != nil {
 		u.done <- err
 		return nil
@@ -221,17 +279,18 @@ func (s *Store) runBatch(db *handle, keys *keyring, u *update) (next *update) {
 		if err == nil && n < limit && size < maxBatchBytes {
 			select {
 			case u = <-s.queue:
-				if u.alone != nil {
+				if u.turn == nil {
 					next, u = u, nil
 				}
 			default:
 			}
 		}
 	}
-	if err == nil && d != s.digest {
-		err = s.commit(ts, keys, d)
+	changed := d != s.digest
+	if err == nil && changed {
+		err = s.commit(ts, keys, &effect{digest: d})
 	} else {
-		db.rollback(ts.btx)
+		h.rollback(ts.btx)
 	}
 	if err == nil {
 		s.stats.updates.Add(uint64(good))
@@ -239,10 +298,21 @@ func (s *Store) runBatch(db *handle, keys *keyring, u *update) (next *update) {
 	for _, u := range ran {
 		u.done <- err
 	}
-	if db.stuck || errors.Is(err, ErrUnknownOutcome) {
-		s.recover(db, err)
-	}
+	s.afterCommit(h, err, changed)
 	return next
+}
+
+// afterCommit leaves a handle that must not be used any more, and otherwise keeps
+// the free list short.
+func (s *Store) afterCommit(h *handle, err error, committed bool) {
+	if err == nil && committed {
+		if err = h.tidyList(); err != nil {
+			s.o.Logger.Error("the list of free pages could not be kept short", "path", s.path, "error", err)
+		}
+	}
+	if h.stuck || errors.Is(err, ErrUnknownOutcome) {
+		s.recover(h, err)
+	}
 }
 
 // runOne hands the transaction over, gets it back with the function's outcome,
@@ -259,47 +329,57 @@ func (s *Store) runOne(u *update, t *Tx) error {
 
 // commitAlone runs a function that wants no others beside it.
 func (s *Store) commitAlone(u *update) {
-	db, keys, err := s.handle()
+	st, err := s.usable()
 	if err != nil {
 		u.done <- err
 		return
 	}
-	ts, err := begin(db)
+	ts, err := begin(st.h)
 	if err != nil {
 		u.done <- err
 		return
 	}
-	after, err := runAlone(u, ts)
-	switch {
-	case err != nil || after == nil:
-		db.rollback(ts.btx)
-	default:
-		if err = s.commit(ts, keys, s.digest); err == nil {
-			after()
-		}
+	e, err := runAlone(u, ts)
+	if err == nil && e != nil && !st.h.proven.Load() {
+		err = ErrUnavailable
+	}
+	changed := err == nil && e != nil
+	if changed {
+		err = s.commit(ts, st.keys, e)
+	} else {
+		st.h.rollback(ts.btx)
 	}
 	u.done <- err
-	if db.stuck || errors.Is(err, ErrUnknownOutcome) {
-		s.recover(db, err)
-	}
+	s.afterCommit(st.h, err, changed)
 }
 
-func runAlone(u *update, ts *trees) (after func(), err error) {
+func runAlone(u *update, ts *trees) (e *effect, err error) {
 	defer catch(&err, "changing the store")
 	return u.alone(ts)
 }
 
+func (s *Store) runDirect(u *update) {
+	st, err := s.usable()
+	if err != nil {
+		u.done <- err
+		return
+	}
+	err = u.direct(st.h)
+	u.done <- err
+	s.afterCommit(st.h, err, false)
+}
+
 // begin begins a transaction that writes, and checks the way to what every
 // commit writes.
-func begin(db *handle) (ts *trees, err error) {
+func begin(h *handle) (ts *trees, err error) {
 	defer catch(&err, "beginning transaction")
-	btx, err := db.Begin(true)
+	btx, err := h.Begin(true)
 	if err != nil {
 		return nil, fmt.Errorf("beginning transaction: %w", err)
 	}
-	ts = &trees{h: db, btx: btx}
+	ts = &trees{h: h, btx: btx, whole: make(map[uint64]struct{})}
 	if err := ts.checkMeta(); err != nil {
-		db.rollback(btx)
+		h.rollback(btx)
 		return nil, err
 	}
 	return ts, nil
@@ -319,15 +399,10 @@ func (s *trees) checkMeta() (err error) {
 	return s.freeList()
 }
 
-// commit writes the digest and commits. Whatever goes wrong from here on
-// leaves bbolt's handle unusable.
-func (s *Store) commit(ts *trees, keys *keyring, d digest) (err error) {
-	d.generation++
-	rec, err := d.encode(keys)
-	if err != nil {
-		ts.h.rollback(ts.btx)
-		return err
-	}
+// commit writes the digest and commits. keys is the keyring of the state before,
+// nil while sealed, when there is no digest to write. Whatever goes wrong from
+// here on leaves bbolt's handle unusable.
+func (s *Store) commit(ts *trees, keys *keyring, e *effect) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("panic: %v", r)
@@ -338,125 +413,189 @@ func (s *Store) commit(ts *trees, keys *keyring, d digest) (err error) {
 			err = fmt.Errorf("%w: committing: %w", ErrUnknownOutcome, err)
 			return
 		}
-		s.digest = d
+		s.digest = e.digest
 		s.stats.commits.Add(1)
 	}()
-	if err := ts.btx.Bucket(bucketMeta).Put(keyDigest, rec); err != nil {
-		ts.h.rollback(ts.btx)
-		return err
+	if keys != nil {
+		e.digest.generation++
+		rec, err := e.digest.encode(keys)
+		if err == nil {
+			err = ts.btx.Bucket(bucketMeta).Put(keyDigest, rec)
+		}
+		if err != nil {
+			ts.h.rollback(ts.btx)
+			return err
+		}
+	}
+	id := uint64(ts.btx.ID())
+	if e.keys != nil { // readers see the commit before it returns
+		s.change(func(st *state) {
+			if st.keys == keys {
+				st.next, st.nextID = e.keys, id
+			}
+		})
 	}
 	if err := ts.btx.Commit(); err != nil {
 		ts.h.rollback(ts.btx) // if bbolt has not
 		return err
 	}
+	if e.keys != nil {
+		s.change(func(st *state) { st.install(keys, e.keys, id) })
+	}
 	return nil
 }
 
+// install makes a keyring that is stored since transaction id the one in use, in
+// the place of old, unless the store was sealed meanwhile.
+func (st *state) install(old, k *keyring, id uint64) {
+	if st.keys != old {
+		k.wipe()
+		return
+	}
+	for _, gone := range []*keyring{old, st.next} {
+		if gone != nil && gone.RootGeneration != k.RootGeneration {
+			clear(gone.root)
+		}
+	}
+	st.keys, st.from, st.next, st.nextID = k, id, nil, 0
+}
+
 // recover leaves the handle after a failed commit and opens the file anew, as
-// the package comment says. It returns when the store can be used again, or is
+// the package comment says. It returns when the store can be read again, or is
 // closing.
-func (s *Store) recover(db *handle, cause error) {
+func (s *Store) recover(h *handle, cause error) {
 	s.o.Logger.Error("a write to the store failed; reading the file anew", "path", s.path, "error", cause)
-	s.mu.Lock()
-	s.db = nil
-	s.mu.Unlock()
-	s.refuseWaiting()
-	s.waitViews()
-	pages := 2 * db.pageSize // both meta pages
-	abandon(db)
+	h.gone.Store(true)
+	s.change(func(st *state) { st.h = nil })
+	s.refusing(s.waitViews)
+	abandon(h)
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
-		err := s.reopen(pages)
+		var err error
+		s.refusing(func() { err = s.reopen() })
 		if err == nil {
 			s.o.Logger.Info("the store is usable again", "path", s.path)
 			return
 		}
 		s.o.Logger.Error("the store cannot be used", "path", s.path, "error", err, "retry_in", wait)
-		timer := time.NewTimer(wait)
-		for waiting := true; waiting; {
-			select {
-			case <-timer.C:
-				waiting = false
-			case u := <-s.queue:
-				u.done <- ErrUnavailable
-			case <-s.closing:
-				timer.Stop()
-				return
-			}
+		closing := false
+		s.refusing(func() { closing = !s.pause(wait) })
+		if closing {
+			return
 		}
 	}
 }
 
-// refuseWaiting answers those that wait while the store recovers.
-func (s *Store) refuseWaiting() {
+// pause waits, or reports that the store is closing.
+func (s *Store) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-s.closing:
+		return false
+	}
+}
+
+// refusing runs fn, and answers meanwhile those that wait for the committer.
+func (s *Store) refusing(fn func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		fn()
+	}()
 	for {
 		select {
 		case u := <-s.queue:
 			u.done <- ErrUnavailable
-		default:
+		case <-done:
 			return
 		}
 	}
 }
 
 // abandon closes a handle of which nothing is believed any more.
-func abandon(db *handle) {
+func abandon(h *handle) {
 	defer func() { _ = recover() }()
-	_ = db.close()
+	_ = h.close()
 }
 
 // reopen opens the file and makes its newest state durable: the kernel may
 // hold pages that it failed to write as if they were clean.
-func (s *Store) reopen(metaBytes int) error {
-	if err := s.openDB(); err != nil {
+func (s *Store) reopen() (err error) {
+	h, _, err := openHandle(s.path, s.o)
+	if err != nil {
 		return err
 	}
-	fail := func(err error) error {
-		s.mu.Lock()
-		db := s.db
-		s.db = nil
-		s.mu.Unlock()
-		s.waitViews()
-		abandon(db)
+	defer func() {
+		if err != nil {
+			abandon(h)
+		}
+	}()
+	if err := rewrite(h.file, 2*h.pageSize); err != nil { // both meta pages
 		return err
 	}
-	if err := rewrite(s.path, metaBytes); err != nil {
-		return fail(err)
+	return s.reload(h)
+}
+
+// reload takes up the state that the file has now. After a failed change of the
+// keyring that may be the one before or after.
+func (s *Store) reload(h *handle) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer catch(&err, "reading")
+	btx, err := h.Begin(false)
+	if err != nil {
+		return fmt.Errorf("beginning transaction: %w", err)
 	}
-	if err := s.reload(); err != nil {
-		return fail(err)
+	defer func() { _ = btx.Rollback() }() // it only lets its pages go
+	ts := &trees{h: h, btx: btx}
+	was, roots := s.roots()
+	if roots == nil {
+		s.change(func(st *state) { st.h = h })
+		return nil
 	}
+	rec, err := ts.get(bucketMeta, keyKeyring)
+	if err != nil {
+		return err
+	}
+	var k *keyring
+	for _, root := range roots {
+		if k, err = openKeyring(rec, s.header.UUID, root); !errors.Is(err, ErrRootKey) {
+			break
+		}
+	}
+	if err != nil {
+		return err
+	}
+	k.sealed = was.keys.sealed
+	d, err := k.readDigest(ts)
+	if err != nil {
+		return err
+	}
+	s.digest = d
+	s.change(func(st *state) {
+		st.h = h
+		st.install(was.keys, k, uint64(btx.ID()))
+	})
 	return nil
 }
 
-// reload takes up the state that the file has now, if the store is unsealed.
-func (s *Store) reload() error {
-	_, old, err := s.handle()
-	if err != nil || old == nil {
-		return err
+// roots returns the state with copies of the root keys of which one is that of
+// the file; none while sealed.
+func (s *Store) roots() (st *state, roots [][]byte) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	st = s.state.Load()
+	for _, k := range []*keyring{st.keys, st.next} {
+		if k != nil {
+			roots = append(roots, bytes.Clone(k.root))
+		}
 	}
-	return s.raw(func(ts *trees) error {
-		rec, err := ts.get(bucketMeta, keyKeyring)
-		if err != nil {
-			return err
-		}
-		k, err := openKeyring(rec, s.header.UUID, old.root)
-		if errors.Is(err, ErrRootKey) && s.nextRoot != nil {
-			k, err = openKeyring(rec, s.header.UUID, s.nextRoot)
-		}
-		if err != nil {
-			return err
-		}
-		return s.setKeys(ts, old, k)
-	})
+	return st, roots
 }
 
 // rewrite reads the first n bytes of a file and writes them back, durably.
-func rewrite(path string, n int) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return fmt.Errorf("rewriting meta pages: %w", err)
-	}
-	defer f.Close()
+func rewrite(f *os.File, n int) error {
 	buf := make([]byte, n)
 	if _, err := f.ReadAt(buf, 0); err != nil {
 		return fmt.Errorf("rewriting meta pages: %w", err)

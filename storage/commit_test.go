@@ -195,10 +195,6 @@ func TestView(t *testing.T) {
 		if err := s.Rotate(t.Context()); err != nil {
 			t.Error(err)
 		}
-		go func() { s.Seal(); close(sealed) }()
-		for !s.Sealed() {
-			runtime.Gosched()
-		}
 		if v, err := tx.Get("a"); string(v) != "1" || err != nil {
 			t.Errorf("a = %q, %v", v, err)
 		}
@@ -211,6 +207,13 @@ func TestView(t *testing.T) {
 		}
 		if _, err := tx.Get("a"); !errors.Is(err, ErrExpired) {
 			t.Errorf("after the deadline: %v", err)
+		}
+		go func() { s.Seal(); close(sealed) }()
+		for !s.Sealed() {
+			runtime.Gosched()
+		}
+		if _, err := tx.Get("a"); !errors.Is(err, ErrSealed) {
+			t.Errorf("while sealing: %v", err)
 		}
 		select {
 		case <-sealed:

@@ -115,8 +115,8 @@ func rewriteRecords(ctx context.Context, old *os.File, tmp string, o Options) (s
 		return 0, err
 	}
 	defer written.close()
-	if got, _, err := written.sum(); err != nil {
-		return 0, fmt.Errorf("reading what was written: %w", err)
+	if got, c, err := written.sum(); err != nil || c.list != nil {
+		return 0, fmt.Errorf("reading what was written: %w", errors.Join(err, c.list))
 	} else if got != want {
 		return 0, errors.New("what was written is not what was read: the disk or the memory of this machine may be failing")
 	}

@@ -12,13 +12,15 @@
 // A read costs one B+tree look-up, one AES-SIV a path segment and one
 // XAES-256-GCM. An update costs its share of one bbolt commit (two fdatasync):
 // one committer runs every function that is waiting inside one transaction and
-// commits once; nothing waits for a timer. Opening costs the same at any size.
+// commits once; nothing waits for a timer. Opening costs the same at any size;
+// the first update after it waits for one walk over the pages, 0.1 s for a
+// million secrets of 1 KiB in the page cache, while reads are served.
 //
 // # Format 1
 //
 // The file is a bbolt database with four buckets:
 //
-//	meta     "store"   -> JSON {format, reader, uuid, created}          in clear
+//	meta     "store"   -> JSON {format, reader, uuid, created, lineage} in clear
 //	         "keyring" -> record under the root key
 //	         "digest"  -> record under the newest term
 //	slots    NAME      -> version(1)=1 | JSON slot                      in clear
@@ -69,11 +71,28 @@
 // begins a term; [Store.Reencrypt] brings the records of older terms to the
 // newest one, in small updates among the others, and then forgets those terms.
 //
+// A View begins with the keyring of its snapshot: the new keyring and the number
+// of its transaction are published before the commit, which readers see before
+// it returns, so that none of them has records of a term, or a slot, that its
+// keyring does not know, or the reverse.
+//
+// # What bbolt believes
+//
+// bbolt trusts its file. Nothing is read through it, and before it reads or
+// writes a page itself that page is checked: that its elements fill it, one
+// behind the other and in order, and that it claims no more pages than they
+// need. The meta pages and the header of the free list are checked before bbolt
+// opens the file; a meta page that differs in up to three bits from one whose
+// checksum holds is mended. The free list is proven before the first update: it
+// must name no page that can be reached, nor one twice. One that does not hold
+// is made anew from the walk. See freelist.go and meta.go.
+//
 // # When a commit fails
 //
 // After any error of bbolt's commit the kernel may have dropped what it could
 // not write, and the handle is not used again: the batch is answered
-// [ErrUnknownOutcome], all transactions end, the file is opened anew, both meta
-// pages are written back with the bytes that were read, and the store resumes
-// only when fdatasync succeeds. Until then it answers [ErrUnavailable].
+// [ErrUnknownOutcome], Views end with [ErrUnavailable] at their next call, the
+// file is opened anew, both meta pages are written back with the bytes that were
+// read, and the store resumes only when fdatasync succeeds. Until then it answers
+// [ErrUnavailable] at once. The first update proves the free list again.
 package storage

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	daead "github.com/tink-crypto/tink-go/v2/daead/subtle"
@@ -25,10 +26,11 @@ const (
 type keyring struct {
 	keyringJSON
 
-	uuid  string
-	root  []byte
-	terms map[uint32]tink.AEAD
-	names *daead.AESSIV
+	uuid   string
+	root   []byte
+	sealed *atomic.Bool // the store is being sealed: of this keyring and those made of it nobody has use any more
+	terms  map[uint32]tink.AEAD
+	names  *daead.AESSIV
 
 	folders folderCache
 	macs    sync.Pool // of HMACs under the digest key
@@ -99,7 +101,7 @@ func (j keyringJSON) ready(uuid string, root []byte) (*keyring, error) {
 	if len(j.Terms) == 0 || len(j.DigestKey) != digestKeySize || len(root) != rootKeySize {
 		return nil, corrupt("keyring", "keys are missing")
 	}
-	k := &keyring{keyringJSON: j, uuid: uuid, root: root, terms: make(map[uint32]tink.AEAD, len(j.Terms))}
+	k := &keyring{keyringJSON: j, uuid: uuid, root: root, sealed: new(atomic.Bool), terms: make(map[uint32]tink.AEAD, len(j.Terms))}
 	for i, t := range j.Terms {
 		if t.Term == 0 || i > 0 && t.Term <= j.Terms[i-1].Term {
 			return nil, corrupt("keyring", "terms are out of order")
@@ -123,7 +125,11 @@ func (k *keyring) change(edit func(*keyringJSON)) (*keyring, error) {
 	j.Terms, j.Slots = slices.Clone(j.Terms), slices.Clone(j.Slots)
 	j.Generation++
 	edit(&j)
-	return j.ready(k.uuid, k.root)
+	next, err := j.ready(k.uuid, k.root)
+	if err == nil {
+		next.sealed = k.sealed
+	}
+	return next, err
 }
 
 // newest is the term that encrypts.

@@ -48,6 +48,7 @@ type trees struct {
 	h     *handle
 	btx   *bolt.Tx
 	found map[string]*tree
+	whole map[uint64]struct{} // pages of which every element was checked; nil: that is not asked for
 }
 
 // of finds the tree of a bucket. It is that of the committed state also in a
@@ -56,7 +57,7 @@ func (s *trees) of(bucket []byte) (*tree, error) {
 	if t := s.found[string(bucket)]; t != nil {
 		return t, nil
 	}
-	t, err := s.h.tree(s.btx, bucket)
+	t, err := s.h.tree(s.btx, bucket, s.whole)
 	if err != nil {
 		return nil, err
 	}
@@ -83,6 +84,16 @@ type handle struct {
 	pageSize int
 	file     *os.File // bbolt's own
 	stuck    bool     // bbolt panicked in a transaction and still holds its locks
+	damage   error    // what was found of the meta pages when the file was opened
+
+	gone   atomic.Bool // the handle is about to be closed: whoever still reads gives up
+	listed uint64      // hash of the free list, before bbolt read it
+
+	proven  atomic.Bool // the free list holds, and so what bbolt makes of it
+	parked  []run       // free pages that are not in the list; the committer's, once proven
+	left    []run       // where earlier lists stood, which a backup may still copy
+	proving sync.Mutex
+	proof   *proof // under way
 
 	mapping atomic.Pointer[[]byte]
 	growing sync.Mutex
@@ -157,7 +168,7 @@ func (h *handle) close() error {
 			errs = append(errs, unix.Munmap(m))
 		}
 	}
-	if h.stuck {
+	if h.stuck || h.DB == nil {
 		return errors.Join(append(errs, leave(h.file))...)
 	}
 	return errors.Join(append(errs, h.DB.Close())...)
@@ -168,7 +179,8 @@ type tree struct {
 	data     []byte // all pages in use
 	pageSize int
 	root     page
-	flags    uint32 // of every element: buckets in the top tree, values elsewhere
+	flags    uint32              // of every element: buckets in the top tree, values elsewhere
+	whole    map[uint64]struct{} // as in trees
 }
 
 // page is a checked page. Its elements are checked one by one, when used.
@@ -179,12 +191,12 @@ type page struct {
 }
 
 // tree finds the tree of a bucket.
-func (h *handle) tree(btx *bolt.Tx, bucket []byte) (tree, error) {
+func (h *handle) tree(btx *bolt.Tx, bucket []byte, whole map[uint64]struct{}) (tree, error) {
 	data, err := h.upTo(int(btx.Size()))
 	if err != nil {
 		return tree{}, err
 	}
-	top := tree{data: data, pageSize: h.pageSize, flags: flagBucket}
+	top := tree{data: data, pageSize: h.pageSize, flags: flagBucket, whole: whole}
 	if top.root, err = top.page(uint64(btx.Cursor().Bucket().Root())); err != nil {
 		return tree{}, err
 	}
@@ -196,13 +208,24 @@ func (h *handle) tree(btx *bolt.Tx, bucket []byte) (tree, error) {
 	if !bytes.Equal(k, bucket) || len(v) < bucketHeader {
 		return tree{}, corrupt("pages", "no bucket %q", bucket)
 	}
-	t := tree{data: data, pageSize: h.pageSize}
-	if root := binary.NativeEndian.Uint64(v); root != 0 {
-		t.root, err = t.page(root)
-	} else {
-		t.root, err = parsePage(v[bucketHeader:])
-	}
+	t := tree{data: data, pageSize: h.pageSize, whole: whole}
+	t.root, err = t.rootOf(v)
 	return t, err
+}
+
+// rootOf is the first page of a bucket, which may stand inside its element.
+func (t *tree) rootOf(bucket []byte) (page, error) {
+	if root := binary.NativeEndian.Uint64(bucket); root != 0 {
+		return t.page(root)
+	}
+	p, err := parsePage(bucket[bucketHeader:], 1)
+	if err == nil && !p.leaf {
+		err = corrupt("pages", "a bucket that has a branch inside its element")
+	}
+	if err == nil && t.whole != nil {
+		err = p.check(t.flags)
+	}
+	return p, err
 }
 
 func (t *tree) page(id uint64) (page, error) {
@@ -210,7 +233,15 @@ func (t *tree) page(id uint64) (page, error) {
 	if err != nil {
 		return page{}, err
 	}
-	return parsePage(b)
+	p, err := parsePage(b, t.pageSize)
+	if err == nil && t.whole != nil {
+		if _, ok := t.whole[id]; !ok {
+			if err = p.check(t.flags); err == nil {
+				t.whole[id] = struct{}{}
+			}
+		}
+	}
+	return p, err
 }
 
 // child is the page to which a branch leads. The branch's key is the first of
@@ -252,7 +283,11 @@ func (t *tree) bytes(id uint64) ([]byte, error) {
 	return b[:size], nil
 }
 
-func parsePage(b []byte) (page, error) {
+// parsePage checks the header of a page and where its elements begin and end:
+// bbolt writes what they hold behind them without a gap, and takes just as many
+// bytes as that needs, in whole pages or, inside a bucket's element, single
+// ones. So a count or an overflow that is not the page's own is found here.
+func parsePage(b []byte, unit int) (page, error) {
 	if len(b) < pageHeader {
 		return page{}, corrupt("pages", "a page of %d bytes", len(b))
 	}
@@ -267,30 +302,71 @@ func parsePage(b []byte) (page, error) {
 	default:
 		return p, corrupt("pages", "a page with flags %#x in the place of a branch or leaf", flags)
 	}
-	if pageHeader+p.n*element > len(b) {
+	start, end := pageHeader+p.n*element, pageHeader
+	if start > len(b) {
 		return p, corrupt("pages", "a page with %d elements in %d bytes", p.n, len(b))
+	}
+	if p.n > 0 {
+		first, _, _ := p.bounds(0)
+		from, ksize, vsize := p.bounds(p.n - 1)
+		if end = from + ksize + vsize; first != start {
+			return p, corrupt("pages", "a page with %d elements, the first of which begins at %d", p.n, first)
+		}
+	}
+	if (end+unit-1)/unit*unit != len(b) {
+		return p, corrupt("pages", "a page of %d bytes that needs %d", len(b), end)
 	}
 	return p, nil
 }
 
-// at returns element i of a page: the key, and the value or the child.
-func (p page) at(i int) (key, value []byte, flags uint32, child uint64, err error) {
+// check checks what bbolt believes of a page that it changes, which it writes
+// anew from all of its elements: that they stand one behind the other, in the
+// order of their keys, and are of one kind.
+func (p page) check(flags uint32) error {
+	end, last := pageHeader+p.n*element, []byte(nil)
+	for i := range p.n {
+		key, value, kind, _, err := p.at(i)
+		switch start, _, _ := p.bounds(i); {
+		case err != nil:
+			return err
+		case start != end:
+			return corrupt("pages", "an element that does not begin where the one before it ends")
+		case i > 0 && bytes.Compare(key, last) <= 0:
+			return corrupt("pages", "keys are out of order")
+		case p.leaf && kind != flags:
+			return corrupt("pages", "an element with flags %#x", kind)
+		}
+		end, last = end+len(key)+len(value), key
+	}
+	return nil
+}
+
+// bounds returns where the key of element i begins in the page, and the lengths
+// of key and value, as they are stored.
+func (p page) bounds(i int) (start, ksize, vsize int) {
 	off := pageHeader + i*element
 	e := p.b[off : off+element]
 	word := func(i int) int { return int(binary.NativeEndian.Uint32(e[4*i:])) }
-	pos, ksize, vsize := word(0), word(1), 0
 	if p.leaf {
-		flags = uint32(word(0))
-		pos, ksize, vsize = word(1), word(2), word(3)
+		return off + word(1), word(2), word(3)
+	}
+	return off + word(0), word(1), 0
+}
+
+// at returns element i of a page: the key, and the value or the child.
+func (p page) at(i int) (key, value []byte, flags uint32, child uint64, err error) {
+	start, ksize, vsize := p.bounds(i)
+	if rest := len(p.b); start > rest || ksize > rest-start || vsize > rest-start-ksize {
+		return nil, nil, 0, 0, corrupt("pages", "an element that is not in its page")
+	}
+	e := p.b[pageHeader+i*element:]
+	if p.leaf {
+		flags = binary.NativeEndian.Uint32(e)
 	} else {
 		child = binary.NativeEndian.Uint64(e[8:])
 	}
-	if start, rest := off+pos, len(p.b); start > rest || ksize > rest-start || vsize > rest-start-ksize {
-		return nil, nil, 0, 0, corrupt("pages", "an element that is not in its page")
-	} else {
-		b := p.b[start:]
-		return b[:ksize:ksize], b[ksize : ksize+vsize : ksize+vsize], flags, child, nil
-	}
+	b := p.b[start:]
+	return b[:ksize:ksize], b[ksize : ksize+vsize : ksize+vsize], flags, child, nil
 }
 
 // cursor walks a tree in the order of its keys. Its methods are those of
@@ -464,23 +540,15 @@ func (t *tree) deletable(key []byte) error {
 }
 
 // freeList checks the page with the list of free pages, whose old copy every
-// commit frees. The meta page of the committed state, which bbolt has verified,
-// names it: after the page's header, magic(4) | version(4) | page size(4) |
-// flags(4) | root(16) | free list(8).
+// commit frees with all that it overflows into.
 func (s *trees) freeList() error {
 	data, err := s.h.upTo(int(s.btx.Size()))
 	if err != nil {
 		return err
 	}
-	meta := (s.btx.ID() - 1) % 2 * s.h.pageSize
-	id := binary.NativeEndian.Uint64(data[meta+pageHeader+32:])
-	t := tree{data: data, pageSize: s.h.pageSize}
-	b, err := t.bytes(id)
-	if err != nil {
-		return err
+	m, err := metaOf(data, s.h.pageSize, uint64(s.btx.ID())-1)
+	if err == nil {
+		_, _, err = checkList(data, &m)
 	}
-	if flags := binary.NativeEndian.Uint16(b[8:]); flags != flagFreeList {
-		return corrupt("pages", "page %d with flags %#x in the place of the free list", id, flags)
-	}
-	return nil
+	return err
 }

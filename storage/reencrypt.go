@@ -180,7 +180,7 @@ func (s *Store) retire(ctx context.Context, target uint32) error {
 			return old.change(func(j *keyringJSON) {
 				j.Terms = slices.DeleteFunc(j.Terms, func(t term) bool { return t.Term < target })
 			})
-		}, func() {})
+		})
 	}
 	if err != nil {
 		return fmt.Errorf("retiring terms: %w", err)

@@ -44,7 +44,7 @@ func (t *Tx) storedDigest() (d digest, err error) {
 func (s *Store) Rotate(ctx context.Context) error {
 	err := s.changeKeyring(ctx, func(_ *trees, old *keyring) (*keyring, error) {
 		return old.change(s.addTerm)
-	}, func() {})
+	})
 	if err != nil {
 		return fmt.Errorf("rotating: %w", err)
 	}
@@ -57,14 +57,14 @@ func (s *Store) addTerm(j *keyringJSON) {
 }
 
 // changeKeyring stores the keyring that next makes of the present one, alone in
-// its commit. done runs with s.mu held when it is durable and in use.
-func (s *Store) changeKeyring(ctx context.Context, next func(*trees, *keyring) (*keyring, error), done func()) error {
-	return s.alone(ctx, func(ts *trees) (func(), error) {
-		_, old, err := s.handle()
-		switch {
-		case err != nil:
-			return nil, err
-		case old == nil:
+// its commit.
+func (s *Store) changeKeyring(ctx context.Context, next func(*trees, *keyring) (*keyring, error)) error {
+	if err := s.writable(ctx); err != nil {
+		return err
+	}
+	return s.alone(ctx, func(ts *trees) (*effect, error) {
+		old := s.state.Load().keys
+		if old == nil {
 			return nil, ErrSealed
 		}
 		k, err := next(ts, old)
@@ -78,21 +78,11 @@ func (s *Store) changeKeyring(ctx context.Context, next func(*trees, *keyring) (
 		if err := ts.btx.Bucket(bucketMeta).Put(keyKeyring, rec); err != nil {
 			return nil, err
 		}
-		s.digest.keyring = k.Generation
+		e := &effect{keys: k, digest: s.digest}
+		e.digest.keyring = k.Generation
 		if k.newest().Term != old.newest().Term {
-			s.digest.writes = 0
+			e.digest.writes = 0
 		}
-		s.nextRoot = k.root // should the outcome of the commit be unknown
-		return func() {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			if s.keys == old {
-				s.keys = k
-				if k.RootGeneration != old.RootGeneration {
-					clear(old.root)
-				}
-				done()
-			}
-		}, nil
+		return e, nil
 	})
 }

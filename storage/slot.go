@@ -82,39 +82,70 @@ func readSlots(t *tree) (slots []Slot, bad []string, err error) {
 func (s *Store) RootKey() (root []byte, generation uint64, err error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if s.keys == nil {
+	keys := s.state.Load().keys
+	if keys == nil {
 		return nil, 0, ErrSealed
 	}
-	return bytes.Clone(s.keys.root), s.keys.RootGeneration, nil
+	return bytes.Clone(keys.root), keys.RootGeneration, nil
 }
 
-// TrustedSlots are the slots of the keyring's list whose record on disk is the
-// one that was written: nobody else has made or changed them. missing names
-// those of the list that are not there as they were written.
-func (s *Store) TrustedSlots() (slots []Slot, missing []string, err error) {
-	err = s.raw(func(ts *trees) error {
-		_, k, err := s.handle()
-		switch {
-		case err != nil:
-			return err
-		case k == nil:
+// SlotTable is the table of slots of one state of an unsealed store.
+type SlotTable struct {
+	// Trusted are the slots of the keyring's list whose record on disk is the
+	// one that was written: nobody else has made or changed them.
+	Trusted []Slot
+	// Missing names those of the list that are not there as they were written.
+	Missing []string
+	// Quarantined names the records on disk that the list does not know, or
+	// knows otherwise. They are never used; Others are those that decode.
+	Quarantined []string
+	Others      []Slot
+}
+
+// SlotTable reads the table of slots. ErrSealed.
+func (s *Store) SlotTable() (table SlotTable, err error) {
+	err = s.raw(func(ts *trees, k *keyring) error {
+		if k == nil {
 			return ErrSealed
 		}
+		known := make(map[string][]byte, len(k.Slots))
 		for _, e := range k.Slots {
-			rec, err := ts.get(bucketSlots, []byte(e.Name))
-			if err != nil {
-				return err
-			}
-			slot, err := decodeSlot(e.Name, rec)
-			if h := sha256.Sum256(rec); err != nil || !bytes.Equal(h[:], e.SHA256) {
-				missing = append(missing, e.Name)
-				continue
-			}
-			slots = append(slots, slot)
+			known[e.Name] = e.SHA256
 		}
-		return nil
+		found := make(map[string]Slot, len(k.Slots))
+		t, err := ts.of(bucketSlots)
+		if err != nil {
+			return err
+		}
+		c := cursor{tree: t}
+		for key, rec := c.Seek(nil); key != nil; key, rec = c.Next() {
+			name, h := string(key), sha256.Sum256(rec)
+			slot, err := decodeSlot(name, rec)
+			switch {
+			case err == nil && bytes.Equal(known[name], h[:]):
+				found[name] = slot
+				continue
+			case err == nil:
+				table.Others = append(table.Others, slot)
+			}
+			table.Quarantined = append(table.Quarantined, name)
+		}
+		for _, e := range k.Slots { // in the order of the list
+			if slot, ok := found[e.Name]; ok {
+				table.Trusted = append(table.Trusted, slot)
+			} else {
+				table.Missing = append(table.Missing, e.Name)
+			}
+		}
+		return c.err
 	})
-	return slots, missing, err
+	return table, err
+}
+
+// TrustedSlots are Trusted and Missing of the SlotTable.
+func (s *Store) TrustedSlots() (slots []Slot, missing []string, err error) {
+	table, err := s.SlotTable()
+	return table.Trusted, table.Missing, err
 }
 
 // PutSlot adds a slot, or replaces the one of that name, and removes the slots
@@ -142,10 +173,6 @@ func (s *Store) PutSlot(ctx context.Context, slot Slot, gone ...string) error {
 				j.Slots = slices.DeleteFunc(j.Slots, func(e slotEntry) bool { return e.Name == slot.Name || slices.Contains(gone, e.Name) })
 				j.Slots = append(j.Slots, slot.entry(rec))
 			})
-		}, func() {
-			for _, name := range append(gone, slot.Name) {
-				s.pardonLocked(name)
-			}
 		})
 	}
 	if err != nil {
@@ -177,7 +204,7 @@ func (s *Store) RemoveSlot(ctx context.Context, name string) error {
 		return old.change(func(j *keyringJSON) {
 			j.Slots = slices.DeleteFunc(j.Slots, func(e slotEntry) bool { return e.Name == name })
 		})
-	}, func() { s.pardonLocked(name) })
+	})
 	if err != nil {
 		return fmt.Errorf("removing slot %s: %w", quote(name), err)
 	}
@@ -253,12 +280,7 @@ func (s *Store) rotateRoot(ctx context.Context, root []byte, slots []Slot) error
 		}
 		k.root = root
 		return k, nil
-	}, func() { s.quara = nil })
-}
-
-// pardonLocked takes a name from the list of the quarantined.
-func (s *Store) pardonLocked(name string) {
-	s.quara = slices.DeleteFunc(slices.Clone(s.quara), func(q string) bool { return q == name })
+	})
 }
 
 // putSlot writes a slot's record, or deletes it if rec is nil.

@@ -19,15 +19,15 @@ func testSlot(name string, generation uint64) Slot {
 // slotNames are the trusted slots, then the missing, then the quarantined.
 func slotNames(t *testing.T, s *Store) string {
 	t.Helper()
-	slots, missing, err := s.TrustedSlots()
+	table, err := s.SlotTable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	var names []string
-	for _, slot := range slots {
+	for _, slot := range table.Trusted {
 		names = append(names, slot.Name)
 	}
-	return strings.Join(names, ",") + "/" + strings.Join(missing, ",") + "/" + strings.Join(s.Quarantined(), ",")
+	return strings.Join(names, ",") + "/" + strings.Join(table.Missing, ",") + "/" + strings.Join(table.Quarantined, ",")
 }
 
 func wantSlots(t *testing.T, s *Store, want string) {
@@ -73,8 +73,8 @@ func TestSlots(t *testing.T) {
 		t.Errorf("removing the last: %v", err)
 	}
 	s = reborn(t, s, root)
-	slots, _, err := s.TrustedSlots()
-	if err != nil || len(slots) != 1 || slots[0].KeyID != "k2" || !bytes.Equal(slots[0].Lock, []byte("lock")) {
+	table, err := s.SlotTable()
+	if slots := table.Trusted; err != nil || len(slots) != 1 || slots[0].KeyID != "k2" || !bytes.Equal(slots[0].Lock, []byte("lock")) {
 		t.Errorf("after reopening: %+v, %v", slots, err)
 	}
 	got, generation, err := s.RootKey()
@@ -85,7 +85,7 @@ func TestSlots(t *testing.T) {
 	if _, _, err := s.RootKey(); !errors.Is(err, ErrSealed) {
 		t.Errorf("root key while sealed: %v", err)
 	}
-	if _, _, err := s.TrustedSlots(); !errors.Is(err, ErrSealed) {
+	if _, err := s.SlotTable(); !errors.Is(err, ErrSealed) {
 		t.Errorf("trusted slots while sealed: %v", err)
 	}
 }

@@ -62,6 +62,7 @@ func closeChecked(t testing.TB, s *Store, root []byte) {
 	if err != nil || len(damage) > 0 {
 		t.Errorf("pages at the end: %v %v", err, damage)
 	}
+	boltCheck(t, path)
 }
 
 func put(t testing.TB, s *Store, path, value string) {
@@ -92,7 +93,35 @@ func mustGet(t testing.TB, s *Store, path string) string {
 }
 
 func (s *Store) rawTx(fn func(*bolt.Tx) error) error {
-	return s.raw(func(ts *trees) error { return fn(ts.btx) })
+	return s.raw(func(ts *trees, _ *keyring) error { return fn(ts.btx) })
+}
+
+// ring is the keyring of an unsealed store.
+func (s *Store) ring() *keyring { return s.state.Load().keys }
+
+func quarantined(t testing.TB, s *Store) []string {
+	t.Helper()
+	table, err := s.SlotTable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return table.Quarantined
+}
+
+// boltCheck is what bbolt itself finds in a file.
+func boltCheck(t testing.TB, path string) {
+	t.Helper()
+	db, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true, Timeout: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	_ = db.View(func(btx *bolt.Tx) error {
+		for err := range btx.Check() {
+			t.Errorf("bbolt's check: %v", err)
+		}
+		return nil
+	})
 }
 
 // edit changes a closed store's file with bbolt alone, as a thief or a fault
@@ -218,11 +247,11 @@ func TestCloseWaits(t *testing.T) {
 	s.Seal() // which waits, too
 	inside, outcome := make(chan struct{}), make(chan error, 2)
 	go func() {
-		outcome <- s.raw(func(ts *trees) error {
+		outcome <- s.raw(func(ts *trees, _ *keyring) error {
 			close(inside)
 			for began := time.Now(); time.Since(began) < 10*time.Second; runtime.Gosched() {
 				// It is taken away, and closed when this has ended.
-				if _, _, err := s.handle(); errors.Is(err, ErrClosed) {
+				if _, err := s.usable(); errors.Is(err, ErrClosed) {
 					_, err = ts.of(bucketSlots)
 					return err
 				}
@@ -346,8 +375,7 @@ func TestRotate(t *testing.T) {
 		t.Errorf("after rotations: %q", got)
 	}
 	edit := func(term uint32) {
-		_, keys, _ := s.handle()
-		rec, _ := keys.encodePath(fmt.Sprint("term", term))
+		rec, _ := s.ring().encodePath(fmt.Sprint("term", term))
 		_ = s.rawTx(func(btx *bolt.Tx) error {
 			if _, got, _, _ := splitRecord(btx.Bucket(bucketData).Get(rec)); got != term {
 				t.Errorf("record under term %d, want %d", got, term)

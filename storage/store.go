@@ -18,7 +18,6 @@ import (
 
 	"github.com/google/uuid"
 	bolt "go.etcd.io/bbolt"
-	berrors "go.etcd.io/bbolt/errors"
 )
 
 // Options of a store. The zero value means the defaults.
@@ -71,6 +70,16 @@ type header struct {
 	Reader  int       `json:"reader"`
 	UUID    string    `json:"uuid"`
 	Created time.Time `json:"created"`
+	Lineage
+}
+
+// Lineage names the line of commits to which a store belongs: of two copies of a
+// store that have the same one, the generations say which is the newer. Each
+// restore begins another. It is in clear, and nobody vouches for it.
+type Lineage struct {
+	ID     string `json:"lineage,omitempty"`        // "" before the first restore
+	Parent string `json:"parent_lineage,omitempty"` // of what was restored
+	Forked uint64 `json:"forked,omitempty"`         // generation with which ID began; 0: not known
 }
 
 var (
@@ -94,20 +103,88 @@ type Store struct {
 	closing chan struct{} // closed by Close
 	done    chan struct{} // closed when the committer has ended
 
-	mu    sync.RWMutex // guards the three below; held briefly
-	db    *handle      // nil while recovering and after Close
-	keys  *keyring     // nil while sealed
-	quara []string
+	state atomic.Pointer[state]
+	mu    sync.RWMutex // held to replace the state, and to copy a root key of it
 
-	// The committer's own, once unsealed.
-	digest   digest // of the last commit
-	nextRoot []byte // root key of the last change of the keyring: after a failed commit it may be the one
+	digest digest // of the last commit; the committer's own, once unsealed
 
 	views   sync.Mutex
 	open    map[*Tx]time.Time // running Views and their start
 	viewEnd *sync.Cond
 
 	stats stats
+}
+
+// state is what a transaction begins with. It is never changed, but replaced as
+// a whole.
+//
+// bbolt's commit makes a new keyring visible to readers before it returns, so
+// the one that is being committed is there beforehand, with the number of its
+// transaction: by that a reader knows whose snapshot it has.
+type state struct {
+	h      *handle  // nil while recovering and after Close
+	keys   *keyring // nil while sealed
+	from   uint64   // the transaction that keys were read from or stored in
+	next   *keyring // being committed, or nil
+	nextID uint64   // by that transaction
+}
+
+// keyring is that of the snapshot of a transaction, nil while sealed.
+func (st *state) keyring(txid uint64) (*keyring, error) {
+	switch {
+	case st.keys == nil:
+		return nil, nil
+	case st.next != nil && txid >= st.nextID:
+		return st.next, nil
+	case txid < st.from:
+		return nil, corrupt("file", "it has gone back to transaction %d, before %d", txid, st.from)
+	}
+	return st.keys, nil
+}
+
+// change replaces the state.
+func (s *Store) change(edit func(*state)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := *s.state.Load()
+	edit(&st)
+	s.state.Store(&st)
+}
+
+// usable is the state, if it has an open handle.
+func (s *Store) usable() (*state, error) {
+	switch st := s.state.Load(); {
+	case st.h != nil:
+		return st, nil
+	case s.isClosing():
+		return nil, ErrClosed
+	}
+	return nil, ErrUnavailable
+}
+
+// snapshot begins a transaction that reads, with the keyring of that moment, nil
+// while sealed. The caller is registered with enter.
+func (s *Store) snapshot() (h *handle, btx *bolt.Tx, keys *keyring, err error) {
+	defer catch(&err, "beginning transaction")
+	for {
+		st, err := s.usable()
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		btx, err := st.h.Begin(false)
+		if err != nil {
+			return nil, nil, nil, fmt.Errorf("beginning transaction: %w", err)
+		}
+		if s.state.Load() == st {
+			if keys, err = st.keyring(uint64(btx.ID())); err == nil {
+				return st.h, btx, keys, nil
+			}
+		}
+		_ = btx.Rollback() // it only lets its pages go
+		if err != nil {
+			return nil, nil, nil, err
+		}
+	}
 }
 
 type stats struct{ commits, updates, failures, refused atomic.Uint64 }
@@ -229,121 +306,6 @@ func syncDir(dir string) error {
 	return nil
 }
 
-// Open opens the store at path, sealed. It never creates one: a missing file
-// is fs.ErrNotExist. It waits for the lock for LockTimeout at most and then
-// gives ErrLocked with the holder's name. A file that is no store, or is
-// damaged where it is needed to open, is ErrCorrupt; a newer format ErrFormat.
-func Open(path string, o Options) (*Store, error) {
-	s := &Store{
-		path: path, o: o.withDefaults(),
-		queue: make(chan *update, maxQueue), closing: make(chan struct{}), done: make(chan struct{}),
-		open: make(map[*Tx]time.Time),
-	}
-	s.viewEnd = sync.NewCond(&s.views)
-	switch fi, err := os.Stat(path); {
-	case err != nil:
-		return nil, fmt.Errorf("opening store: %w", err)
-	case !fi.Mode().IsRegular():
-		return nil, fmt.Errorf("opening store %s: not a regular file", path)
-	case fi.Size() == 0:
-		// bbolt would make it a new, empty database.
-		return nil, fmt.Errorf("opening store %s: %w", path, corrupt("file", "is empty"))
-	case fi.Mode().Perm()&0o077 != 0:
-		s.o.Logger.Warn("store was open to others; setting mode 0600", "path", path, "mode", fi.Mode().Perm().String())
-		if err := os.Chmod(path, 0o600); err != nil {
-			return nil, fmt.Errorf("opening store: %w", err)
-		}
-	}
-	if err := s.openDB(); err != nil {
-		return nil, fmt.Errorf("opening store %s: %w", path, err)
-	}
-	go s.commitLoop()
-	return s, nil
-}
-
-// openDB opens the file and reads what is in clear.
-func (s *Store) openDB() (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	db := &handle{path: s.path}
-	o := boltOptions(s.o)
-	o.OpenFile = func(name string, flag int, mode os.FileMode) (_ *os.File, err error) {
-		db.file, err = os.OpenFile(name, flag, mode)
-		return db.file, err
-	}
-	if db.DB, err = openBolt(s.path, o); err != nil {
-		if errors.Is(err, ErrCorrupt) && db.file != nil {
-			_ = leave(db.file) // bbolt panicked
-		}
-		return boltOpenError(s.path, err)
-	}
-	db.pageSize = db.Info().PageSize
-	defer func() {
-		if err != nil {
-			_ = db.close()
-		}
-	}()
-	if !db.stands() { // compacted or restored while this one waited for the lock
-		return fmt.Errorf("%w: its file was replaced just now; try again", ErrLocked)
-	}
-	if err := db.mapFile(s.o.InitialMmapSize); err != nil {
-		return err
-	}
-	if s.header, err = db.readHeader(); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	s.db = db
-	s.mu.Unlock()
-	return nil
-}
-
-func openBolt(path string, o *bolt.Options) (db *bolt.DB, err error) {
-	defer catch(&err, "file")
-	return bolt.Open(path, 0o600, o)
-}
-
-func boltOpenError(path string, err error) error {
-	switch {
-	case errors.Is(err, berrors.ErrTimeout):
-		return fmt.Errorf("%w: %s", ErrLocked, lockHolder(path))
-	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrVersionMismatch), errors.Is(err, berrors.ErrChecksum):
-		return corrupt("file", "not a store, or both meta pages are damaged (%v)", err)
-	}
-	return err
-}
-
-func (h *handle) readHeader() (head header, err error) {
-	defer catch(&err, "file")
-	err = h.View(func(btx *bolt.Tx) (err error) {
-		head, err = readHeader(&trees{h: h, btx: btx})
-		return err
-	})
-	return head, err
-}
-
-func readHeader(ts *trees) (h header, err error) {
-	for _, name := range [][]byte{bucketMeta, bucketSlots, bucketData, bucketBlobs} {
-		if _, err := ts.of(name); err != nil {
-			return h, fmt.Errorf("%w (or this is no sealkeep store)", err)
-		}
-	}
-	head, err := ts.get(bucketMeta, keyHeader)
-	if err != nil {
-		return h, err
-	}
-	if err := json.Unmarshal(head, &h); err != nil {
-		return h, corrupt("file", "malformed header")
-	}
-	if h.Reader > formatVersion {
-		return h, fmt.Errorf("%w: it is format %d and needs a version that reads format %d; this one reads up to %d: install a newer sealkeep",
-			ErrFormat, h.Format, h.Reader, formatVersion)
-	}
-	if h.Format < 1 || uuid.Validate(h.UUID) != nil {
-		return h, corrupt("file", "malformed header")
-	}
-	return h, nil
-}
-
 // catch turns a panic of bbolt, or a memory fault on the mapped file, into
 // ErrCorrupt, which names where it was.
 func catch(err *error, where string) {
@@ -363,21 +325,35 @@ func told(r any) any {
 // UUID names the store. It is in clear, and every record is bound to it.
 func (s *Store) UUID() string { return s.header.UUID }
 
+// Lineage is that of the store when it was opened.
+func (s *Store) Lineage() Lineage { return s.header.Lineage }
+
+// Fork begins a new lineage, in one commit: what the store becomes from now on is
+// not what other copies of it become.
+func (s *Store) Fork(ctx context.Context) error {
+	err := s.writable(ctx)
+	if err == nil {
+		err = s.alone(ctx, func(ts *trees) (*effect, error) {
+			head := s.header
+			head.Lineage = Lineage{ID: NewUUID(), Parent: head.ID}
+			if !s.Sealed() {
+				head.Forked = s.digest.generation + 1
+			}
+			rec, err := json.Marshal(head)
+			if err != nil {
+				return nil, err
+			}
+			return &effect{digest: s.digest}, ts.btx.Bucket(bucketMeta).Put(keyHeader, rec)
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("beginning a new lineage: %w", err)
+	}
+	return nil
+}
+
 // Path is where the store lies.
 func (s *Store) Path() string { return s.path }
-
-// handle gives the open database and the keys.
-func (s *Store) handle() (*handle, *keyring, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	switch {
-	case s.db != nil:
-		return s.db, s.keys, nil
-	case s.isClosing():
-		return nil, nil, ErrClosed
-	}
-	return nil, nil, ErrUnavailable
-}
 
 func (s *Store) isClosing() bool {
 	select {
@@ -391,7 +367,7 @@ func (s *Store) isClosing() bool {
 // Slots is the table of slots as it stands on disk: a hint for opening, that
 // nobody has vouched for. Slots that do not decode are left out, and logged.
 func (s *Store) Slots() (slots []Slot, err error) {
-	err = s.raw(func(ts *trees) error {
+	err = s.raw(func(ts *trees, _ *keyring) error {
 		t, err := ts.of(bucketSlots)
 		if err != nil {
 			return err
@@ -405,18 +381,20 @@ func (s *Store) Slots() (slots []Slot, err error) {
 	return slots, err
 }
 
-// raw runs fn over one state of the file, sealed or not.
-func (s *Store) raw(fn func(*trees) error) (err error) {
+// raw runs fn over one state of the file, sealed or not, with the keyring that
+// belongs to it.
+func (s *Store) raw(fn func(*trees, *keyring) error) (err error) {
 	t := &Tx{}
 	s.enter(t, s.o.Now())
 	defer s.leave(t)
-	db, _, err := s.handle()
+	h, btx, keys, err := s.snapshot()
 	if err != nil {
 		return err
 	}
+	defer func() { _ = btx.Rollback() }() // it only lets its pages go
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer catch(&err, "reading")
-	return db.View(func(btx *bolt.Tx) error { return fn(&trees{h: db, btx: btx}) })
+	return fn(&trees{h: h, btx: btx}, keys)
 }
 
 // Unseal opens the keyring with the root key. ErrRootKey: it is not this
@@ -425,7 +403,7 @@ func (s *Store) raw(fn func(*trees) error) (err error) {
 func (s *Store) Unseal(root []byte) error {
 	// In the committer's turn, so that no commit stands between the digest
 	// that is read and the one that is kept.
-	err := s.alone(context.Background(), func(ts *trees) (func(), error) {
+	err := s.alone(context.Background(), func(ts *trees) (*effect, error) {
 		rec, err := ts.get(bucketMeta, keyKeyring)
 		if err != nil {
 			return nil, err
@@ -434,7 +412,13 @@ func (s *Store) Unseal(root []byte) error {
 		if err != nil || !s.Sealed() {
 			return nil, err
 		}
-		return nil, s.setKeys(ts, nil, k)
+		d, err := k.readDigest(ts)
+		if err != nil {
+			return nil, err
+		}
+		s.digest = d
+		s.change(func(st *state) { st.keys, st.from = k, uint64(ts.btx.ID())-1 })
+		return nil, nil
 	})
 	if err != nil {
 		return fmt.Errorf("unsealing: %w", err)
@@ -442,50 +426,43 @@ func (s *Store) Unseal(root []byte) error {
 	return nil
 }
 
-// setKeys makes k the keyring, with the digest that belongs to it, unless the
-// store has been sealed since old was read. Only the committer calls it.
-func (s *Store) setKeys(ts *trees, old, k *keyring) error {
+// readDigest reads the digest of a state, and checks that the keyring is of that
+// state too.
+func (k *keyring) readDigest(ts *trees) (digest, error) {
 	rec, err := ts.get(bucketMeta, keyDigest)
 	if err != nil {
-		return err
-	}
-	slots, err := ts.of(bucketSlots)
-	if err != nil {
-		return err
-	}
-	bad, err := k.quarantine(slots)
-	if err != nil {
-		return err
+		return digest{}, err
 	}
 	d, err := k.decodeDigest(rec)
-	if err != nil {
-		return fmt.Errorf("%w (or an older keyring was put back)", err)
+	switch {
+	case err != nil:
+		return d, fmt.Errorf("%w (or an older keyring was put back)", err)
+	case d.keyring != k.Generation:
+		return d, corrupt("keyring", "generation %d where the last commit left %d: an older keyring or digest was put back", k.Generation, d.keyring)
 	}
-	if d.keyring != k.Generation {
-		return corrupt("keyring", "generation %d where the last commit left %d: an older keyring or digest was put back", k.Generation, d.keyring)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.keys == old {
-		s.keys, s.quara, s.digest = k, bad, d
-	}
-	return nil
+	return d, nil
 }
 
-// Seal forgets the keys: new transactions get ErrSealed. It returns when the
-// running ones have ended, which ViewTimeout bounds.
+// Seal forgets the keys: transactions that run end with ErrSealed when they next
+// use theirs, and new ones at once.
 func (s *Store) Seal() {
 	s.mu.Lock()
-	k := s.keys
-	s.keys, s.quara = nil, nil
+	was := s.state.Load()
+	s.state.Store(&state{h: was.h})
 	s.mu.Unlock()
-	if k == nil {
+	if was.keys == nil {
 		return
 	}
+	was.keys.sealed.Store(true)
 	// Whatever this answers, the committer has let go of the keys.
-	_ = s.alone(context.Background(), func(*trees) (func(), error) { return nil, nil })
+	_ = s.alone(context.Background(), func(*trees) (*effect, error) { return nil, nil })
 	s.waitViews()
-	k.wipe()
+	s.mu.Lock() // for the sake of roots
+	defer s.mu.Unlock()
+	was.keys.wipe()
+	if was.next != nil {
+		was.next.wipe()
+	}
 }
 
 // enter makes those who close the handle wait for a reader, which comes here
@@ -515,32 +492,22 @@ func (s *Store) waitViews() {
 	}
 }
 
-// Sealed tells whether the store has no keys in memory.
-func (s *Store) Sealed() bool {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.keys == nil
-}
-
-// Quarantined names the slots on disk that the keyring does not know, or knows
-// with another content. They are never used.
-func (s *Store) Quarantined() []string {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return slices.Clone(s.quara)
-}
+// Sealed reports whether the store has no keys in memory.
+func (s *Store) Sealed() bool { return s.state.Load().keys == nil }
 
 // Fingerprint is that of the root key, or "" while sealed.
 func (s *Store) Fingerprint() string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if s.keys == nil {
+	keys := s.state.Load().keys
+	if keys == nil {
 		return ""
 	}
-	return Fingerprint(s.keys.root)
+	return Fingerprint(keys.root)
 }
 
-// Close seals and closes. It waits for running transactions.
+// Close seals and closes. Transactions that run end with ErrSealed or ErrClosed
+// when they next use the store, and are waited for.
 func (s *Store) Close() error {
 	s.Seal()
 	s.mu.Lock()
@@ -551,15 +518,14 @@ func (s *Store) Close() error {
 	close(s.closing)
 	s.mu.Unlock()
 	<-s.done
-	s.mu.Lock()
-	db := s.db
-	s.db = nil
-	s.mu.Unlock()
-	if db == nil {
+	h := s.state.Load().h
+	if h == nil {
 		return nil
 	}
+	h.gone.Store(true)
+	s.change(func(st *state) { st.h = nil })
 	s.waitViews()
-	if err := db.close(); err != nil {
+	if err := errors.Join(h.unpark(), h.close()); err != nil {
 		return fmt.Errorf("closing store: %w", err)
 	}
 	return nil
@@ -588,8 +554,8 @@ func (s *Store) Stats() Stats {
 	if fi, err := os.Stat(s.path); err == nil {
 		st.FileBytes = fi.Size()
 	}
-	if db, _, err := s.handle(); err == nil {
-		st.FreePages = db.Stats().FreePageN
+	if h := s.state.Load().h; h != nil {
+		st.FreePages = h.Stats().FreePageN
 	}
 	return st
 }

@@ -58,8 +58,9 @@ type txKey struct{}
 func (t *Tx) Context() context.Context { return context.WithValue(t.ctx, txKey{}, true) }
 
 // View runs fn over a consistent snapshot of the store. fn does no I/O and
-// keeps nothing of tx; it is told ErrExpired after ViewTimeout. Panics of fn
-// are the caller's.
+// keeps nothing of tx; it is told ErrExpired after ViewTimeout, ErrSealed when
+// the store is being sealed, and ErrUnavailable when the file is being opened
+// anew. Panics of fn are the caller's.
 func (s *Store) View(ctx context.Context, fn func(*Tx) error) error {
 	return s.view(ctx, s.o.ViewTimeout, fn)
 }
@@ -96,19 +97,15 @@ func (t *Tx) begin(s *Store, timeout time.Duration) (err error) {
 			s.leave(t)
 		}
 	}()
-	db, keys, err := s.handle()
+	h, btx, keys, err := s.snapshot()
 	if err != nil {
 		return err
 	}
 	if keys == nil {
+		_ = btx.Rollback()
 		return ErrSealed
 	}
-	t.keys = keys
-	defer catch(&err, "beginning transaction")
-	if t.btx, err = db.Begin(false); err != nil {
-		return fmt.Errorf("beginning transaction: %w", err)
-	}
-	t.trees = &trees{h: db, btx: t.btx}
+	t.btx, t.keys, t.trees = btx, keys, &trees{h: h, btx: btx}
 	return nil
 }
 
@@ -118,6 +115,10 @@ func (t *Tx) check() error {
 		return ErrClosed
 	case t.write != nil:
 		return t.write.broken
+	case t.keys.sealed.Load():
+		return ErrSealed
+	case t.trees.h.gone.Load():
+		return ErrUnavailable
 	case t.now().After(t.deadline):
 		return ErrExpired
 	}

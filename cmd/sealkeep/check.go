@@ -1,15 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
-	"os"
-	"os/exec"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/sealkeep/sealkeep/seal"
@@ -24,7 +20,6 @@ Exit code: 0 clean, 2 something was found, 1 the check could not be made.`
 const (
 	checkLockWait = 2 * time.Second
 	checkUnwrap   = 15 * time.Second // for one slot
-	checkStack    = 64 << 20         // pages in a circle overflow the stack: sooner than at Go's 1 GB
 )
 
 func storageCheck(f *flag.FlagSet) action {
@@ -69,55 +64,19 @@ func (c *cli) checked(found int, err error, note string) error {
 	return nil
 }
 
-// checkPages checks the pages in a process of its own, whose end, however bad, is a finding and not ours.
+// checkPages prints what is wrong with the pages.
 func (c *cli) checkPages(path string) (found int, err error) {
-	exe, err := os.Executable()
+	damage, err := storage.CheckPages(path, checkLockWait)
 	if err != nil {
-		return 0, fmt.Errorf("finding this program: %w", err)
+		return 0, explainLock(err, checkLocked)
 	}
-	var out, trouble bytes.Buffer
-	child := exec.CommandContext(c, exe, "operator", "storage", "check-pages", "--", path)
-	child.Args[0] = "sealkeep"
-	child.Stdout, child.Stderr = &out, &trouble
-	err = child.Run()
-	ended, ran := errors.AsType[*exec.ExitError](err)
-	switch {
-	case err == nil:
+	for _, d := range damage {
+		fmt.Fprintf(c.stdout, "finding: %s\n", strings.ReplaceAll(d.Error(), "\n", " "))
+	}
+	if damage == nil {
 		fmt.Fprintln(c.stdout, "Pages: clean")
-		return 0, nil
-	case !ran || c.Err() != nil:
-		return 0, fmt.Errorf("checking pages: %w", err)
-	case ended.ExitCode() == 1: // it has said why
-		c.stderr.Write(trouble.Bytes())
-		return 0, exit{1}
-	case ended.ExitCode() == 2 && out.Len() > 0:
-		c.stdout.Write(out.Bytes())
-		return strings.Count(out.String(), "\n"), nil
 	}
-	if s, ok := ended.Sys().(syscall.WaitStatus); ok && s.Signaled() && (s.Signal() == syscall.SIGKILL || s.Signal() == syscall.SIGTERM) {
-		return 0, fmt.Errorf("checking pages: the check was killed: %w", err)
-	}
-	line, _, _ := strings.Cut(trouble.String(), "\n")
-	fmt.Fprintf(c.stdout, "finding: the page check crashed on the file (%v): %s\n", ended, line)
-	return 1, nil
-}
-
-// checkPages is the hidden command behind it.
-func checkPages(*flag.FlagSet) action {
-	return func(c *cli, args []string) error {
-		setMaxStack(checkStack)
-		damage, err := storage.CheckPages(args[0], checkLockWait)
-		if err != nil {
-			return explainLock(err, checkLocked)
-		}
-		for _, d := range damage {
-			fmt.Fprintf(c.stdout, "finding: %s\n", strings.ReplaceAll(d.Error(), "\n", " "))
-		}
-		if damage != nil {
-			return exit{2}
-		}
-		return nil
-	}
+	return len(damage), nil
 }
 
 const checkLocked = "stop the keep first: the check needs the file for itself"

@@ -41,9 +41,6 @@ func TestEveryCommandHasHelp(t *testing.T) {
 				t.Errorf("%s -%s has no help text", cmd.name, fl.Name)
 			}
 		})
-		if cmd.kind == hidden {
-			continue
-		}
 		if cmd.short == "" || strings.HasSuffix(cmd.short, ".") {
 			t.Errorf("%s: %q is not a line for a list", cmd.name, cmd.short)
 		}

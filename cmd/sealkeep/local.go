@@ -8,7 +8,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -29,9 +28,6 @@ func localCommands() []command {
 		{"version", "", 0, 0, local, "show the version", "Shows the version of this program.", showVersion},
 	}
 }
-
-// setMaxStack bounds a goroutine's stack, in bytes.
-func setMaxStack(n int) { debug.SetMaxStack(n) }
 
 // loadConfig reads a configuration and makes its seals, which asks no key service. The error lists every mistake and
 // has exit code 78. From then on the environment is in lookup only: see clearEnv.

@@ -68,7 +68,6 @@ type kind int
 const (
 	local  kind = iota
 	client      // talks to a server: has the client's flags
-	hidden      // local, and not listed
 )
 
 // commands is the table of all commands, in the order of the help.
@@ -105,7 +104,7 @@ func (c *cli) dispatch(args []string) error {
 	// Not a command: the longest group of commands that the words name.
 	group := 0
 	for n := 1; n <= words && slices.ContainsFunc(table, func(cmd command) bool {
-		return cmd.kind != hidden && strings.HasPrefix(cmd.name, strings.Join(args[:n], " ")+" ")
+		return strings.HasPrefix(cmd.name, strings.Join(args[:n], " ")+" ")
 	}); n++ {
 		group = n
 	}
@@ -242,7 +241,7 @@ func groupHelp(table []command, prefix string) string {
 	}
 	b.WriteString("\nCommands:\n")
 	for _, cmd := range table {
-		if rest, ok := strings.CutPrefix(cmd.name, strings.TrimLeft(prefix+" ", " ")); ok && cmd.kind != hidden {
+		if rest, ok := strings.CutPrefix(cmd.name, strings.TrimLeft(prefix+" ", " ")); ok {
 			fmt.Fprintf(&b, "    %-24s %s\n", rest, cmd.short)
 		}
 	}
@@ -254,7 +253,7 @@ func groupHelp(table []command, prefix string) string {
 func children(table []command, prefix string) []string {
 	var words []string
 	for _, cmd := range table {
-		if rest, ok := strings.CutPrefix(cmd.name, strings.TrimLeft(prefix+" ", " ")); ok && cmd.kind != hidden {
+		if rest, ok := strings.CutPrefix(cmd.name, strings.TrimLeft(prefix+" ", " ")); ok {
 			words = append(words, strings.Fields(rest)[0])
 		}
 	}

@@ -55,9 +55,6 @@ func manOfCommands() string {
 	b.WriteString(".SH DESCRIPTION\n" + roff("`sealkeep server` runs a keep. It opens itself with its key services and speaks the Vault HTTP API; the other commands are its client, or work on files. Flags come before arguments. A keep that is sealed says why: sealkeep status, sealkeep doctor.") + "\n")
 	b.WriteString(".SH COMMANDS\n")
 	for _, cmd := range commands() {
-		if cmd.kind == hidden {
-			continue
-		}
 		c := &cli{}
 		f, _ := c.flags(cmd)
 		fmt.Fprintf(&b, ".SS %s\n", roff(strings.TrimSpace("sealkeep "+cmd.name+" "+cmd.args)))

@@ -16,7 +16,6 @@ func operatorCommands() []command {
 		{"operator rotate", "", 0, 0, client, "begin a new key of the barrier", "Adds a new key to the barrier's keyring; what is written from now on is encrypted with it. What older keys have encrypted\nis brought to it in the background, and they are forgotten: operator key-status shows how far that is.", operatorRotate},
 		{"operator key-status", "", 0, 0, client, "show the barrier's newest key", "Shows the number, the time and the use of the barrier's newest key, and how far the re-encryption with it is.", operatorKeyStatus},
 		{"operator storage check", "", 0, 0, local, "check a store file that is not in use", storageCheckHelp, storageCheck},
-		{"operator storage check-pages", "FILE", 1, 1, hidden, "", "Checks the pages of a bbolt file. `operator storage check` runs it as a process of its own.", checkPages},
 	}
 }
 

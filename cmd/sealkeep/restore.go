@@ -21,8 +21,9 @@ import (
 
 const restoreHelp = `Puts a backup in the place of the store that the configuration names; the keep is stopped. The backup is copied, opened with any
 slot that has a seal in the configuration, or by recovery (-identity, -share), and checked whole before anything is replaced.
-It never goes over a store that is newer, or another one, or cannot be opened to tell, unless with -force. Even then nothing is
-lost: the store that was there is kept beside it, as NAME.before-restore-TIME.
+It never goes over a store that is newer, or another one, or has gone another way since one of the two was restored, or cannot
+be opened to tell, unless with -force. Even then nothing is lost: the store that was there is kept beside it, as
+NAME.before-restore-TIME.
 
 -reseal is for a backup that was made under other seals: the restored store gets a slot for each enabled seal of the
 configuration, opened again before it counts. Its old slots stay until operator slot remove.
@@ -153,18 +154,21 @@ func (c *cli) copyBackup(from, path string, info storage.Info) (tmp string, err 
 	return tmp, err
 }
 
-// prepare opens the copy, checks it, compares it with the present store and gives it its slots. It returns what to say of
-// its age.
+// prepare opens the copy, makes it ready, and begins its new lineage. It returns what to say of its age.
 func (c *cli) prepare(o restore, k *openers, tmp string, present *storage.Store) (age string, err error) {
 	store, err := storage.Open(tmp, storage.Options{})
 	if err != nil {
 		return "", err
 	}
-	defer func() {
-		if cerr := store.Close(); err == nil && cerr != nil {
-			err = cerr
-		}
-	}()
+	defer func() { err = errors.Join(err, store.Close()) }()
+	if age, err = c.ready(o, k, store, present); err != nil {
+		return "", err
+	}
+	return age, store.Fork(c)
+}
+
+// ready checks the copy, compares it with the present store and gives it its slots.
+func (c *cli) ready(o restore, k *openers, store, present *storage.Store) (age string, err error) {
 	if present != nil && present.UUID() != store.UUID() {
 		if !o.force {
 			return "", hint(fmt.Errorf("the backup is of another store, %s; the present one is %s", store.UUID(), present.UUID()), "-force puts the present store aside and restores the backup")
@@ -189,7 +193,7 @@ func (c *cli) prepare(o restore, k *openers, tmp string, present *storage.Store)
 	}
 	age = fmt.Sprintf("Fingerprint %s, generation %d, %d values; opened by slot %s\n", store.Fingerprint(), report.Generation, report.Values, by.Name)
 	if present != nil {
-		than, err := c.compare(o, k, present, report.Generation)
+		than, err := c.compare(o, k, present, store, report.Generation)
 		if err != nil {
 			return "", err
 		}
@@ -204,19 +208,28 @@ func (c *cli) prepare(o restore, k *openers, tmp string, present *storage.Store)
 	return age, nil
 }
 
-// compare refuses to go back, and says how far it is.
-func (c *cli) compare(o restore, k *openers, present *storage.Store, generation uint64) (string, error) {
+// compare refuses to go back, and says how far it is. A store that was restored and is as it was then counts as its backup.
+func (c *cli) compare(o restore, k *openers, present, store *storage.Store, generation uint64) (string, error) {
 	_, err := k.open(c, present)
 	var now uint64
 	if err == nil {
 		now, err = present.Generation(c)
 	}
-	switch {
+	lineage := present.Lineage()
+	if lineage.Forked == now && lineage.ID != store.Lineage().ID {
+		lineage.ID, now = lineage.Parent, now-1
+	}
+	switch forked := lineage.ID != store.Lineage().ID; {
 	case err != nil && !o.force:
 		return "", hint(fmt.Errorf("the present store does not open, so it is not known to be older than the backup: %v", err), "-force puts it aside and restores the backup")
 	case err != nil:
 		c.warnf("the present store does not open: %v", err)
 		return "", nil
+	case forked && !o.force:
+		return "", hint(errors.New("the backup and the present store have gone different ways since one of them was restored, so neither is the newer"),
+			"-force puts the present store aside and goes back to the backup")
+	case forked:
+		return "It has gone another way than the store that was there\n", nil
 	case now > generation && !o.force:
 		return "", hint(fmt.Errorf("the present store is newer than the backup, by %d commits", now-generation), "-force puts the present store aside and goes back to the backup")
 	case now == generation:
