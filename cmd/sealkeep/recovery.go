@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"cmp"
 	"encoding/base64"
 	"encoding/json"
@@ -434,6 +435,20 @@ func (c *cli) giveBack(a *api, made rekeyState) error {
 		return err
 	}
 	return c.rotateRoot(a, nil)
+}
+
+// confirm asks a question on a terminal. Without one the answer is no.
+func (c *cli) confirm(question string) (bool, error) {
+	if _, ok := c.terminal(); !ok {
+		return false, nil
+	}
+	fmt.Fprint(c.stderr, question+" [y/N] ")
+	line, err := bufio.NewReader(io.LimitReader(c.stdin, maxToken)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false, err
+	}
+	line = strings.ToLower(strings.TrimSpace(line))
+	return line == "y" || line == "yes", nil
 }
 
 // nonce returns the nonce that was given, else the one of what is under way.

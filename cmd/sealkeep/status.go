@@ -155,20 +155,6 @@ func (c *cli) readLine(what string) (string, error) {
 	return strings.TrimRight(string(b), "\r\n"), err
 }
 
-// confirm asks a question on a terminal. Without one the answer is no.
-func (c *cli) confirm(question string) (bool, error) {
-	if _, ok := c.terminal(); !ok {
-		return false, nil
-	}
-	fmt.Fprint(c.stderr, question+" [y/N] ")
-	line, err := bufio.NewReader(io.LimitReader(c.stdin, maxToken)).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return false, err
-	}
-	line = strings.ToLower(strings.TrimSpace(line))
-	return line == "y" || line == "yes", nil
-}
-
 // writeFile replaces a file by one with that mode; after an error the old one is as it was.
 func writeFile(path, content string, mode fs.FileMode) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".sealkeep-*") // 0600
