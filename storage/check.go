@@ -97,7 +97,7 @@ func (s *Store) checkList(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			used, err := reachable(data, &m, t.check)
+			used, err := reachable(h.file, &m, t.check)
 			if err == nil {
 				err = l.claim(used)
 			}

@@ -168,7 +168,7 @@ func fieldsOf(t *testing.T, image []byte) (fields []field) {
 	for i := range l.ids {
 		add("free list entry", list+pageHeader+8*int64(i), 8)
 	}
-	used, err := reachable(image, &ms.meta, func() error { return nil })
+	used, err := reachable(bytes.NewReader(image), &ms.meta, func() error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,13 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"io"
 	"math"
 	"os"
 	"runtime/debug"
 	"slices"
 
 	bolt "go.etcd.io/bbolt"
-	"golang.org/x/sys/unix"
 )
 
 // bbolt writes wherever its list of free pages says that a page is free, so one
@@ -141,56 +141,41 @@ func (s pageSet) missing(n uint64) (runs []run) {
 	return runs
 }
 
+// A lead is what a branch says of a page.
+type lead struct {
+	id    uint64
+	first uint64 // hash of the page's first key; 0 is not known
+}
+
 // reachable returns the pages that a state uses for its trees. ErrCorrupt: a
 // page is not what the branch above it says, or is in use twice. An error of
 // stop, which is asked now and then, ends the walk.
-func reachable(data []byte, m *meta, stop func() error) (pageSet, error) {
-	type step struct{ id, first uint64 } // first is the hash of the page's first key; 0 is not known
+func reachable(f io.ReaderAt, m *meta, stop func() error) (pageSet, error) {
 	used := newPageSet(m.pages)
 	used.add(run{0, 2})
-	t := tree{data: data[:m.pages*m.pageSize], pageSize: int(m.pageSize)}
-	level, next := []step{{id: m.root}}, []step(nil)
+	w := window{f: f, meta: m}
+	level, next := []lead{{id: m.root}}, []lead(nil)
 	for depth := 0; len(level) > 0; depth++ {
 		if depth == 2*maxTreeDepth { // the tree of buckets above that of a bucket
 			return used, corrupt("pages", "more than %d levels", depth)
 		}
-		slices.SortFunc(level, func(a, b step) int { return cmp.Compare(a.id, b.id) })
+		slices.SortFunc(level, func(a, b lead) int { return cmp.Compare(a.id, b.id) })
 		next = next[:0]
-		for i, s := range level {
+		for i, at := range level {
 			if i%1024 == 0 {
 				if err := stop(); err != nil {
 					return used, err
 				}
 			}
-			p, err := t.page(s.id)
+			p, n, err := w.page(level[i:])
 			if err != nil {
 				return used, err
 			}
-			if !used.add(run{s.id, uint64(len(p.b)) / m.pageSize}) {
-				return used, corrupt("pages", "page %d is in use twice", s.id)
+			if !used.add(run{at.id, n}) {
+				return used, corrupt("pages", "page %d is in use twice", at.id)
 			}
-			for i := range p.n {
-				key, value, flags, child, err := p.at(i)
-				switch {
-				case err != nil:
-					return used, err
-				case i == 0 && s.first != 0 && s.first != maphash.Bytes(listSeed, key):
-					return used, corrupt("pages", "a branch that leads past its keys, to page %d", s.id)
-				case !p.leaf:
-					next = append(next, step{child, maphash.Bytes(listSeed, key)})
-				case flags == flagBucket:
-					if len(value) < bucketHeader {
-						return used, corrupt("pages", "a bucket of %d bytes", len(value))
-					}
-					if root := binary.NativeEndian.Uint64(value); root != 0 { // else it is inside the element
-						next = append(next, step{id: root})
-					}
-				case flags != 0:
-					return used, corrupt("pages", "an element with flags %#x", flags)
-				}
-			}
-			if p.n == 0 && s.first != 0 {
-				return used, corrupt("pages", "page %d has no keys", s.id)
+			if next, err = p.leads(at, next); err != nil {
+				return used, err
 			}
 		}
 		level, next = next, level
@@ -198,22 +183,122 @@ func reachable(data []byte, m *meta, stop func() error) (pageSet, error) {
 	return used, nil
 }
 
-// newest returns the newest meta page, and a mapping of its own of the pages that
-// it knows, which done ends: all that a walk reads would otherwise count as
-// memory of the process from then on. Nobody commits meanwhile.
-func (h *handle) newest() (data []byte, m meta, done func(), err error) {
-	ms, err := h.metas()
-	if err == nil && ms.mended {
-		err = ms.damage
+// leads adds the pages to which a page leads.
+func (p page) leads(at lead, next []lead) ([]lead, error) {
+	if p.n == 0 && at.first != 0 {
+		return next, corrupt("pages", "page %d has no keys", at.id)
 	}
-	if err != nil {
-		return nil, m, nil, err
+	for i := range p.n {
+		if i == 0 || !p.leaf {
+			key, err := p.key(i)
+			if err != nil {
+				return next, err
+			}
+			hash := maphash.Bytes(listSeed, key)
+			if i == 0 && at.first != 0 && at.first != hash {
+				return next, corrupt("pages", "a branch that leads past its keys, to page %d", at.id)
+			}
+			if !p.leaf {
+				next = append(next, lead{p.child(i), hash})
+				continue
+			}
+		}
+		switch p.kind(i) {
+		case 0:
+		case flagBucket:
+			_, value, _, _, err := p.at(i)
+			if err == nil && len(value) < bucketHeader {
+				err = corrupt("pages", "a bucket of %d bytes", len(value))
+			}
+			if err != nil {
+				return next, err
+			}
+			if root := binary.NativeEndian.Uint64(value); root != 0 { // else it is inside the element
+				next = append(next, lead{id: root})
+			}
+		default:
+			return next, corrupt("pages", "an element with flags %#x", p.kind(i))
+		}
 	}
-	if data, err = unix.Mmap(int(h.file.Fd()), 0, int(ms.pages*ms.pageSize), unix.PROT_READ, unix.MAP_SHARED); err != nil {
-		return nil, m, nil, fmt.Errorf("mapping store: %w", err)
+	return next, nil
+}
+
+// window reads pages in the order of their numbers, those that lie near one
+// another at once. The walk reads, and does not map, because a fault a page costs
+// more than a copy, and what is mapped counts as memory of the process.
+type window struct {
+	*meta
+	f     io.ReaderAt
+	first uint64 // page at which b begins
+	b     []byte
+}
+
+const (
+	windowPages = 128
+	windowGap   = 8 // pages that are read in vain rather than begin another window
+)
+
+func (w *window) read(id, n uint64, b []byte) ([]byte, error) {
+	size := int(n * w.pageSize)
+	b = slices.Grow(b[:0], size)[:size]
+	if _, err := w.f.ReadAt(b, int64(id*w.pageSize)); err != nil {
+		return nil, corrupt("file", "reading page %d: %v", id, err)
 	}
-	_ = unix.Madvise(data, unix.MADV_SEQUENTIAL) // a wish
-	return data, ms.meta, func() { _ = unix.Munmap(data) }, nil
+	return b, nil
+}
+
+// page returns the first of the pages that are wanted, which ascend, and how many
+// it takes. Of a leaf that overflows it is only read what leads needs.
+func (w *window) page(wanted []lead) (p page, n uint64, err error) {
+	id := wanted[0].id
+	if id < 2 || id >= w.pages {
+		return p, 0, corrupt("pages", "page %d does not exist", id)
+	}
+	if have := uint64(len(w.b)) / w.pageSize; id < w.first || id-w.first >= have {
+		last := id
+		for _, s := range wanted {
+			if s.id >= w.pages || s.id >= id+windowPages || s.id > last+windowGap {
+				break
+			}
+			last = s.id
+		}
+		if w.b, err = w.read(id, last-id+1, w.b); err != nil {
+			w.b = nil
+			return p, 0, err
+		}
+		w.first = id
+	}
+	b := w.b[(id-w.first)*w.pageSize:]
+	if n, err = pageCount(b, id, w.pages); err != nil {
+		return p, 0, err
+	}
+	size := int(n * w.pageSize)
+	if n == 1 {
+		b = b[:size]
+	} else if need := leadBytes(b[:w.pageSize], size); need <= int(w.pageSize) {
+		b = b[:w.pageSize]
+	} else if b, err = w.read(id, n, nil); err != nil {
+		return p, 0, err
+	}
+	p, err = parsePage(b, size, int(w.pageSize))
+	return p, n, err
+}
+
+// leadBytes is how much of a page of size bytes, of which b is the beginning, is
+// needed to know where it leads: of a leaf without buckets just the elements and
+// the first key.
+func leadBytes(b []byte, size int) int {
+	p := page{b: b, n: int(binary.NativeEndian.Uint16(b[10:])), leaf: binary.NativeEndian.Uint16(b[8:]) == flagLeaf}
+	if !p.leaf || p.n == 0 || pageHeader+p.n*element > len(b) {
+		return size
+	}
+	for i := range p.n {
+		if p.kind(i) != 0 {
+			return size
+		}
+	}
+	start, ksize, _ := p.bounds(0)
+	return start + ksize
 }
 
 // proof is one attempt at proving the free list of a handle.
@@ -265,11 +350,10 @@ func (s *Store) prove(h *handle) (err error) {
 	}
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer catch(&err, "free list")
-	data, m, done, err := h.newest()
+	m, data, err := h.newest()
 	if err != nil {
 		return err
 	}
-	defer done()
 	free, parked, damage, err := s.freePages(h, data, &m)
 	switch {
 	case err != nil:
@@ -301,7 +385,7 @@ func (s *Store) prove(h *handle) (err error) {
 // and free is the list that takes its place. Parked pages are neither listed
 // nor in use.
 func (s *Store) freePages(h *handle, data []byte, m *meta) (free []uint64, parked []run, damage, err error) {
-	used, err := reachable(data, m, func() error {
+	used, err := reachable(h.file, m, func() error {
 		switch {
 		case s.isClosing():
 			return ErrClosed
@@ -374,6 +458,19 @@ func runsOf(ids []uint64) (runs []run) {
 		}
 	}
 	return runs
+}
+
+// newest returns the newest meta page and the pages that it knows. Nobody commits
+// meanwhile.
+func (h *handle) newest() (m meta, data []byte, err error) {
+	ms, err := h.metas()
+	if err == nil && ms.mended {
+		err = ms.damage
+	}
+	if err == nil {
+		data, err = h.upTo(int(ms.pages * ms.pageSize))
+	}
+	return ms.meta, data, err
 }
 
 // writeList makes ids the free list, by a commit of its own after m: the list
@@ -459,11 +556,10 @@ func (h *handle) tidyList() error {
 			return nil // after another commit
 		}
 	}
-	data, m, done, err := h.newest()
+	m, data, err := h.newest()
 	if err != nil {
 		return err
 	}
-	defer done()
 	l, err := readList(data, &m)
 	if err != nil {
 		return err
@@ -491,11 +587,10 @@ func (h *handle) unpark() error {
 	if len(h.parked)+len(h.left) == 0 {
 		return nil
 	}
-	data, m, done, err := h.newest()
+	m, data, err := h.newest()
 	if err != nil {
 		return err
 	}
-	defer done()
 	l, err := readList(data, &m)
 	if err != nil {
 		return err

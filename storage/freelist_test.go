@@ -109,7 +109,7 @@ func TestOneWrongEntryOfTheFreeListLosesNothing(t *testing.T) {
 	const n = 300
 	path, root := holed(t, n)
 	image, ms, l := readAll(t, path)
-	used, err := reachable(image, &ms.meta, func() error { return nil })
+	used, err := reachable(bytes.NewReader(image), &ms.meta, func() error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -467,7 +467,7 @@ func TestAPageClaimsWhatItsContentNeeds(t *testing.T) {
 // in use.
 func fieldsOfPages(t *testing.T, image []byte, m *meta) (at []int64) {
 	t.Helper()
-	used, err := reachable(image, m, func() error { return nil })
+	used, err := reachable(bytes.NewReader(image), m, func() error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -627,7 +627,7 @@ func TestRelistIsReadByBolt(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		data, m, done, err := h.newest()
+		m, data, err := h.newest()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -635,17 +635,14 @@ func TestRelistIsReadByBolt(t *testing.T) {
 		if err != nil || len(l.ids) < n {
 			t.Fatalf("%d pages are free, %v", len(l.ids), err)
 		}
-		done()
 		if err := h.relist(m, l.ids[:n]); err != nil {
 			t.Errorf("%d: %v", n, err)
 		}
 		if err := h.DB.Update(func(btx *bolt.Tx) error { return btx.Bucket(bucketData).Put([]byte("a"), []byte("1")) }); err != nil {
 			t.Error(err)
 		}
-		if _, m, done, err := h.newest(); err != nil {
-			t.Error(err)
-		} else if done(); m.txid < 4 {
-			t.Errorf("transaction %d", m.txid)
+		if m, _, err := h.newest(); err != nil || m.txid < 4 {
+			t.Errorf("transaction %d, %v", m.txid, err)
 		}
 		if err := h.close(); err != nil {
 			t.Error(err)

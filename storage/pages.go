@@ -32,15 +32,14 @@ import (
 // A bucket is a leaf element with flag 1; its value is root page(8) |
 // sequence(8), and when the root is 0 the page itself follows.
 const (
-	pageHeader    = 16
-	element       = 16
-	bucketHeader  = 16
-	flagBranch    = 1
-	flagLeaf      = 2
-	flagFreeList  = 16
-	flagBucket    = 1
-	maxTreeDepth  = 32 // a tree of so many levels would not fit on any disk
-	maxPageNumber = math.MaxInt64 >> 20
+	pageHeader   = 16
+	element      = 16
+	bucketHeader = 16
+	flagBranch   = 1
+	flagLeaf     = 2
+	flagFreeList = 16
+	flagBucket   = 1
+	maxTreeDepth = 32 // a tree of so many levels would not fit on any disk
 )
 
 // trees are those of one state of the file, each found when first needed.
@@ -218,7 +217,7 @@ func (t *tree) rootOf(bucket []byte) (page, error) {
 	if root := binary.NativeEndian.Uint64(bucket); root != 0 {
 		return t.page(root)
 	}
-	p, err := parsePage(bucket[bucketHeader:], 1)
+	p, err := parsePage(bucket[bucketHeader:], len(bucket)-bucketHeader, 1)
 	if err == nil && !p.leaf {
 		err = corrupt("pages", "a bucket that has a branch inside its element")
 	}
@@ -233,7 +232,7 @@ func (t *tree) page(id uint64) (page, error) {
 	if err != nil {
 		return page{}, err
 	}
-	p, err := parsePage(b, t.pageSize)
+	p, err := parsePage(b, len(b), t.pageSize)
 	if err == nil && t.whole != nil {
 		if _, ok := t.whole[id]; !ok {
 			if err = p.check(t.flags); err == nil {
@@ -269,25 +268,36 @@ func (p page) startsWith(key []byte) error {
 
 // bytes are those of a page and of what it overflows into.
 func (t *tree) bytes(id uint64) ([]byte, error) {
-	if id < 2 || id > maxPageNumber || (int(id)+1)*t.pageSize > len(t.data) {
+	pages := uint64(len(t.data) / t.pageSize)
+	if id < 2 || id >= pages {
 		return nil, corrupt("pages", "page %d does not exist", id)
 	}
 	b := t.data[int(id)*t.pageSize:]
-	if got := binary.NativeEndian.Uint64(b); got != id {
-		return nil, corrupt("pages", "page %d says that it is page %d", id, got)
+	n, err := pageCount(b, id, pages)
+	if err != nil {
+		return nil, err
 	}
-	size := (int(binary.NativeEndian.Uint32(b[12:])) + 1) * t.pageSize
-	if size > len(b) {
-		return nil, corrupt("pages", "page %d is longer than the file", id)
+	return b[:int(n)*t.pageSize], nil
+}
+
+// pageCount reads from a page's header how many pages it takes, and checks that
+// it is the page id, of a file with so many pages.
+func pageCount(header []byte, id, pages uint64) (n uint64, err error) {
+	if got := binary.NativeEndian.Uint64(header); got != id {
+		return 0, corrupt("pages", "page %d says that it is page %d", id, got)
 	}
-	return b[:size], nil
+	if n = uint64(binary.NativeEndian.Uint32(header[12:])) + 1; n > pages-id {
+		return 0, corrupt("pages", "page %d is longer than the file", id)
+	}
+	return n, nil
 }
 
 // parsePage checks the header of a page and where its elements begin and end:
 // bbolt writes what they hold behind them without a gap, and takes just as many
 // bytes as that needs, in whole pages or, inside a bucket's element, single
-// ones. So a count or an overflow that is not the page's own is found here.
-func parsePage(b []byte, unit int) (page, error) {
+// ones. So a count or an overflow that is not the page's own is found here. Of
+// the size bytes of a page b has the first, with all elements.
+func parsePage(b []byte, size, unit int) (page, error) {
 	if len(b) < pageHeader {
 		return page{}, corrupt("pages", "a page of %d bytes", len(b))
 	}
@@ -313,8 +323,8 @@ func parsePage(b []byte, unit int) (page, error) {
 			return p, corrupt("pages", "a page with %d elements, the first of which begins at %d", p.n, first)
 		}
 	}
-	if (end+unit-1)/unit*unit != len(b) {
-		return p, corrupt("pages", "a page of %d bytes that needs %d", len(b), end)
+	if (end+unit-1)/unit*unit != size {
+		return p, corrupt("pages", "a page of %d bytes that needs %d", size, end)
 	}
 	return p, nil
 }
@@ -353,17 +363,35 @@ func (p page) bounds(i int) (start, ksize, vsize int) {
 	return off + word(0), word(1), 0
 }
 
+// kind is the flags of element i of a leaf.
+func (p page) kind(i int) uint32 { return binary.NativeEndian.Uint32(p.b[pageHeader+i*element:]) }
+
+// child is the page to which element i of a branch leads.
+func (p page) child(i int) uint64 {
+	return binary.NativeEndian.Uint64(p.b[pageHeader+i*element+8:])
+}
+
+// key is that of element i.
+func (p page) key(i int) ([]byte, error) {
+	start, ksize, _ := p.bounds(i)
+	if rest := len(p.b); start > rest || ksize > rest-start {
+		return nil, errElement
+	}
+	return p.b[start : start+ksize : start+ksize], nil
+}
+
+var errElement = corrupt("pages", "an element that is not in its page")
+
 // at returns element i of a page: the key, and the value or the child.
 func (p page) at(i int) (key, value []byte, flags uint32, child uint64, err error) {
 	start, ksize, vsize := p.bounds(i)
 	if rest := len(p.b); start > rest || ksize > rest-start || vsize > rest-start-ksize {
-		return nil, nil, 0, 0, corrupt("pages", "an element that is not in its page")
+		return nil, nil, 0, 0, errElement
 	}
-	e := p.b[pageHeader+i*element:]
 	if p.leaf {
-		flags = binary.NativeEndian.Uint32(e)
+		flags = p.kind(i)
 	} else {
-		child = binary.NativeEndian.Uint64(e[8:])
+		child = p.child(i)
 	}
 	b := p.b[start:]
 	return b[:ksize:ksize], b[ksize : ksize+vsize : ksize+vsize], flags, child, nil
