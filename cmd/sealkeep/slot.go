@@ -208,25 +208,21 @@ func rotateRoot(f *flag.FlagSet) action {
 		if err != nil {
 			return err
 		}
-		return c.rotateRoot(a, drop)
+		b, err := a.do(c, http.MethodPut, "sys/rotate/root", nil, object{"drop": append([]string{}, drop...)})
+		if err != nil {
+			return err
+		}
+		var s struct {
+			Data struct {
+				Fingerprint string   `json:"fingerprint"`
+				Slots       []string `json:"slots"`
+			} `json:"data"`
+		}
+		if err := decode(b, &s); err != nil {
+			return err
+		}
+		return c.changed(b, nil, fmt.Sprintf("Success! The root key is a new one, in the slots: %s\nFingerprint: %s", strings.Join(s.Data.Slots, ", "), s.Data.Fingerprint))
 	}
-}
-
-func (c *cli) rotateRoot(a *api, drop []string) error {
-	b, err := a.do(c, http.MethodPut, "sys/rotate/root", nil, object{"drop": append([]string{}, drop...)})
-	if err != nil {
-		return err
-	}
-	var s struct {
-		Data struct {
-			Fingerprint string   `json:"fingerprint"`
-			Slots       []string `json:"slots"`
-		} `json:"data"`
-	}
-	if err := decode(b, &s); err != nil {
-		return err
-	}
-	return c.changed(b, nil, fmt.Sprintf("Success! The root key is a new one, in the slots: %s\nFingerprint: %s", strings.Join(s.Data.Slots, ", "), s.Data.Fingerprint))
 }
 
 // changed prints the answer b of a change: its data as JSON, or the sentence, and its warnings.
