@@ -440,7 +440,7 @@ func TestChangedRecipientsAreAddedUntilANewOneHasOpened(t *testing.T) {
 				t.Errorf("slots: %v", f.names())
 			}
 			reload(c, a)
-			f.must(t, 200, "POST", "sys/rotate/root", `{}`)
+			f.must(t, 200, "POST", "sys/rotate/root", identityOf(a))
 			want("rotated", ids{a, b, c}, nil)
 			r = f.must(t, 200, "PUT", "sys/recovery/verify", `{"identity":`+quote(a.String()+"\n"+c.String())+`}`)
 			if w := fmt.Sprint(r.get("warnings")); !strings.Contains(w, "the old identities have ended") {
@@ -615,7 +615,7 @@ func TestNobodyIsLockedOutByARekey(t *testing.T) {
 					if over(4) {
 						return
 					}
-					request(5, "POST", "sys/rotate/root", `{}`)
+					request(5, "POST", "sys/rotate/root", fmt.Sprintf(`{"keys":[%q,%q]}`, fresh[1], fresh[2]))
 					check(5, "rotated")
 				})
 			}
