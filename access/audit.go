@@ -223,10 +223,14 @@ func (a *Audit) device(ctx context.Context, store *storage.Store, conf Device) (
 	if err != nil {
 		return nil, fmt.Errorf("opening the audit device %s: %w", conf.Path, err)
 	}
+	return a.unopened(conf, opts, salt, head), nil
+}
+
+func (a *Audit) unopened(conf Device, opts deviceOptions, salt []byte, head Head) *device {
 	return &device{
 		conf: conf, opts: opts, head: head, saved: head, err: errClosed, log: a.log,
 		veil: veil{salt: salt, raw: opts.raw, hmacAccessor: opts.hmacAccessor, elide: opts.elide},
-	}, nil
+	}
 }
 
 var errClosed = errors.New("the device is not open")

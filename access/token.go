@@ -308,13 +308,17 @@ func CreateRoot(tx *storage.Tx, id string, now time.Time) (token string, err err
 	})
 }
 
+// NewSecret returns what a random token is, before there is one: for who has to
+// tell of the token before it is written.
+func NewSecret() string { return "hvs." + rand.Text()[:randomText] }
+
 // Create writes a token, gives it its accessor and returns the secret. An empty
 // id makes a random one; the error of a chosen one that cannot be a token, or is
 // one already, is [ErrToken]. A parent must work: that is the caller's to see,
 // in the same transaction.
 func Create(tx *storage.Tx, id string, t *Token) (token string, err error) {
 	if id == "" {
-		id = "hvs." + rand.Text()[:randomText]
+		id = NewSecret()
 	}
 	if !valid(id) {
 		return "", fmt.Errorf("%w: it needs 1 to %d printable ASCII characters without space", ErrToken, MaxToken)

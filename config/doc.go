@@ -62,7 +62,8 @@
 //
 // People can open a keep too. recovery "age" { recipients = ["age1..."] } names those who may do so alone, each with an
 // age identity that is kept elsewhere. recovery "shares" {} only says that shares, made by init, are enough: with either
-// of them a keep needs no seal, and then waits for people at each start.
+// of them a keep needs no seal, and then waits for people at each start. Recipients that a reload changes open the keep
+// beside the old ones; those end when the identity of a new one is given (sealkeep operator recovery verify).
 //
 // # Audit
 //

@@ -415,3 +415,33 @@ func TestFresh(t *testing.T) {
 		t.Error("the identity is not that of the recipient")
 	}
 }
+
+// The ID of a set is in its lock and in each of its shares, and in no others.
+func TestSetID(t *testing.T) {
+	lock, shares, err := Split(3, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := SetID(lock)
+	if err != nil || len(id) != 2*setSize {
+		t.Fatalf("%q, %v", id, err)
+	}
+	for i, share := range shares {
+		if got, err := ShareSetID(share); got != id || err != nil {
+			t.Errorf("share %d: %q, %v; want %q", i, got, err, id)
+		}
+	}
+	other, _, err := Split(3, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := SetID(other); got == id || err != nil {
+		t.Errorf("another lock: %q, %v", got, err)
+	}
+	if _, err := SetID(lock[1:]); !errors.Is(err, ErrLock) {
+		t.Errorf("no lock: %v", err)
+	}
+	if _, err := ShareSetID(shares[0][1:]); !errors.Is(err, ErrShare) {
+		t.Errorf("no share: %v", err)
+	}
+}

@@ -25,6 +25,27 @@ func setOf(commitments []byte) [setSize]byte {
 	return [setSize]byte(h[:])
 }
 
+// SetID returns the public name of the shares that open a lock, in hex. All
+// shares of a lock have it in them, see [ShareSetID]; a new root key or another
+// place for the slot does not change it. The error is ErrLock.
+func SetID(lock []byte) (string, error) {
+	l, err := decodeLock(lock)
+	if err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(l.set[:]), nil
+}
+
+// ShareSetID returns the SetID of the lock that a share belongs to, if it is one
+// that was handed out. The error is ErrShare.
+func ShareSetID(share []byte) (string, error) {
+	set, _, _, err := decodeShare(share)
+	if err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(set[:]), nil
+}
+
 func encodeShare(set [setSize]byte, id byte, value []byte) []byte {
 	b := append([]byte{version}, set[:]...)
 	b = append(append(b, id), value...)

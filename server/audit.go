@@ -63,9 +63,29 @@ func (r *request) release() {
 	}
 }
 
+// recordAnswer records an answer that tells something once, which nobody can ask
+// for again, before what it tells is committed. When that fails it must not be.
+func (s *Server) recordAnswer(r *request, a answer) error {
+	if err := s.writeResponse(r, a, ""); err != nil {
+		return fmt.Errorf("nothing was changed, because the answer could not be recorded: %w; begin again when an audit device works", err)
+	}
+	r.told = true
+	return nil
+}
+
 // auditResponse records an answer that is about to be sent. When that fails it must
 // not be.
 func (s *Server) auditResponse(r *request, a answer, text string) error {
+	if r.told && text == "" && a.wrap == nil {
+		return nil
+	}
+	if err := s.writeResponse(r, a, text); err != nil {
+		return fmt.Errorf("the request was carried out, but its answer is withheld, because it could not be recorded: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) writeResponse(r *request, a answer, text string) error {
 	if r.entry == nil {
 		return nil
 	}
@@ -101,7 +121,7 @@ func (s *Server) auditResponse(r *request, a answer, text string) error {
 	}
 	if err := r.keep.audit.Response(r.entry, o); err != nil {
 		s.metrics.withheld.WithLabelValues("response").Inc()
-		return fmt.Errorf("the request was carried out, but its answer is withheld, because it could not be recorded: %w", err)
+		return err
 	}
 	return nil
 }

@@ -1,6 +1,12 @@
 package server
 
-import "time"
+import (
+	"cmp"
+	"fmt"
+	"time"
+
+	"github.com/sealkeep/sealkeep/recovery"
+)
 
 // drillStatus is the answer of sys/recovery/verify.
 type drillStatus struct {
@@ -18,27 +24,35 @@ type drilling struct {
 	KeyID     string    `json:"key_id"`
 	Shares    int       `json:"shares,omitempty"`
 	Threshold int       `json:"threshold,omitempty"`
+	Set       string    `json:"set,omitempty"`     // of the shares
 	Verified  time.Time `json:"verified,omitzero"` // when people last showed that they can open it
+	Since     time.Time `json:"since,omitzero"`    // when it was made to take another one's place
 }
 
 func (k *keep) drillStatus() (out drillStatus, err error) {
-	n, t, err := k.required()
+	_, t, err := k.required()
 	if err != nil {
 		return out, err
 	}
+	slots, _, err := k.store.TrustedSlots()
+	if err != nil {
+		return out, fmt.Errorf("reading the slots: %w", err)
+	}
 	p := k.drilling.progress()
-	out = drillStatus{Nonce: p.nonce, Progress: p.have, Required: t, Slots: []drilling{}}
-	for _, name := range []string{sharesSlot, ageSlot} {
-		slot, err := k.recoverySlot(name)
-		if err != nil {
-			return out, err
-		}
+	out = drillStatus{Nonce: p.nonce, Progress: p.have, Required: cmp.Or(p.k, t), Slots: []drilling{}}
+	for _, name := range []string{sharesSlot, newSharesName, ageSlot, newAgeName} {
+		slot := recoverySlot(slots, name)
 		if slot == nil {
 			continue
 		}
-		d := drilling{Name: slot.Name, Type: slot.Type, KeyID: slot.KeyID, Verified: k.drilled(*slot)}
-		if name == sharesSlot {
-			d.Shares, d.Threshold = n, t
+		d := drilling{Name: slot.Name, Type: slot.Type, KeyID: slot.KeyID, Verified: k.drilled(*slot), Since: slot.Since}
+		if slot.Type == recovery.Shares {
+			if _, d.Shares, d.Threshold, err = recovery.Recipients(slot.Lock); err == nil {
+				d.Set, err = recovery.SetID(slot.Lock)
+			}
+			if err != nil {
+				return out, fmt.Errorf("slot %q: %w", slot.Name, err)
+			}
 		}
 		out.Slots = append(out.Slots, d)
 	}
@@ -51,7 +65,8 @@ func readDrill(s *Server, r *request) (answer, error) {
 }
 
 // writeDrill takes a share or an identity, opens the slot as it stands in the
-// file when there are enough, and changes nothing but the date of the drill.
+// file when there are enough, and notes the date. It changes nothing else, unless
+// that shows that people hold what is new; see [Server.settle].
 func writeDrill(s *Server, r *request) (answer, error) {
 	var in offer
 	if err := r.decode(&in); err != nil {
@@ -64,7 +79,7 @@ func writeDrill(s *Server, r *request) (answer, error) {
 		g.resetLocked()
 		return readDrill(s, r)
 	}
-	opened, err := s.proveLocked(r.keep, g, in)
+	opened, err := s.proveLocked(r.keep, g, in, true)
 	if err != nil {
 		return answer{}, err
 	}
@@ -72,12 +87,8 @@ func writeDrill(s *Server, r *request) (answer, error) {
 		return readDrill(s, r)
 	}
 	g.resetLocked()
-	if err := r.keep.noteDrill(r.ctx, *opened, s.now()); err != nil {
-		return answer{}, err
-	}
 	s.log.Info("a recovery drill: the slot opens", "slot", opened.Name, "request", r.id)
-	s.rearrange()
 	out, err := r.keep.drillStatus()
 	out.Complete = true
-	return answer{inject: true, data: out}, err
+	return answer{inject: true, data: out, warnings: opened.warnings()}, err
 }

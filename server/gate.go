@@ -71,6 +71,8 @@ func (r *request) pass(g gate) (err error) {
 			return r.route.denied
 		case err != nil && (g == authenticated || !denied):
 			return err
+		case err == nil && r.keep.unused.Load():
+			r.keep.used(ctx) // the request does not depend on it
 		}
 	}
 	if r.acl, err = r.keep.acl(ctx, r.token); err != nil || g == unsealed {

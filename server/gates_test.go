@@ -27,6 +27,7 @@ unsealed GET sys/generate-root-token/attempt, PUT sys/generate-root-token/attemp
 unsealed PUT sys/generate-root-token/update, PUT sys/decode-token
 
 read     GET sys/recovery/verify, GET sys/rotate/recovery/init, GET sys/rekey-recovery-key/init, GET sys/key-status
+read     GET sys/rotate/recovery/verify, GET sys/rekey-recovery-key/verify
 read     GET sys/rotate/config, GET sys/rotate/keyring/config, GET sys/slots, GET sys/slots/*
 read     GET sys/remount/status/*, GET sys/mounts, GET sys/mounts/*, GET sys/mounts/*/tune, GET sys/auth, GET sys/mounts/auth/*/tune
 read     GET sys/policies/acl, GET sys/policies/acl/*, GET sys/policy, GET sys/policy/*
@@ -54,6 +55,7 @@ update   PUT {mount}/delete/*, PUT {mount}/undelete/*, PUT {mount}/destroy/*, PU
 update   PUT sys/wrapping/wrap, PUT sys/wrapping/unwrap, PUT sys/wrapping/rewrap, PUT cubbyhole
 update,sudo PUT sys/remount, PUT sys/seal, PUT sys/rotate, PUT sys/rotate/keyring, PUT sys/rotate/root, PUT sys/slots/*
 update,sudo PUT sys/rotate/recovery/init, PUT sys/rotate/recovery/update, PUT sys/rekey-recovery-key/init, PUT sys/rekey-recovery-key/update
+update,sudo PUT sys/rotate/recovery/verify, PUT sys/rekey-recovery-key/verify
 update,sudo PUT auth/token/revoke-orphan, PUT sys/audit/*, PUT sys/auth/*, PUT sys/auth/*/tune
 update   PUT sys/audit-hash/*
 
@@ -66,6 +68,7 @@ delete   DELETE cubbyhole, DELETE cubbyhole/*, DELETE sys/mounts/*, DELETE sys/p
 delete   DELETE {mount}/data/*, DELETE {mount}/metadata/*, DELETE {mount}/data, DELETE {mount}/metadata, DELETE {mount}/delete
 delete   DELETE {mount}/undelete, DELETE {mount}/destroy, DELETE {mount}/*
 delete,sudo DELETE sys/auth/*, DELETE sys/audit/*, DELETE sys/slots/*, DELETE sys/rotate/recovery/init, DELETE sys/rekey-recovery-key/init, DELETE sys/rekey/init
+delete,sudo DELETE sys/rotate/recovery/verify, DELETE sys/rekey-recovery-key/verify
 
 unsealed PUT auth/{approle}/login, PUT auth/{userpass}/login/*
 read     GET auth/{userpass}/users/*

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/base64"
 	"math/big"
@@ -53,7 +54,7 @@ func (k *keep) rootStatusLocked() (rootStatus, error) {
 		return rootStatus{}, err
 	}
 	p := k.generation.progress()
-	return rootStatus{Nonce: p.nonce, Started: k.generation.otp != "", Progress: p.have, Required: t, OTPLength: access.RandomToken}, nil
+	return rootStatus{Nonce: p.nonce, Started: k.generation.otp != "", Progress: p.have, Required: cmp.Or(p.k, t), OTPLength: access.RandomToken}, nil
 }
 
 func readGenerateRoot(s *Server, r *request) (answer, error) {
@@ -142,7 +143,7 @@ func updateGenerateRoot(s *Server, r *request) (answer, error) {
 	if err := g.checkNonce(in.Nonce); err != nil {
 		return answer{}, err
 	}
-	opened, err := s.proveLocked(r.keep, &g.gathering, in)
+	opened, err := s.proveLocked(r.keep, &g.gathering, in, false)
 	if err != nil {
 		return answer{}, err
 	}
@@ -153,18 +154,22 @@ func updateGenerateRoot(s *Server, r *request) (answer, error) {
 	otp := g.otp
 	g.otp = ""
 	g.resetLocked()
-	var token string
-	err = r.keep.store.Update(r.ctx, func(tx *storage.Tx) (err error) {
-		token, err = access.CreateRoot(tx, "", s.now())
+	token := access.NewSecret()
+	out.EncodedToken = base64.RawStdEncoding.EncodeToString(xor(token, otp))
+	out.Complete, out.EncodedRootToken, out.Progress = true, out.EncodedToken, out.Required
+	a := answer{inject: true, data: out, warnings: opened.warnings()}
+	if err := s.recordAnswer(r, a); err != nil {
+		return answer{}, err
+	}
+	err = r.keep.store.Update(r.ctx, func(tx *storage.Tx) error {
+		_, err := access.CreateRoot(tx, token, s.now())
 		return err
 	})
 	if err != nil {
 		return answer{}, err
 	}
 	s.log.Warn("a root token was made", "nonce", out.Nonce, "slot", opened.Name, "from", r.http.RemoteAddr, "request", r.id)
-	out.EncodedToken = base64.RawStdEncoding.EncodeToString(xor(token, otp))
-	out.Complete, out.EncodedRootToken, out.Progress = true, out.EncodedToken, out.Required
-	return answer{inject: true, data: out}, nil
+	return a, nil
 }
 
 // writeDecodeToken takes the one-time password off a token.

@@ -359,6 +359,7 @@ func TestSlowClients(t *testing.T) {
 		s.ReadHeaderTimeout = 100 * time.Millisecond
 		s.ReadTimeout = 300 * time.Millisecond
 	})
+	f.must(t, 200, "GET", "auth/token/lookup-self", "") // the first use of a token is noted
 	before := f.snapshot(t)
 	put := f.head("PUT /v1/secret/data/a")
 	for name, c := range map[string]struct {

@@ -43,6 +43,12 @@ type InitResponse struct {
 // mount secret/. Either all of it is there afterwards, and the keep is unsealed,
 // or nothing. One call at a time does it; later ones get [ErrInitialized].
 func (s *Server) Init(ctx context.Context, in InitRequest) (*InitResponse, error) {
+	return s.initialize(ctx, in, nil)
+}
+
+// initialize is Init. record, if there is one, records the answer in the audit log
+// before the store is there; its error ends it all.
+func (s *Server) initialize(ctx context.Context, in InitRequest, record func(*access.Audit, *InitResponse) error) (*InitResponse, error) {
 	select {
 	case s.initializing <- struct{}{}:
 		defer func() { <-s.initializing }()
@@ -79,19 +85,31 @@ func (s *Server) Init(ctx context.Context, in InitRequest) (*InitResponse, error
 		s.log.Error("initializing failed, nothing was written", "error", err)
 		return nil, err
 	}
+	out.Fingerprint = storage.Fingerprint(root)
+	s.mu.Lock()
+	devices := s.devices
+	s.mu.Unlock()
 	err = storage.Create(s.config.Path, id, root, slots, func(tx *storage.Tx) (err error) {
 		if out.RootToken, err = access.CreateRoot(tx, in.RootToken, s.now()); err != nil {
 			return err
 		}
-		return writeFirst(tx)
+		if err := writeFirst(tx); err != nil {
+			return err
+		}
+		if err := writeUnused(tx); err != nil || record == nil {
+			return err
+		}
+		return access.AuditFirst(tx, devices, s.now, s.log, func(a *access.Audit) error { return record(a, out) })
 	}, s.config.Storage)
 	switch {
 	case errors.Is(err, storage.ErrExists):
 		return nil, fmt.Errorf("%w: %w", ErrInitialized, err)
+	case errors.Is(err, access.ErrAudit):
+		s.metrics.withheld.WithLabelValues("response").Inc()
+		return nil, fmt.Errorf("nothing was written, because the answer could not be recorded: %w; mend the audit devices, then begin again", access.ErrAudit)
 	case err != nil:
 		return nil, fmt.Errorf("creating the store: %w", err)
 	}
-	out.Fingerprint = storage.Fingerprint(root)
 	s.log.Info("initialized", "store", id, "fingerprint", out.Fingerprint, "slots", len(slots))
 	// From here on the store is there, and its root token must reach the user.
 	if err := s.openFirst(root); err != nil {
@@ -162,14 +180,14 @@ func (s *Server) addRecovery(slots []storage.Slot, in InitRequest, out *InitResp
 	recipients := s.recipients
 	s.mu.Unlock()
 	if len(recipients) != 0 {
-		slot, err := newAgeSlot(recipients, root, id, 1, s.now())
+		slot, err := newAgeSlot(ageSlot, recipients, root, id, 1, s.now())
 		if err != nil {
 			return nil, invalid("recovery \"age\" of the configuration: %v; nothing was written", err)
 		}
 		slots = append(slots, slot)
 	}
 	if in.RecoveryShares != 0 {
-		slot, shares, err := newSharesSlot(in.RecoveryShares, in.RecoveryThreshold, root, id, 1, s.now())
+		slot, shares, err := newSharesSlot(sharesSlot, in.RecoveryShares, in.RecoveryThreshold, root, id, 1, s.now())
 		if err != nil {
 			return nil, err
 		}

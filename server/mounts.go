@@ -42,6 +42,7 @@ type keep struct {
 	slotting     sync.Mutex // held while a slot or the root key changes
 	reencryption reencryption
 
+	unused     atomic.Bool                      // no token has been used since Init
 	drills     atomic.Pointer[map[string]drill] // by slot; never changed, but replaced
 	drilling   gathering
 	rekey      rekey
@@ -142,6 +143,9 @@ func (s *Server) newKeep(store *storage.Store) (*keep, error) {
 	}
 	if err := k.loadDrills(k.ctx); err != nil {
 		s.log.Error("when the recovery slots were last tried is not known", "error", err)
+	}
+	if err := k.loadUnused(k.ctx); err != nil {
+		s.log.Error("whether a token was ever used is not known", "error", err)
 	}
 	s.mu.Lock()
 	devices := s.devices

@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/sealkeep/sealkeep/recovery"
 	"github.com/sealkeep/sealkeep/storage"
@@ -36,19 +39,29 @@ type offer struct {
 	Reset    bool   `json:"reset"`
 }
 
-// A gathering collects shares. Its mutex is taken before all others.
+// A gathering collects shares: those of each set apart, so that a share of one
+// set changes nothing about the other. Its mutex is taken before all others; that
+// of keep.rekey comes before that of keep.rekey.verifying.
 type gathering struct {
-	mu     sync.Mutex // held while an offer is dealt with
-	slot   storage.Slot
-	shares *recovery.Collection
+	mu   sync.Mutex // held while an offer is dealt with
+	sets []*shareSet
 
 	shown atomic.Pointer[progress] // nil: nothing yet
 }
 
-// progress is what is shown of a gathering.
+// A shareSet is what has been given of the shares of one lock.
+type shareSet struct {
+	lock   []byte
+	n, k   int
+	shares *recovery.Collection
+}
+
+// progress is what is shown of a gathering: how far the set is that a share was
+// last given of.
 type progress struct {
 	nonce string // of this round
 	have  int
+	n, k  int // of that set; 0 while there is no share
 }
 
 func (g *gathering) progress() progress {
@@ -66,8 +79,17 @@ func (g *gathering) reset() {
 }
 
 func (g *gathering) resetLocked() {
-	g.shares = nil
+	g.sets = nil
 	g.shown.Store(nil)
+}
+
+// forgetLocked forgets the shares; the round goes on.
+func (g *gathering) forgetLocked() {
+	nonce := g.progress().nonce
+	g.resetLocked()
+	if nonce != "" {
+		g.shown.Store(&progress{nonce: nonce})
+	}
 }
 
 // beginLocked forgets the shares and begins a round; the nonce names it.
@@ -78,20 +100,34 @@ func (g *gathering) beginLocked() string {
 	return nonce
 }
 
-// giveLocked takes one offer for the slots of a store. The root key that it
-// returns, with the slot that it is from, is nil until there are enough shares.
-// The caller checks it, clears it, and ends the round.
-func (s *Server) giveLocked(g *gathering, in offer, slots []storage.Slot, uuid string) (root []byte, by storage.Slot, err error) {
-	root, by, result, err := g.takeLocked(in, slots, uuid)
+// A proof is a slot that an offer has opened, and how. Of a sealed store nobody
+// vouches for the slot: the root key shows whether it is the store's own.
+type proof struct {
+	slot     storage.Slot
+	identity string
+	root     []byte
+}
+
+// forget clears the root keys of proofs.
+func forget(proofs []proof) {
+	for _, p := range proofs {
+		clear(p.root)
+	}
+}
+
+// giveLocked takes one offer for the slots of a store. It returns no proofs until
+// there are enough shares. The caller checks and forgets them, and ends the round.
+func (s *Server) giveLocked(g *gathering, in offer, slots []storage.Slot, uuid string) ([]proof, error) {
+	proofs, result, err := g.takeLocked(in, slots, uuid)
 	s.metrics.shares.WithLabelValues(result).Inc()
 	if err == nil {
-		return root, by, nil
+		return proofs, nil
 	}
 	if !s.refusals.Allow() {
-		return nil, by, errTooMany
+		return nil, errTooMany
 	}
 	s.log.Warn("a recovery share or identity was refused", "result", result, "error", err)
-	return nil, by, err
+	return nil, err
 }
 
 // The results of an offer, for the metric.
@@ -107,90 +143,175 @@ const (
 
 var errTooMany = &requestError{http.StatusTooManyRequests, "too many recovery shares were refused: try again in a second"}
 
-func (g *gathering) takeLocked(in offer, slots []storage.Slot, uuid string) (root []byte, by storage.Slot, result string, err error) {
-	name, other := sharesSlot, ageSlot
-	if in.Identity != "" {
-		name, other = other, name
+func (g *gathering) takeLocked(in offer, slots []storage.Slot, uuid string) (proofs []proof, result string, err error) {
+	var shares, ages []storage.Slot
+	for _, slot := range slots {
+		switch {
+		case !isRecovery(slot):
+		case slot.Type == recovery.Shares:
+			shares = append(shares, slot)
+		default:
+			ages = append(ages, slot)
+		}
 	}
-	slot := recoverySlot(slots, name)
 	switch {
 	case in.Identity != "" && in.Key != "":
-		return nil, by, resultMalformed, invalid("send one share as key, or an age identity as identity, not both")
+		return nil, resultMalformed, invalid("send one share as key, or an age identity as identity, not both")
 	case len(in.Identity) > maxIdentity:
-		return nil, by, resultMalformed, invalid("the identity has more than %d bytes: send the line with AGE-SECRET-KEY- alone", maxIdentity)
-	case slot == nil && recoverySlot(slots, other) == nil:
-		return nil, by, resultNoSlot, invalid("this store has no recovery slot: only the configured seals open it; send no key to try them at once")
-	case slot == nil && in.Identity != "":
-		return nil, by, resultNoSlot, invalid("this store has no recovery slot for age identities: give recovery shares, one at a time")
-	case slot == nil:
-		return nil, by, resultNoSlot, invalid("this store has no recovery shares: give the age identity of a recipient, as identity")
+		return nil, resultMalformed, invalid("the identity has more than %d bytes: send the line with AGE-SECRET-KEY- alone", maxIdentity)
+	case shares == nil && ages == nil:
+		return nil, resultNoSlot, invalid("this store has no recovery slot: only the configured seals open it; send no key to try them at once")
+	case ages == nil && in.Identity != "":
+		return nil, resultNoSlot, invalid("this store has no recovery slot for age identities: give recovery shares, one at a time")
+	case shares == nil && in.Identity == "":
+		return nil, resultNoSlot, invalid("this store has no recovery shares: give the age identity of a recipient, as identity")
+	case in.Identity != "":
+		return takeIdentity(in.Identity, ages, uuid)
 	}
-	identity := in.Identity
-	if identity == "" {
-		if identity, result, err = g.addLocked(in.Key, *slot); err != nil || identity == "" {
-			return nil, *slot, result, err
-		}
-	}
-	root, err = recovery.Unwrap(identity, slot.Blob, slot.Context(uuid))
-	switch {
-	case errors.Is(err, recovery.ErrOtherIdentity):
-		return nil, *slot, resultWrong, invalid("%v of this keep: use that of one of %s", err, slot.KeyID)
-	case errors.Is(err, recovery.ErrIdentity):
-		return nil, *slot, resultMalformed, invalid("%v", err)
-	case err != nil:
-		return nil, *slot, resultDamaged, invalid("recovery slot %q does not open: %v; use a backup of the store", slot.Name, err)
-	}
-	return root, *slot, resultAccepted, nil
+	return g.addLocked(in.Key, shares, uuid)
 }
 
-// addLocked takes one share; with the last one that is needed it returns the
-// identity.
-func (g *gathering) addLocked(text string, slot storage.Slot) (identity, result string, err error) {
+// takeIdentity tries each identity of a text on each slot.
+func takeIdentity(text string, slots []storage.Slot, uuid string) (proofs []proof, result string, err error) {
+	var to []string
+	for _, slot := range slots {
+		_, failed := recovery.Unwrap(text, slot.Blob, slot.Context(uuid))
+		switch {
+		case errors.Is(failed, recovery.ErrOtherIdentity):
+			to = append(to, slot.KeyID)
+			continue
+		case errors.Is(failed, recovery.ErrIdentity):
+			return nil, resultMalformed, invalid("%v", failed)
+		case failed != nil:
+			err = invalid("recovery slot %q does not open: %v; use a backup of the store", slot.Name, failed)
+			continue
+		}
+		for line := range strings.Lines(text) { // which of them it was
+			if root, failed := recovery.Unwrap(line, slot.Blob, slot.Context(uuid)); failed == nil {
+				proofs = append(proofs, proof{slot, line, root})
+			}
+		}
+	}
+	switch {
+	case proofs != nil:
+		return proofs, resultAccepted, nil
+	case err != nil:
+		return nil, resultDamaged, err
+	}
+	return nil, resultWrong, invalid("%v of this keep: use that of one of %s", recovery.ErrOtherIdentity, strings.Join(to, "; or of "))
+}
+
+// addLocked takes one share. With the last one that is needed it opens the slots
+// of that lock.
+func (g *gathering) addLocked(text string, slots []storage.Slot, uuid string) (proofs []proof, result string, err error) {
 	share, err := recovery.ParseShare(text)
 	if err != nil {
-		return "", resultMalformed, invalid("%v; type it again", err)
+		return nil, resultMalformed, invalid("%v; type it again", err)
 	}
-	if g.shares == nil || !bytes.Equal(g.slot.Lock, slot.Lock) { // none yet, or for a lock that is not there any more
-		c, err := recovery.NewCollection(slot.Lock)
-		if err != nil {
-			return "", resultDamaged, invalid("recovery slot %q: %v; use a backup of the store", slot.Name, err)
+	if err := g.matchLocked(slots); err != nil {
+		return nil, resultDamaged, err
+	}
+	// A lock of the file's that is not the store's own may claim any set: it must
+	// not keep a share from its true one.
+	var to *shareSet
+	result, err = resultOtherSet, errOtherSet(g.sets)
+	for _, set := range g.sets {
+		have, failed := set.shares.Add(share)
+		switch {
+		case failed == nil:
+			to, result, err = set, resultAccepted, nil
+			p := g.progress()
+			if p.nonce == "" {
+				p.nonce = storage.NewUUID()
+			}
+			p.have, p.n, p.k = have, set.n, set.k
+			g.shown.Store(&p)
+			if have >= set.k {
+				opened, failed := set.open(slots, uuid)
+				if proofs = append(proofs, opened...); failed != nil && proofs == nil {
+					result, err = resultDamaged, failed
+				}
+			}
+		case to != nil || errors.Is(failed, recovery.ErrOtherSet):
+		case errors.Is(failed, recovery.ErrRepeated):
+			result, err = resultRepeated, invalid("%v; %d of %d are there", failed, have, set.k)
+		case errors.Is(failed, recovery.ErrWrongShare):
+			result, err = resultWrong, invalid("%v; the %d that are there still count", failed, have)
+		default:
+			result, err = resultMalformed, invalid("%v", failed)
 		}
-		g.slot, g.shares = slot, c
 	}
-	_, n, k, err := recovery.Recipients(slot.Lock)
-	if err != nil {
-		return "", resultDamaged, invalid("recovery slot %q: %v; use a backup of the store", slot.Name, err)
-	}
-	have, err := g.shares.Add(share)
 	switch {
-	case errors.Is(err, recovery.ErrOtherSet):
-		return "", resultOtherSet, invalid("%v: look for the %d shares that were handed out last for this store", err, n)
-	case errors.Is(err, recovery.ErrRepeated):
-		return "", resultRepeated, invalid("%v; %d of %d are there", err, have, k)
-	case errors.Is(err, recovery.ErrWrongShare):
-		return "", resultWrong, invalid("%v; the %d that are there still count", err, have)
-	case err != nil:
-		return "", resultMalformed, invalid("%v", err)
+	case proofs != nil:
+		return proofs, resultAccepted, nil
+	case result == resultDamaged:
+		g.forgetLocked()
 	}
-	p := g.progress()
-	if p.nonce == "" {
-		p.nonce = storage.NewUUID()
+	return nil, result, err
+}
+
+func errOtherSet(sets []*shareSet) error {
+	var wanted []string
+	for _, set := range sets {
+		id, _ := recovery.SetID(set.lock) // the lock has been decoded before
+		wanted = append(wanted, fmt.Sprintf("the %d shares of set %s", set.n, id))
 	}
-	p.have = have
-	g.shown.Store(&p)
-	if have < k {
-		return "", resultAccepted, nil
+	return invalid("%v: look for %s", recovery.ErrOtherSet, strings.Join(wanted, ", or "))
+}
+
+// matchLocked makes a set for each lock of the slots, and forgets those that are
+// there no more. The error is that no lock can be used.
+func (g *gathering) matchLocked(slots []storage.Slot) (err error) {
+	var sets []*shareSet
+	for _, slot := range slots {
+		same := func(set *shareSet) bool { return bytes.Equal(set.lock, slot.Lock) }
+		if slices.ContainsFunc(sets, same) {
+			continue
+		}
+		if i := slices.IndexFunc(g.sets, same); i >= 0 {
+			sets = append(sets, g.sets[i])
+			continue
+		}
+		_, n, k, failed := recovery.Recipients(slot.Lock)
+		var c *recovery.Collection
+		if failed == nil {
+			c, failed = recovery.NewCollection(slot.Lock)
+		}
+		if failed != nil {
+			err = invalid("recovery slot %q: %v; use a backup of the store", slot.Name, failed)
+			continue
+		}
+		sets = append(sets, &shareSet{slot.Lock, n, k, c})
 	}
-	if identity, err = g.shares.Identity(); err != nil {
-		g.resetLocked()
-		return "", resultDamaged, invalid("recovery slot %q: %v; use a backup of the store", slot.Name, err)
+	if g.sets = sets; sets != nil {
+		err = nil
 	}
-	return identity, resultAccepted, nil
+	return err
+}
+
+// open opens the slots that have the lock of the set.
+func (set *shareSet) open(slots []storage.Slot, uuid string) (proofs []proof, err error) {
+	identity, err := set.shares.Identity()
+	if err != nil {
+		return nil, invalid("the recovery shares: %v; use a backup of the store", err)
+	}
+	for _, slot := range slots {
+		if !bytes.Equal(slot.Lock, set.lock) {
+			continue
+		}
+		root, failed := recovery.Unwrap(identity, slot.Blob, slot.Context(uuid))
+		if failed != nil {
+			err = invalid("recovery slot %q does not open: %v; use a backup of the store", slot.Name, failed)
+			continue
+		}
+		proofs = append(proofs, proof{slot, identity, root})
+	}
+	return proofs, err
 }
 
 // openByPeople takes a share or an identity for a sealed keep, and opens it when
 // that was the last one needed. An open keep it leaves alone.
-func (s *Server) openByPeople(in offer) error {
+func (s *Server) openByPeople(in offer) (warnings []string, err error) {
 	g := &s.unsealing
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -199,79 +320,185 @@ func (s *Server) openByPeople(in offer) error {
 	s.mu.Unlock()
 	switch {
 	case s.damage != nil:
-		return errSealed
+		return nil, errSealed
 	case store == nil:
-		return ErrNotInitialized
+		return nil, ErrNotInitialized
 	case s.keep.Load() != nil:
-		return nil
+		return nil, nil
 	}
 	slots, err := store.Slots()
 	if err != nil {
-		return fmt.Errorf("reading the slots: %w", err)
+		return nil, fmt.Errorf("reading the slots: %w", err)
 	}
-	root, by, err := s.giveLocked(g, in, slots, store.UUID())
-	if err != nil || root == nil {
-		return err
+	proofs, err := s.giveLocked(g, in, slots, store.UUID())
+	if err != nil || proofs == nil {
+		return nil, err
 	}
-	defer clear(root)
+	defer forget(proofs)
 	g.resetLocked()
-	err = s.open(s.ctx, &slot{SlotStatus: SlotStatus{Name: by.Name, Type: by.Type}}, root)
-	if errors.Is(err, storage.ErrRootKey) {
-		return invalid("recovery slot %q opened, but what it holds is not the root key of this store: the file was changed; use a backup", by.Name)
-	}
-	if k := s.keep.Load(); err == nil && k != nil {
-		k.wakeVisits() // the seals may have been mended, and are wanted
-		// As good as a drill.
-		if slot, err := k.recoverySlot(by.Name); err == nil && slot != nil && slot.KeyID == by.KeyID {
-			if err := k.noteDrill(k.ctx, *slot, s.now()); err != nil {
-				s.log.Error("noting that a recovery slot opened failed", "slot", by.Name, "error", err)
-			}
-			s.rearrange()
+	for _, p := range proofs {
+		err = s.open(s.ctx, &slot{SlotStatus: SlotStatus{Name: p.slot.Name, Type: p.slot.Type}}, p.root)
+		if !errors.Is(err, storage.ErrRootKey) {
+			break
 		}
 	}
-	return err
+	if errors.Is(err, storage.ErrRootKey) {
+		return nil, invalid("recovery slot %q opened, but what it holds is not the root key of this store: the file was changed; use a backup", proofs[0].slot.Name)
+	}
+	k := s.keep.Load()
+	if err != nil || k == nil {
+		return nil, err
+	}
+	var by *proven
+	good, err := k.holding(proofs)
+	if err == nil && good != nil {
+		by, err = s.settle(k, good, true)
+	}
+	if err != nil {
+		s.log.Error("the keep is open; noting that people opened it failed", "error", err, "next", "sealkeep operator recovery verify")
+	} else if by != nil {
+		warnings = by.warnings()
+	}
+	k.wakeVisits() // the seals may have been mended, and are wanted
+	return warnings, nil
 }
 
 // proveLocked takes a share or an identity of an open keep. When that was the
-// last one needed it opens a slot as it stands in the file and compares the root
-// key: the slot is nil until then.
-func (s *Server) proveLocked(k *keep, g *gathering, in offer) (*storage.Slot, error) {
-	if in.Key == "" && in.Identity == "" {
-		return nil, invalid("send a recovery share as key, or an age identity as identity")
-	}
+// last one needed it opens the slots as they stand in the file and compares the
+// root key: the slot that it returns is nil until then. New shares, or a new
+// identity, that open take the place of the old ones; see settle.
+func (s *Server) proveLocked(k *keep, g *gathering, in offer, drill bool) (*proven, error) {
 	slots, _, err := k.store.TrustedSlots()
 	if err != nil {
 		return nil, fmt.Errorf("reading the slots: %w", err)
 	}
-	root, by, err := s.giveLocked(g, in, slots, k.store.UUID())
-	if err != nil || root == nil {
+	return s.proveOneLocked(k, g, in, slots, drill)
+}
+
+// proveOneLocked is proveLocked for some of the slots.
+func (s *Server) proveOneLocked(k *keep, g *gathering, in offer, slots []storage.Slot, drill bool) (*proven, error) {
+	proofs, err := s.proofsLocked(k, g, in, slots)
+	if err != nil || proofs == nil {
 		return nil, err
 	}
-	defer clear(root)
-	used, _, err := k.store.RootKey()
+	defer forget(proofs)
+	by, err := s.settle(k, proofs, drill)
+	if err != nil {
+		g.forgetLocked()
+	}
+	return by, err
+}
+
+// proofsLocked takes a share or an identity of an open keep. It returns the slots,
+// of these, that it opens and that hold the root key in use, none until there are
+// enough shares, and changes nothing. The caller forgets them.
+func (s *Server) proofsLocked(k *keep, g *gathering, in offer, slots []storage.Slot) ([]proof, error) {
+	if in.Key == "" && in.Identity == "" {
+		return nil, invalid("send a recovery share as key, or an age identity as identity")
+	}
+	all, err := s.giveLocked(g, in, slots, k.store.UUID())
+	if err != nil || all == nil {
+		return nil, err
+	}
+	proofs, err := k.holding(all)
+	if err == nil && proofs == nil {
+		err = fmt.Errorf("slot %q: %w", all[0].slot.Name, errOtherRoot)
+	}
+	if err != nil {
+		forget(all)
+		g.forgetLocked()
+	}
+	return proofs, err
+}
+
+// holding are the proofs that hold the root key in use; the others it forgets.
+func (k *keep) holding(all []proof) (proofs []proof, err error) {
+	root, _, err := k.store.RootKey()
 	if err != nil {
 		return nil, err
 	}
-	defer clear(used)
-	if subtle.ConstantTimeCompare(root, used) != 1 {
-		g.resetLocked()
-		return nil, fmt.Errorf("slot %q: %w", by.Name, errOtherRoot)
+	defer clear(root)
+	for _, p := range all {
+		if subtle.ConstantTimeCompare(p.root, root) == 1 {
+			proofs = append(proofs, p)
+		} else {
+			clear(p.root)
+		}
 	}
-	return &by, nil
+	return proofs, nil
+}
+
+// A proven slot is one that people have opened.
+type proven struct {
+	storage.Slot
+	since time.Time // it was open beside the old one since then, and has taken its place; zero: nothing has changed
+}
+
+// warnings say what the end of the old slot means.
+func (p *proven) warnings() []string {
+	if p.since.IsZero() {
+		return nil
+	}
+	old := "the old shares"
+	if p.Type == recovery.Age {
+		old = "the old identities"
+	}
+	return []string{
+		fmt.Sprintf("%s have ended for this file; backups and other copies from before %s still need them: keep them as long as such a copy (`sealkeep operator backup inspect` shows what it opens with)",
+			old, p.since.UTC().Format(time.RFC3339)),
+		fmt.Sprintf("the root key is the one of before: whoever has %s and an older copy of the file has the key to today's file; `sealkeep operator rotate-root`, and then `sealkeep operator storage compact`, end that", old),
+	}
+}
+
+// settle acts on what people have opened, of a keep that is open and has that root
+// key: what is new takes the place of the old, and a drill is noted. It returns the
+// slot that was opened. It waits for whatever else changes slots.
+func (s *Server) settle(k *keep, proofs []proof, drill bool) (by *proven, err error) {
+	var opened []storage.Slot
+	for _, p := range proofs {
+		slot := p.slot
+		if isNew(slot) {
+			done, next, err := s.promote(k, p)
+			if err != nil {
+				return nil, err
+			}
+			if slot = next; done {
+				by = &proven{Slot: next, since: p.slot.Since}
+			}
+		}
+		opened = append(opened, slot)
+	}
+	promoted := by != nil
+	if !promoted {
+		by = &proven{Slot: opened[0]}
+	}
+	if !drill && !promoted {
+		return by, nil
+	}
+	err = k.noteDrill(k.ctx, s.now(), opened...)
+	s.rearrange()
+	if err != nil && promoted { // the date is the less important part
+		s.log.Error("noting that a recovery slot opened failed", "slot", by.Name, "error", err)
+		err = nil
+	}
+	return by, err
 }
 
 // required is how many shares a purpose needs: those of the shares' lock, else
-// one identity, else nothing can be asked for and it is 0.
+// one identity, else nothing can be asked for and it is 0. Of two sets it is the
+// old one that is meant.
 func (k *keep) required() (n, t int, err error) {
 	slots, _, err := k.store.TrustedSlots()
 	if err != nil {
 		return 0, 0, fmt.Errorf("reading the slots: %w", err)
 	}
-	if slot := recoverySlot(slots, sharesSlot); slot != nil {
-		_, n, t, err := recovery.Recipients(slot.Lock)
-		return n, t, err
+	for _, name := range []string{sharesSlot, newSharesName} {
+		if slot := recoverySlot(slots, name); slot != nil {
+			_, n, t, err := recovery.Recipients(slot.Lock)
+			return n, t, err
+		}
 	}
-	if recoverySlot(slots, ageSlot) != nil {
+	if recoverySlot(slots, ageSlot) != nil || recoverySlot(slots, newAgeName) != nil {
 		return 0, 1, nil
 	}
 	return 0, 0, nil

@@ -1,8 +1,8 @@
 package server
 
 import (
-	"bytes"
 	"context"
+	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,10 +20,33 @@ import (
 // half of what opens it: the recipients of "recovery-age", the recipient that
 // the lock of "recovery-shares" has. Root keys are wrapped to recipients of
 // slots that the keyring vouches for, never to what merely stands in the file.
+//
+// Nothing that people hold is replaced before they hold the new one. New shares
+// and new recipients get a slot of their own beside the old one, with "-new"
+// after its name. Both open the keep until the new one has been opened by what is
+// new, wherever people show that: then promote puts it in the place of the old
+// one. The states, for shares; a crash leaves the state before or the one after:
+//
+//	state        stored                       next
+//	none         nothing                      rekey: one set (the root token's bearer alone decides)
+//	one set      S in recovery-shares         rekey -init: asking
+//	asking       S; shares given in memory    k of S, or an identity: two sets. Cancel, a crash: one set
+//	two sets     S, and N in its -new         k of N: one set, which is N. Cancel: one set, S.
+//	                                          Another rekey: two sets, with another N
+//
+// A set's shares know which set is theirs, so that k of S and k of N are gathered
+// apart. S ends in the commit in which N takes its name, and N is opened under
+// that name first, with the identity in hand. Recipients are the same, with a
+// reload for a rekey: what changes no more than to let somebody in who could not
+// before is done in place, for nobody is locked out by that.
 const (
 	recoveryPrefix = "recovery-"
 	sharesSlot     = recoveryPrefix + recovery.Shares
 	ageSlot        = recoveryPrefix + recovery.Age
+
+	newSuffix     = "-new"
+	newSharesName = sharesSlot + newSuffix
+	newAgeName    = ageSlot + newSuffix
 
 	// SlotRecovery is the state of a recovery slot that did not open the keep:
 	// people open it.
@@ -34,23 +57,37 @@ const (
 
 // isRecovery tells whether people open a slot.
 func isRecovery(slot storage.Slot) bool {
-	return slot.Name == sharesSlot && slot.Type == recovery.Shares || slot.Name == ageSlot && slot.Type == recovery.Age
+	name := strings.TrimSuffix(slot.Name, newSuffix)
+	return name == sharesSlot && slot.Type == recovery.Shares || name == ageSlot && slot.Type == recovery.Age
 }
+
+// isNew reports whether a recovery slot waits to take the place of another one.
+func isNew(slot storage.Slot) bool { return strings.HasSuffix(slot.Name, newSuffix) }
 
 // recipientsID is the key ID of a slot for these recipients, in whatever order.
 func recipientsID(recipients []string) string {
 	return strings.Join(slices.Compact(slices.Sorted(slices.Values(recipients))), ",")
 }
 
+// emptySlot is the slot of that name before a root key is wrapped for it.
+func emptySlot(name, typ string, now time.Time) storage.Slot {
+	slot := storage.Slot{Name: name, Type: typ}
+	if isNew(slot) {
+		slot.Since = now.UTC()
+	}
+	return slot
+}
+
 // newAgeSlot wraps a root key to recipients that the user has named.
-func newAgeSlot(recipients []string, root []byte, uuid string, generation uint64, now time.Time) (storage.Slot, error) {
-	slot := storage.Slot{Name: ageSlot, Type: recovery.Age, KeyID: recipientsID(recipients)}
+func newAgeSlot(name string, recipients []string, root []byte, uuid string, generation uint64, now time.Time) (storage.Slot, error) {
+	slot := emptySlot(name, recovery.Age, now)
+	slot.KeyID = recipientsID(recipients)
 	return rewrapRecovery(slot, root, uuid, generation, now)
 }
 
 // newSharesSlot makes n shares, any k of which open, and wraps a root key to
 // their lock. The slot has been opened with the last k of them.
-func newSharesSlot(n, k int, root []byte, uuid string, generation uint64, now time.Time) (slot storage.Slot, shares [][]byte, err error) {
+func newSharesSlot(name string, n, k int, root []byte, uuid string, generation uint64, now time.Time) (slot storage.Slot, shares [][]byte, err error) {
 	lock, shares, err := recovery.Split(n, k)
 	if err != nil {
 		return slot, nil, err
@@ -59,7 +96,8 @@ func newSharesSlot(n, k int, root []byte, uuid string, generation uint64, now ti
 	if err != nil {
 		return slot, nil, err
 	}
-	slot = storage.Slot{Name: sharesSlot, Type: recovery.Shares, KeyID: to[0], Lock: lock}
+	slot = emptySlot(name, recovery.Shares, now)
+	slot.KeyID, slot.Lock = to[0], lock
 	if slot, err = rewrapRecovery(slot, root, uuid, generation, now); err != nil {
 		return slot, nil, err
 	}
@@ -76,15 +114,75 @@ func newSharesSlot(n, k int, root []byte, uuid string, generation uint64, now ti
 	if err != nil {
 		return slot, nil, fmt.Errorf("trying the new shares: %w", err)
 	}
-	again, err := recovery.Unwrap(identity, slot.Blob, slot.Context(uuid))
-	if err == nil && !bytes.Equal(again, root) {
-		err = errOtherRoot
-	}
-	clear(again)
-	if err != nil {
+	if err := opensWith(identity, slot, root, uuid); err != nil {
 		return slot, nil, fmt.Errorf("trying the new shares: %w", err)
 	}
 	return slot, shares, nil
+}
+
+// opensWith opens a recovery slot and compares what is in it with the root key.
+func opensWith(identity string, slot storage.Slot, root []byte, uuid string) error {
+	got, err := recovery.Unwrap(identity, slot.Blob, slot.Context(uuid))
+	defer clear(got)
+	if err == nil && subtle.ConstantTimeCompare(got, root) != 1 {
+		err = errOtherRoot
+	}
+	return err
+}
+
+// promote puts a new slot, which has just been opened, in the place of the old
+// one, in one commit. It returns the slot as it is then. done is false where
+// nothing was to be done: somebody else has done it, or what opened the slot
+// opens the old one, too, and so shows nothing about what is new.
+func (s *Server) promote(k *keep, p proof) (done bool, slot storage.Slot, err error) {
+	k.slotting.Lock()
+	defer k.slotting.Unlock()
+	slots, _, err := k.store.TrustedSlots()
+	if err != nil {
+		return false, p.slot, fmt.Errorf("reading the slots: %w", err)
+	}
+	name := strings.TrimSuffix(p.slot.Name, newSuffix)
+	fresh, old := recoverySlot(slots, p.slot.Name), recoverySlot(slots, name)
+	switch {
+	case fresh == nil && old != nil && old.KeyID == p.slot.KeyID:
+		return false, *old, nil
+	case fresh == nil || fresh.KeyID != p.slot.KeyID: // replaced meanwhile
+		return false, p.slot, nil
+	}
+	root, generation, err := k.store.RootKey()
+	if err != nil {
+		return false, p.slot, err
+	}
+	defer clear(root)
+	uuid := k.store.UUID()
+	if old != nil && fresh.Type == recovery.Age && !within(fresh.KeyID, old.KeyID) && opensWith(p.identity, *old, root, uuid) == nil {
+		return false, *fresh, nil
+	}
+	next := *fresh
+	next.Name, next.Since = name, time.Time{}
+	err = opensWith(p.identity, *fresh, root, uuid)
+	if err == nil {
+		next, err = rewrapRecovery(next, root, uuid, generation, s.now())
+	}
+	if err == nil {
+		err = opensWith(p.identity, next, root, uuid)
+	}
+	if err == nil {
+		err = k.store.PutSlot(k.ctx, next, fresh.Name)
+	}
+	s.rearrange()
+	if err != nil {
+		return false, p.slot, fmt.Errorf("putting slot %q in the place of the old one: %w", fresh.Name, err)
+	}
+	s.log.Warn("people have opened a new recovery slot: it takes the place of the old one, which opens the keep no more",
+		"slot", name, "key", next.KeyID, "new_since", fresh.Since)
+	return true, next, nil
+}
+
+// within reports whether each recipient of a slot's key ID is one of another's.
+func within(keyID, other string) bool {
+	of := strings.Split(other, ",")
+	return !slices.ContainsFunc(strings.Split(keyID, ","), func(r string) bool { return !slices.Contains(of, r) })
 }
 
 // rewrapRecovery returns the slot with another root key in it, for the same
@@ -114,8 +212,11 @@ func (s *Server) SetRecovery(recipients []string, generateRoot bool) {
 	s.recipients, s.generateRoot = slices.Clone(recipients), generateRoot
 }
 
-// reconcileRecovery gives the recipients of the configuration a slot, or wraps
-// the one there is anew when they have changed. It never deletes.
+// reconcileRecovery gives the recipients of the configuration a slot. Changed ones
+// get it beside the old one, unless they are the old ones and more: those whose
+// identities open the keep may find that the new ones are mistyped. It deletes
+// nothing but a slot beside the old one, when the configuration no longer names
+// its recipients.
 func (s *Server) reconcileRecovery(ctx context.Context) error {
 	k := s.keep.Load()
 	s.mu.Lock()
@@ -126,23 +227,53 @@ func (s *Server) reconcileRecovery(ctx context.Context) error {
 	}
 	k.slotting.Lock()
 	defer k.slotting.Unlock()
-	old, err := k.recoverySlot(ageSlot)
-	if err != nil || old != nil && old.KeyID == recipientsID(recipients) {
-		return err
+	slots, _, err := k.store.TrustedSlots()
+	if err != nil {
+		return fmt.Errorf("reading the slots: %w", err)
+	}
+	want := recipientsID(recipients)
+	old, fresh := recoverySlot(slots, ageSlot), recoverySlot(slots, newAgeName)
+	name := ageSlot
+	switch {
+	case old != nil && old.KeyID == want:
+		if fresh == nil {
+			return nil
+		}
+		if err := k.store.RemoveSlot(ctx, newAgeName); err != nil {
+			return err
+		}
+		s.log.Warn("the configuration names the old recipients again: the new ones' slot was removed", "slot", newAgeName, "recipients", fresh.KeyID)
+		s.rearrange()
+		return nil
+	case old != nil && !within(old.KeyID, want):
+		name = newAgeName
+		if fresh != nil && fresh.KeyID == want {
+			return nil
+		}
 	}
 	root, generation, err := k.store.RootKey()
 	if err != nil {
 		return err
 	}
 	defer clear(root)
-	slot, err := newAgeSlot(recipients, root, k.store.UUID(), generation, s.now())
+	slot, err := newAgeSlot(name, recipients, root, k.store.UUID(), generation, s.now())
 	if err != nil {
 		return err
 	}
-	if err := k.store.PutSlot(ctx, slot); err != nil {
+	if name == newAgeName {
+		err = k.store.PutSlot(ctx, slot)
+	} else {
+		err = k.store.PutSlot(ctx, slot, newAgeName)
+	}
+	if err != nil {
 		return err
 	}
-	s.log.Info("the root key was wrapped for the recipients of the configuration", "slot", slot.Name, "recipients", slot.KeyID, "replaced", old != nil)
+	if name == newAgeName {
+		s.log.Warn("the recipients of the configuration have changed: the old ones' identities open the keep until a new one has",
+			"slot", slot.Name, "recipients", slot.KeyID, "next", "sealkeep operator recovery verify -identity=FILE")
+	} else {
+		s.log.Info("the root key was wrapped for the recipients of the configuration", "slot", slot.Name, "recipients", slot.KeyID, "replaced", old != nil)
+	}
 	s.rearrange()
 	return nil
 }
@@ -174,7 +305,7 @@ func (s *Server) rearrange() {
 }
 
 // arrangeRecoveryLocked fills in what is shown of a recovery slot of the store.
-func (s *Server) arrangeRecoveryLocked(sl *slot, entry storage.Slot) {
+func (s *Server) arrangeRecoveryLocked(sl *slot, entry storage.Slot, all []storage.Slot) {
 	k := s.keep.Load()
 	if k == nil || sl.State != SlotOpened {
 		sl.State = SlotRecovery
@@ -186,18 +317,39 @@ func (s *Server) arrangeRecoveryLocked(sl *slot, entry storage.Slot) {
 			sl.LastOpened = sl.Verified
 		}
 	}
-	if entry.Name == sharesSlot {
+	if entry.Type == recovery.Shares && (entry.Name == sharesSlot || s.shares.n == 0) {
 		if _, n, t, err := recovery.Recipients(entry.Lock); err == nil {
 			s.shares.n, s.shares.t = n, t
 		}
 	}
+	sl.Since, sl.Warning = entry.Since, waiting(entry, all)
 	switch {
 	case k != nil:
-	case entry.Name == sharesSlot:
+	case entry.Type == recovery.Shares:
 		sl.Hint = "opens with recovery shares, one at a time: sealkeep operator unseal -"
 	default:
 		sl.Hint = "opens with the age identity of a recipient: sealkeep operator unseal -identity=FILE"
 	}
+}
+
+// waiting says of a new slot what ends the state in which it and the old one open,
+// and "" of others.
+func waiting(slot storage.Slot, all []storage.Slot) string {
+	if !isNew(slot) {
+		return ""
+	}
+	what, when, how := "recovery shares", "", "sealkeep operator rekey -verify -"
+	if slot.Type == recovery.Age {
+		what, when, how = "age recipients", "an identity of the new one is given", "sealkeep operator recovery verify -identity=FILE"
+	} else {
+		_, n, t, _ := recovery.Recipients(slot.Lock) // a lock that is damaged is told of elsewhere
+		when = fmt.Sprintf("%d of the %d new shares are given", t, n)
+	}
+	since := slot.Since.UTC().Format(time.RFC3339)
+	if recoverySlot(all, strings.TrimSuffix(slot.Name, newSuffix)) == nil {
+		return fmt.Sprintf("new %s are there since %s, and nobody has shown to hold them: %s", what, since, how)
+	}
+	return fmt.Sprintf("two sets of %s are open since %s; the old one ends when %s: %s", what, since, when, how)
 }
 
 // recoveryRecord remembers the drills.
@@ -251,8 +403,8 @@ func (k *keep) drilled(slot storage.Slot) time.Time {
 	return time.Time{}
 }
 
-// noteDrill records that people have opened a slot.
-func (k *keep) noteDrill(ctx context.Context, slot storage.Slot, now time.Time) error {
+// noteDrill records that people have opened slots.
+func (k *keep) noteDrill(ctx context.Context, now time.Time, slots ...storage.Slot) error {
 	var r recoveryRecord
 	err := k.store.Update(ctx, func(tx *storage.Tx) (err error) {
 		if r, err = readDrills(tx); err != nil {
@@ -262,7 +414,9 @@ func (k *keep) noteDrill(ctx context.Context, slot storage.Slot, now time.Time) 
 		if r.Drills == nil {
 			r.Drills = map[string]drill{}
 		}
-		r.Drills[slot.Name] = drill{slot.KeyID, now.UTC()}
+		for _, slot := range slots {
+			r.Drills[slot.Name] = drill{slot.KeyID, now.UTC()}
+		}
 		value, err := json.Marshal(r)
 		if err != nil {
 			return fmt.Errorf("encoding the drills: %w", err)

@@ -1,10 +1,14 @@
 package server
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/sealkeep/sealkeep/recovery"
 	"github.com/sealkeep/sealkeep/storage"
@@ -17,10 +21,15 @@ const (
 )
 
 // A rekey is new shares in the making: who has the root token says how many, who
-// has the old shares agrees. A keep that has none gets them at once.
+// has the old shares agrees. The old ones open the keep until enough of the new
+// ones have been given back; recovery.go has the states. A keep that has none gets
+// them at once.
 type rekey struct {
 	gathering
 	made *shareRequest // nil: none is under way; guarded by mu
+
+	verifying gathering // of new shares that are given back
+	verified  string    // the key ID of their slot; guarded by verifying.mu
 }
 
 // A shareRequest says what shares to make.
@@ -29,16 +38,13 @@ type shareRequest struct {
 	Threshold  int      `json:"secret_threshold"`
 	PGPKeys    []string `json:"pgp_keys"`
 	Backup     bool     `json:"backup"`
-	Verify     bool     `json:"require_verification"`
+	Verify     bool     `json:"require_verification"`    // it always is
 	Recipients []string `json:"recovery_age_recipients"` // one a share, to hand them out encrypted
 }
 
 func (in shareRequest) check() error {
-	switch {
-	case len(in.PGPKeys) != 0 || in.Backup:
+	if len(in.PGPKeys) != 0 || in.Backup {
 		return invalid("pgp_keys and backup are not supported: nothing is encrypted with PGP; recovery_age_recipients encrypts each share to an age recipient")
-	case in.Verify:
-		return invalid("require_verification is not supported: try the new shares with sys/recovery/verify (sealkeep operator recovery verify)")
 	}
 	return checkShares("secret", in.Shares, in.Threshold, in.Recipients)
 }
@@ -94,19 +100,50 @@ type rekeyStatus struct {
 	Backup               bool     `json:"backup"`
 	VerificationRequired bool     `json:"verification_required"`
 	VerificationNonce    string   `json:"verification_nonce"`
+
+	Set   string    `json:"set,omitempty"`  // the ID of the new shares
+	Since time.Time `json:"since,omitzero"` // since when two sets are open
 }
 
-func (k *keep) rekeyStatusLocked() (rekeyStatus, error) {
+func (k *keep) rekeyStatusLocked() (out rekeyStatus, err error) {
 	_, t, err := k.required()
 	if err != nil {
-		return rekeyStatus{}, err
+		return out, err
 	}
-	out := rekeyStatus{Required: t}
+	out.Required = t
 	if in := k.rekey.made; in != nil {
 		p := k.rekey.progress()
 		out.Started, out.Nonce, out.Progress, out.N, out.T = true, p.nonce, p.have, in.Shares, in.Threshold
+		out.Required, out.VerificationRequired = cmp.Or(p.k, t), true
 	}
-	return out, nil
+	v := &k.rekey.verifying
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	fresh, err := k.toVerifyLocked()
+	if err != nil || fresh == nil {
+		return out, err
+	}
+	out.VerificationRequired, out.VerificationNonce, out.Since = true, v.progress().nonce, fresh.Since
+	out.Set, err = recovery.SetID(fresh.Lock)
+	return out, err
+}
+
+// toVerifyLocked returns the slot of new shares that wait to be given back, nil if
+// there is none. A round for it is under way then; verifying.mu is held.
+func (k *keep) toVerifyLocked() (*storage.Slot, error) {
+	fresh, err := k.recoverySlot(newSharesName)
+	v := &k.rekey.verifying
+	switch {
+	case err != nil:
+		return nil, err
+	case fresh == nil:
+		k.rekey.verified = ""
+		v.resetLocked()
+	case fresh.KeyID != k.rekey.verified:
+		k.rekey.verified = fresh.KeyID
+		v.beginLocked()
+	}
+	return fresh, nil
 }
 
 func readRekey(s *Server, r *request) (answer, error) {
@@ -134,7 +171,16 @@ func writeRekeyInit(s *Server, r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	if old == nil { // nobody to ask but the bearer of the root token
+	if old == nil {
+		if old, err = r.keep.recoverySlot(newSharesName); err != nil {
+			return answer{}, err
+		}
+	}
+	switch {
+	case old != nil:
+	case strings.HasPrefix(r.path, "sys/rekey-recovery-key/"): // its clients look for the shares in another answer
+		return answer{}, invalid("this keep has no recovery shares that others could take the place of: `sealkeep operator rekey -init` makes the first ones (sys/rotate/recovery/init)")
+	default: // nobody to ask but the bearer of the root token
 		return s.finishRekeyLocked(r, in)
 	}
 	nonce := g.beginLocked()
@@ -144,8 +190,11 @@ func writeRekeyInit(s *Server, r *request) (answer, error) {
 	return answer{inject: true, data: out}, err
 }
 
+// deleteRekey calls off what was asked for, and takes away new shares that have
+// not been given back. The old ones stay, always.
 func deleteRekey(s *Server, r *request) (answer, error) {
-	g := &r.keep.rekey
+	k := r.keep
+	g := &k.rekey
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.made != nil {
@@ -153,6 +202,26 @@ func deleteRekey(s *Server, r *request) (answer, error) {
 	}
 	g.made = nil
 	g.resetLocked()
+	g.verifying.mu.Lock()
+	defer g.verifying.mu.Unlock()
+	k.slotting.Lock()
+	defer k.slotting.Unlock()
+	fresh, err := k.recoverySlot(newSharesName)
+	if err != nil || fresh == nil {
+		return answer{}, err
+	}
+	old, err := k.recoverySlot(sharesSlot)
+	switch {
+	case err != nil:
+		return answer{}, err
+	case old == nil:
+		return answer{}, invalid("there are no old recovery shares any more: give the new ones back (sealkeep operator rekey -verify -), or take them away with `sealkeep operator slot remove %s`", newSharesName)
+	}
+	if err := k.store.RemoveSlot(r.ctx, newSharesName); err != nil {
+		return answer{}, err
+	}
+	s.rearrange()
+	s.log.Warn("new recovery shares were taken away before they were given back: the old ones stay", "request", r.id)
 	return answer{}, nil
 }
 
@@ -170,7 +239,7 @@ func writeRekeyUpdate(s *Server, r *request) (answer, error) {
 	if err := g.checkNonce(in.Nonce); err != nil {
 		return answer{}, err
 	}
-	opened, err := s.proveLocked(r.keep, &g.gathering, in)
+	opened, err := s.proveLocked(r.keep, &g.gathering, in, false)
 	if err != nil {
 		return answer{}, err
 	}
@@ -178,7 +247,7 @@ func writeRekeyUpdate(s *Server, r *request) (answer, error) {
 		out, err := r.keep.rekeyStatusLocked()
 		return answer{inject: true, data: out}, err
 	}
-	return s.finishRekeyLocked(r, *g.made)
+	return s.finishRekeyLocked(r, *g.made, opened.warnings()...)
 }
 
 // checkNonce refuses offers that are for another round.
@@ -189,40 +258,147 @@ func (g *gathering) checkNonce(nonce string) error {
 	return nil
 }
 
-// finishRekeyLocked makes the shares, and in one commit the slot that they open
-// takes the place of the old one.
-func (s *Server) finishRekeyLocked(r *request, in shareRequest) (answer, error) {
+// finishRekeyLocked makes the shares and the slot that they open: the only one of
+// a keep that had none, else one beside the old.
+func (s *Server) finishRekeyLocked(r *request, in shareRequest, warnings ...string) (answer, error) {
 	k := r.keep
 	nonce := k.rekey.progress().nonce
 	k.rekey.made = nil
 	k.rekey.resetLocked()
+	v := &k.rekey.verifying
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	k.slotting.Lock()
 	defer k.slotting.Unlock()
+	slots, missing, err := k.store.TrustedSlots()
+	if err != nil {
+		return answer{}, fmt.Errorf("reading the slots: %w", err)
+	}
 	root, generation, err := k.store.RootKey()
 	if err != nil {
 		return answer{}, err
 	}
 	defer clear(root)
-	slot, shares, err := newSharesSlot(in.Shares, in.Threshold, root, k.store.UUID(), generation, s.now())
+	old, name := recoverySlot(slots, sharesSlot), sharesSlot
+	if old != nil || recoverySlot(slots, newSharesName) != nil {
+		name = newSharesName
+	}
+	slot, shares, err := newSharesSlot(name, in.Shares, in.Threshold, root, k.store.UUID(), generation, s.now())
 	if err != nil {
 		return answer{}, err
 	}
-	out := rekeyStatus{Nonce: nonce, Complete: true, T: in.Threshold, N: in.Shares, Required: in.Threshold}
+	out := rekeyStatus{Nonce: nonce, Complete: true, T: in.Threshold, N: in.Shares, Required: in.Threshold, Since: slot.Since}
+	if out.Set, err = recovery.SetID(slot.Lock); err != nil {
+		return answer{}, err
+	}
 	if out.Keys, out.KeysBase64, err = shareTexts(shares, in.Recipients); err != nil {
 		return answer{}, err
 	}
-	warnings := []string{"shares that were handed out before open older copies of this store's file still, and what is left of the old slot in the file itself; " +
-		"`sealkeep operator rotate-root`, and then `sealkeep operator storage compact`, make them useless for this file"}
+	a := answer{inject: true, warnings: warnings}
+	if isNew(slot) {
+		k.rekey.verified = slot.KeyID
+		out.VerificationRequired, out.VerificationNonce = true, v.beginLocked()
+		a.warnings = append(a.warnings, fmt.Sprintf("the shares that were handed out before open the keep until %d of the new ones are given back: `sealkeep operator rekey -verify -`, one at a time; keep both until then", in.Threshold))
+	}
+	if slices.Contains(missing, name) { // its shares open nothing, and nobody could ask for them
+		a.warnings = append(a.warnings, fmt.Sprintf("the keep had recovery shares, whose slot %q is not in the file as the store made it: find out who wrote to the file", name))
+	}
+	a.data = out
+	if err := s.recordAnswer(r, a); err != nil {
+		return answer{}, err
+	}
 	err = k.store.PutSlot(r.ctx, slot)
 	switch {
 	case errors.Is(err, storage.ErrUnknownOutcome): // whichever is there, its shares must be in somebody's hands
 		s.log.Error("whether the new recovery shares are in force is not known", "error", err, "request", r.id)
-		warnings = append(warnings, "the disk failed while the slot was written: keep old and new shares until `sealkeep operator recovery verify` has told which open")
+		a.warnings = append(a.warnings, "the disk failed while the slot was written: keep old and new shares until `sealkeep operator recovery verify` has told which open")
 	case err != nil:
 		return answer{}, err
 	default:
-		s.log.Warn("new recovery shares were made", "shares", in.Shares, "threshold", in.Threshold, "request", r.id)
+		s.log.Warn("new recovery shares were made", "set", out.Set, "shares", in.Shares, "threshold", in.Threshold, "beside_old_ones", isNew(slot), "request", r.id)
 	}
 	s.rearrange()
-	return answer{inject: true, data: out, warnings: warnings}, nil
+	return a, nil
+}
+
+// verifyStatus has Vault's fields, of the answers while shares are given back and
+// of the last one.
+type verifyStatus struct {
+	Nonce    string `json:"nonce"`
+	Started  bool   `json:"started"`
+	T        int    `json:"t"`
+	N        int    `json:"n"`
+	Progress int    `json:"progress"`
+	Complete bool   `json:"complete"`
+}
+
+var errNothingToVerify = invalid("no new recovery shares wait to be given back: `sealkeep operator rekey -init` begins to make some, `sealkeep operator recovery verify` tries those that are in force")
+
+func (k *keep) verifyStatusLocked() (out verifyStatus, err error) {
+	fresh, err := k.toVerifyLocked()
+	switch {
+	case err != nil:
+		return out, err
+	case fresh == nil:
+		return out, errNothingToVerify
+	}
+	p := k.rekey.verifying.progress()
+	out = verifyStatus{Nonce: p.nonce, Started: true, Progress: p.have}
+	_, out.N, out.T, err = recovery.Recipients(fresh.Lock)
+	return out, err
+}
+
+func readRekeyVerify(s *Server, r *request) (answer, error) {
+	v := &r.keep.rekey.verifying
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	out, err := r.keep.verifyStatusLocked()
+	return answer{inject: true, data: out}, err
+}
+
+// deleteRekeyVerify forgets what was given back so far. The new shares stay.
+func deleteRekeyVerify(s *Server, r *request) (answer, error) {
+	v := &r.keep.rekey.verifying
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.beginLocked()
+	out, err := r.keep.verifyStatusLocked()
+	return answer{inject: true, data: out}, err
+}
+
+// writeRekeyVerify takes a new share back. With the last one that is needed the
+// old ones end.
+func writeRekeyVerify(s *Server, r *request) (answer, error) {
+	var in offer
+	if err := r.decode(&in); err != nil {
+		return answer{}, err
+	}
+	k := r.keep
+	v := &k.rekey.verifying
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	out, err := k.verifyStatusLocked()
+	if err != nil {
+		return answer{}, err
+	}
+	if in.Identity != "" {
+		return answer{}, invalid("give a new recovery share, as key: an identity does not show that anybody has it")
+	}
+	if err := v.checkNonce(in.Nonce); err != nil {
+		return answer{}, err
+	}
+	fresh, err := k.toVerifyLocked()
+	if err != nil || fresh == nil {
+		return answer{}, cmp.Or(err, errNothingToVerify)
+	}
+	opened, err := s.proveOneLocked(k, v, in, []storage.Slot{*fresh}, false)
+	if err != nil {
+		return answer{}, err
+	}
+	if opened == nil {
+		out.Progress = v.progress().have
+		return answer{inject: true, data: out}, nil
+	}
+	out.Started, out.Complete, out.Progress = false, true, out.T
+	return answer{inject: true, data: out, warnings: opened.warnings()}, nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/storage"
 )
 
 // A drill opens the slot as it stands in the file, and changes nothing but its date.
@@ -65,8 +66,8 @@ func TestDrill(t *testing.T) {
 	}
 	// Other recipients have never been tried.
 	f.SetRecovery([]string{newIdentity(t).Recipient().String()}, false)
-	if err := f.reconcileRecovery(t.Context()); err != nil || !f.slot(t, ageSlot).Verified.IsZero() {
-		t.Errorf("slot: %+v %v", f.slot(t, ageSlot), err)
+	if err := f.reconcileRecovery(t.Context()); err != nil || !f.slot(t, newAgeName).Verified.IsZero() {
+		t.Errorf("slot: %+v %v", f.slot(t, newAgeName), err)
 	}
 }
 
@@ -112,14 +113,13 @@ func TestVaultClientRecovers(t *testing.T) {
 	if _, err := c.Sys().RekeyRecoveryKeyUpdate(made.RecoveryKeysB64[0], ""); err == nil || !strings.Contains(err.Error(), "no new shares are being made") {
 		t.Errorf("update without init: %v", err)
 	}
-	for _, in := range []*api.RekeyInitRequest{{SecretShares: 2, SecretThreshold: 3}, {SecretShares: 2, SecretThreshold: 2, PGPKeys: []string{"x", "y"}},
-		{SecretShares: 2, SecretThreshold: 2, RequireVerification: true}} {
+	for _, in := range []*api.RekeyInitRequest{{SecretShares: 2, SecretThreshold: 3}, {SecretShares: 2, SecretThreshold: 2, PGPKeys: []string{"x", "y"}}} {
 		if _, err := c.Sys().RekeyRecoveryKeyInit(in); err == nil || !strings.Contains(err.Error(), "Code: 400") {
 			t.Errorf("%+v: %v", in, err)
 		}
 	}
-	rs, err := c.Sys().RekeyRecoveryKeyInit(&api.RekeyInitRequest{SecretShares: 4, SecretThreshold: 1})
-	if err != nil || !rs.Started || rs.N != 4 || rs.T != 1 || rs.Required != 2 || rs.Nonce == "" {
+	rs, err := c.Sys().RekeyRecoveryKeyInit(&api.RekeyInitRequest{SecretShares: 4, SecretThreshold: 1, RequireVerification: true})
+	if err != nil || !rs.Started || !rs.VerificationRequired || rs.N != 4 || rs.T != 1 || rs.Required != 2 || rs.Nonce == "" {
 		t.Fatalf("init: %+v %v", rs, err)
 	}
 	if _, err := c.Sys().RekeyRecoveryKeyInit(&api.RekeyInitRequest{SecretShares: 4, SecretThreshold: 1}); err == nil {
@@ -147,6 +147,36 @@ func TestVaultClientRecovers(t *testing.T) {
 	}
 	if n := f.store.Stats().Commits - commits; n != 1 {
 		t.Errorf("%d commits", n)
+	}
+	if !up.VerificationRequired || up.VerificationNonce == "" {
+		t.Errorf("last share: %+v", up)
+	}
+	if st, err := c.Sys().SealStatus(); err != nil || st.N != 3 || st.T != 2 { // the old ones count still
+		t.Errorf("status: %+v %v", st, err)
+	}
+
+	// The new shares are given back: then the old ones end.
+	vs, err := c.Sys().RekeyRecoveryKeyVerificationStatus()
+	if err != nil || !vs.Started || vs.Nonce != up.VerificationNonce || vs.N != 4 || vs.T != 1 || vs.Progress != 0 {
+		t.Errorf("verification: %+v %v", vs, err)
+	}
+	if err := c.Sys().RekeyRecoveryKeyVerificationCancel(); err != nil {
+		t.Error(err)
+	}
+	if vs, err = c.Sys().RekeyRecoveryKeyVerificationStatus(); err != nil || vs.Nonce == up.VerificationNonce {
+		t.Errorf("verification, begun anew: %+v %v", vs, err)
+	}
+	if _, err := c.Sys().RekeyRecoveryKeyVerificationUpdate(up.KeysB64[0], up.VerificationNonce); err == nil || !strings.Contains(err.Error(), "incorrect nonce") {
+		t.Errorf("another nonce: %v", err)
+	}
+	if _, err := c.Sys().RekeyRecoveryKeyVerificationUpdate(made.RecoveryKeysB64[0], vs.Nonce); err == nil || !strings.Contains(err.Error(), "look for the 4 shares of set") {
+		t.Errorf("an old share: %v", err)
+	}
+	if back, err := c.Sys().RekeyRecoveryKeyVerificationUpdate(up.KeysB64[0], vs.Nonce); err != nil || !back.Complete {
+		t.Errorf("a new share: %+v %v", back, err)
+	}
+	if _, err := c.Sys().RekeyRecoveryKeyVerificationStatus(); err == nil || !strings.Contains(err.Error(), "no new recovery shares wait") {
+		t.Errorf("verification is over: %v", err)
 	}
 	if st, err := c.Sys().SealStatus(); err != nil || st.N != 4 || st.T != 1 {
 		t.Errorf("status: %+v %v", st, err)
@@ -236,7 +266,7 @@ func TestFirstShares(t *testing.T) {
 	f.must(t, 403, "POST", "sys/rotate/recovery/init", `{}`, "X-Vault-Token: wrong")
 	r := f.must(t, 200, "POST", "sys/rotate/recovery/init", `{"secret_shares":2,"secret_threshold":2}`)
 	first := texts(r.get("data", "keys_base64"))
-	if r.get("data", "complete") != true || len(first) != 2 || !strings.Contains(fmt.Sprint(r.get("warnings")), "rotate-root") {
+	if r.get("data", "complete") != true || len(first) != 2 || r.get("data", "verification_required") != false {
 		t.Fatalf("first shares: %s", r.text)
 	}
 	r = f.must(t, 200, "POST", "sys/rotate/recovery/init", `{}`)
@@ -251,15 +281,54 @@ func TestFirstShares(t *testing.T) {
 	// Called off, nothing has changed.
 	f.must(t, 200, "POST", "sys/rotate/recovery/init", `{"secret_shares":1,"secret_threshold":1}`)
 	f.must(t, 204, "DELETE", "sys/rotate/recovery/init", ``)
-	if r := f.must(t, 200, "GET", "sys/rotate/recovery/init", ""); r.get("data", "started") != false {
+	if r := f.must(t, 200, "GET", "sys/rotate/recovery/init", ""); r.get("data", "started") != false || r.get("data", "verification_required") != false {
 		t.Errorf("called off: %s", r.text)
 	}
 	f.stop(t)
 	f = start(t, path)
-	for i, share := range second[1:4] {
-		if r := f.give(t, share); r.get("sealed") != (i < 2) {
+	if r := f.give(t, second[0]); r.status != 400 {
+		t.Errorf("a share that was taken away: %s", r.text)
+	}
+	for i, share := range first {
+		if r := f.give(t, share); r.get("sealed") != (i < 1) {
 			t.Errorf("share %d: %s", i, r.text)
 		}
+	}
+}
+
+// Clients of Vault look for new shares in the answer to the last old one.
+func TestRekeyOfAKeepWithoutSharesIsRefusedOnVaultsRoute(t *testing.T) {
+	f := fresh(t)
+	r := f.call(t, "PUT", "sys/rekey-recovery-key/init", `{"secret_shares":2,"secret_threshold":2}`)
+	if r.status != 400 || !strings.Contains(r.errors(), "sealkeep operator rekey -init") || strings.Contains(r.text, "keys") && r.get("data") != nil {
+		t.Errorf("%d %s", r.status, r.text)
+	}
+	if st := f.must(t, 200, "GET", "sys/seal-status", ""); line(st.get("n")) != "0" {
+		t.Errorf("status: %s", st.text)
+	}
+	f.must(t, 200, "POST", "sys/rotate/recovery/init", `{"secret_shares":2,"secret_threshold":2}`)
+	if r := f.must(t, 200, "PUT", "sys/rekey-recovery-key/init", `{}`); r.get("data", "started") != true {
+		t.Errorf("with shares: %s", r.text)
+	}
+}
+
+// Shares whose slot somebody has changed in the file open nothing: they are
+// replaced without them, and the answer says so.
+func TestSharesOfASpoiltSlotAreReplaced(t *testing.T) {
+	path, seal := filepath.Join(t.TempDir(), "keep.db"), newSeal("a", 1)
+	f := start(t, path, seal)
+	f.initShares(t, 1, 1)
+	root := f.root
+	f.stop(t)
+	editSlot(t, path, sharesSlot, func(slot *storage.Slot) { slot.Blob = slot.Blob[1:] })
+	f = start(t, path, seal.again())
+	f.root = root
+	if err := f.Unseal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r := f.must(t, 200, "POST", "sys/rotate/recovery/init", `{"secret_shares":1,"secret_threshold":1}`)
+	if w := fmt.Sprint(r.get("warnings")); !strings.Contains(w, "find out who wrote to the file") || !f.opens(t, shareOf(texts(r.get("data", "keys"))[0])) {
+		t.Errorf("%s", r.text)
 	}
 }
 

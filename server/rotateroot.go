@@ -43,29 +43,32 @@ func writeRotateRoot(s *Server, r *request) (answer, error) {
 		return answer{}, err
 	}
 	before, after := k.store.Fingerprint(), storage.Fingerprint(root)
+	names := make([]string, len(slots))
+	for i, slot := range slots {
+		names[i] = slot.Name
+	}
+	out := answer{data: map[string]any{"fingerprint": after, "previous_fingerprint": before, "root_generation": generation + 1, "slots": names}}
+	if err := s.recordAnswer(r, out); err != nil {
+		return answer{}, err
+	}
 	err = k.store.RotateRoot(r.ctx, root, slots)
 	s.rearrange()
 	if err != nil {
 		return answer{}, err
 	}
 	k.wakeRotation()
-	names := make([]string, len(slots))
-	for i, slot := range slots {
-		names[i] = slot.Name
-	}
 	s.log.Warn("rotated the root key", "fingerprint", after, "instead_of", before, "slots", names, "dropped", in.Drop, "request", r.id)
-	warnings := []string{
+	out.warnings = []string{
 		"older copies of the file, backups among them, still open with the slots and the shares that they hold",
 		"all records are being encrypted anew: `sealkeep operator key-status` shows how far it is; when it is done, " +
 			"`sealkeep operator storage compact` on the stopped keep takes the last old bytes out of the file",
 	}
 	for _, sl := range s.Status().Slots {
 		if sl.State == SlotPending && slices.Contains(in.Drop, sl.Name) {
-			warnings = append(warnings, fmt.Sprintf("the configuration still has seal %q: take its block out, else it gets a new slot when it can be reached", sl.Name))
+			out.warnings = append(out.warnings, fmt.Sprintf("the configuration still has seal %q: take its block out, else it gets a new slot when it can be reached", sl.Name))
 		}
 	}
-	return answer{data: map[string]any{"fingerprint": after, "previous_fingerprint": before, "root_generation": generation + 1,
-		"slots": names}, warnings: warnings}, nil
+	return out, nil
 }
 
 // keptSlots are the slots that get the new root key. It is an error if one of

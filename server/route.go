@@ -95,6 +95,7 @@ type request struct {
 	label  string        // of the route, for metrics
 	entry  *access.Entry // of the audit log; nil when the request is not recorded
 	holds  bool          // the audit log is not closed meanwhile
+	told   bool          // the audit log has the answer already
 	end    []func()      // called when it has been answered
 }
 

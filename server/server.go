@@ -19,7 +19,8 @@
 // public recipients, so that nobody is needed to make it anew (recovery.go); what
 // people send is gathered and judged in one place (people.go), for unsealing,
 // for drills (drill.go), new shares (rekey.go) and a lost root token
-// (generateroot.go). After that reconciliation gives the seals of the
+// (generateroot.go). What is new opens beside what is old until people have used
+// it, so that nobody is locked out by an answer that was lost. After that reconciliation gives the seals of the
 // configuration their slots, and the keep is automatic again.
 //
 // # Requests
@@ -40,6 +41,7 @@
 //	sys/auth          the same of the login methods
 //	sys/rotate-config JSON {"version":1,"enabled":...}: when the barrier's key is rotated by itself
 //	sys/recovery      JSON {"version":1,"drills":{...}}: when people last opened a recovery slot
+//	sys/unused        JSON {"version":1}: until a token has been used
 //	sys/purge/<uuid>  JSON {"version":1}: the data of a removed mount, to be deleted
 //	<folder>/...      what the engine or login method of a mount stores: folder is the end of its
 //	                  UUID, in older stores mount/<uuid>

@@ -47,6 +47,7 @@ type SlotStatus struct {
 	FailedSince time.Time `json:"failed_since,omitzero"` // since when every attempt has failed
 	Warning     string    `json:"warning,omitempty"`     // what may keep it from opening soon
 	Verified    time.Time `json:"verified,omitzero"`     // of a recovery slot: when people last showed that they can open it
+	Since       time.Time `json:"since,omitzero"`        // of a recovery slot that waits to take another one's place: since when
 }
 
 // Status is the state of a keep at one moment.
@@ -54,6 +55,7 @@ type Status struct {
 	Initialized bool
 	Sealed      bool
 	Held        bool         // sealed by request
+	Unused      bool         // no token has been used since Init
 	Damage      error        // why the store, which is there, cannot be opened
 	StoreID     string       // the store's UUID; a hint while sealed
 	Fingerprint string       // of the root key; empty while sealed
@@ -132,7 +134,7 @@ func (s *Server) Status() Status {
 		st.Initialized, st.StoreID = true, s.store.UUID()
 	}
 	if k := s.keep.Load(); k != nil {
-		st.Sealed, st.Fingerprint = false, k.store.Fingerprint()
+		st.Sealed, st.Fingerprint, st.Unused = false, k.store.Fingerprint(), k.unused.Load()
 	}
 	st.Slots = make([]SlotStatus, len(s.slots))
 	for i, sl := range s.slots {
@@ -196,7 +198,7 @@ func (s *Server) arrangeLocked() {
 		sl := add(e.Name, e.Type)
 		sl.setEntry(e)
 		if isRecovery(e) {
-			s.arrangeRecoveryLocked(sl, e)
+			s.arrangeRecoveryLocked(sl, e, entries)
 			continue
 		}
 		sl.State, sl.Class = SlotOrphaned, ""

@@ -1,11 +1,13 @@
 package server
 
 import (
+	"encoding/json"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -20,8 +22,10 @@ var sysRoutes = []route{
 	{path: "sys/recovery/verify", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readDrill, opWrite: writeDrill}},
 	{path: "sys/rotate/recovery/init", gate: authenticated, sudo: []op{opWrite, opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readRekey, opWrite: writeRekeyInit, opDelete: deleteRekey}},
 	{path: "sys/rotate/recovery/update", gate: authenticated, sudo: []op{opWrite}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeRekeyUpdate}},
+	{path: "sys/rotate/recovery/verify", gate: authenticated, sudo: []op{opWrite, opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readRekeyVerify, opWrite: writeRekeyVerify, opDelete: deleteRekeyVerify}},
 	{path: "sys/rekey-recovery-key/init", gate: authenticated, sudo: []op{opWrite, opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readRekey, opWrite: writeRekeyInit, opDelete: deleteRekey}},
 	{path: "sys/rekey-recovery-key/update", gate: authenticated, sudo: []op{opWrite}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeRekeyUpdate}},
+	{path: "sys/rekey-recovery-key/verify", gate: authenticated, sudo: []op{opWrite, opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readRekeyVerify, opWrite: writeRekeyVerify, opDelete: deleteRekeyVerify}},
 	{path: "sys/rekey/init", gate: authenticated, sudo: []op{opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opDelete: deleteRekey}}, // where Vault's client calls off the above
 	{path: "sys/generate-root/attempt", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readGenerateRoot, opWrite: beginGenerateRoot, opDelete: cancelGenerateRoot}},
 	{path: "sys/generate-root/update", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: updateGenerateRoot}},
@@ -69,7 +73,17 @@ func writeInit(s *Server, r *request) (answer, error) {
 	if err := r.decode(&in); err != nil {
 		return answer{}, err
 	}
-	out, err := s.Init(r.ctx, in)
+	out, err := s.initialize(r.ctx, in, func(a *access.Audit, out *InitResponse) error {
+		data, err := json.Marshal(out)
+		if err != nil {
+			return err
+		}
+		e := s.auditEntry(r, nil)
+		if err := a.Request(e, ""); err != nil {
+			return err
+		}
+		return a.Response(e, access.Outcome{Data: data, Warnings: out.Warnings})
+	})
 	if err != nil {
 		return answer{}, err
 	}
@@ -175,6 +189,10 @@ func (s *Server) sealStatus() sealStatus {
 	if !st.Sealed {
 		out.ClusterName, out.ClusterID = clusterName(st.StoreID), st.StoreID
 	}
+	if st.Unused {
+		out.Warnings = append(out.Warnings, "no token has been used since init: log in once with the root token that init printed, and this line goes; if nobody has got the answer of init, "+
+			"nothing is in this keep yet: stop it, move the file of its store away, start it, and run `sealkeep operator init` again")
+	}
 	if st.Damage != nil {
 		out.Warnings = append(out.Warnings, st.Damage.Error(), damageHint)
 	}
@@ -185,7 +203,9 @@ func (s *Server) sealStatus() sealStatus {
 		out.RecoveryType = "shamir"
 	}
 	if p := s.unsealing.progress(); st.Sealed {
-		out.Progress, out.Nonce = p.have, p.nonce
+		if out.Progress, out.Nonce = p.have, p.nonce; p.k > 0 { // two sets may be open
+			out.N, out.T = p.n, p.k
+		}
 	}
 	if len(st.Slots) > 0 {
 		out.Type = st.Slots[0].Type
@@ -194,6 +214,8 @@ func (s *Server) sealStatus() sealStatus {
 		switch {
 		case sl.State == SlotOpened && !strings.HasPrefix(sl.Name, recoveryPrefix):
 			out.Type = sl.Type
+		case !sl.Since.IsZero():
+			out.Warnings = append(out.Warnings, sl.Warning)
 		case sl.State == SlotQuarantined:
 			out.Warnings = append(out.Warnings, "slot "+strconv.Quote(sl.Name)+" in the file was not made by this store")
 		}
@@ -220,16 +242,19 @@ func writeUnseal(s *Server, r *request) (answer, error) {
 		s.unsealing.reset()
 		return readSealStatus(s, r)
 	}
+	var warnings []string
 	var err error
 	if in.Key != "" || in.Identity != "" {
-		err = s.openByPeople(in.offer)
+		warnings, err = s.openByPeople(in.offer)
 	} else {
 		err = s.Unseal(r.ctx)
 	}
 	if err != nil {
 		return answer{}, err
 	}
-	return readSealStatus(s, r)
+	out := s.sealStatus()
+	out.Warnings = append(out.Warnings, warnings...)
+	return answer{raw: out}, nil
 }
 
 func writeSeal(s *Server, r *request) (answer, error) {

@@ -23,6 +23,9 @@ type Slot struct {
 
 	// Lock is the public part of how people open a recovery slot; opaque here.
 	Lock []byte `json:"lock,omitempty"`
+	// Since is when the slot was made to take the place of another one that
+	// people open; zero for every other slot.
+	Since time.Time `json:"since,omitzero"`
 }
 
 const maxSlotSize = 128 << 10
@@ -145,9 +148,10 @@ func (s *Store) TrustedSlots() (slots []Slot, missing []string, err error) {
 	return table.Trusted, table.Missing, err
 }
 
-// PutSlot adds a slot, or replaces the one of that name, alone in its commit.
-// ErrGeneration: the slot holds another root key than the one in use.
-func (s *Store) PutSlot(ctx context.Context, slot Slot) error {
+// PutSlot adds a slot, or replaces the one of that name, and removes the slots
+// named in gone, all in one commit of their own. A name in gone that has no slot
+// is no error. ErrGeneration: the slot holds another root key than the one in use.
+func (s *Store) PutSlot(ctx context.Context, slot Slot, gone ...string) error {
 	rec, err := slot.encode()
 	if err == nil {
 		err = checkSlot(slot, rec)
@@ -157,11 +161,16 @@ func (s *Store) PutSlot(ctx context.Context, slot Slot) error {
 			if slot.RootGeneration != old.RootGeneration {
 				return nil, fmt.Errorf("%w: %d, not %d", ErrGeneration, slot.RootGeneration, old.RootGeneration)
 			}
+			for _, name := range gone {
+				if err := ts.putSlot(name, nil); err != nil {
+					return nil, err
+				}
+			}
 			if err := ts.putSlot(slot.Name, rec); err != nil {
 				return nil, err
 			}
 			return old.change(func(j *keyringJSON) {
-				j.Slots = slices.DeleteFunc(j.Slots, func(e slotEntry) bool { return e.Name == slot.Name })
+				j.Slots = slices.DeleteFunc(j.Slots, func(e slotEntry) bool { return e.Name == slot.Name || slices.Contains(gone, e.Name) })
 				j.Slots = append(j.Slots, slot.entry(rec))
 			})
 		})

@@ -90,6 +90,31 @@ func TestSlots(t *testing.T) {
 	}
 }
 
+// A slot takes the place of others in one commit, which leaves no state between.
+func TestASlotTakesTheOthersPlacesInOneCommit(t *testing.T) {
+	s, root := newStore(t, testSlot("a", 1), testSlot("old", 1), testSlot("new", 1))
+	before := s.Stats().Commits
+	next := testSlot("old", 1)
+	next.KeyID = "k2"
+	if err := s.PutSlot(t.Context(), testSlot("old", 2), "new"); !errors.Is(err, ErrGeneration) {
+		t.Errorf("another generation: %v", err)
+	}
+	wantSlots(t, s, "a,old,new//")
+	if err := s.PutSlot(t.Context(), next, "new", "absent"); err != nil {
+		t.Fatal(err)
+	}
+	if n := s.Stats().Commits - before; n != 1 {
+		t.Errorf("%d commits, want 1", n)
+	}
+	wantSlots(t, s, "a,old//")
+	s = reborn(t, s, root)
+	wantSlots(t, s, "a,old//")
+	slots, err := s.Slots()
+	if err != nil || len(slots) != 2 || slots[1].KeyID != "k2" {
+		t.Errorf("on disk: %+v, %v", slots, err)
+	}
+}
+
 // reborn closes the store and opens it again.
 func reborn(t *testing.T, s *Store, root []byte) *Store {
 	t.Helper()

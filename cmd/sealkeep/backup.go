@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/sealkeep/sealkeep/recovery"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -218,9 +219,9 @@ func backupInspect(f *flag.FlagSet) action {
 			{"Transaction", fmt.Sprint(info.Transaction)},
 			{"SHA-256", hex.EncodeToString(info.SHA256[:])},
 		})
-		rows := [][]string{{"Slot", "Type", "Key ID", "Root Key", "Created"}}
+		rows := [][]string{{"Slot", "Type", "Key ID", "Root Key", "Created", "Set"}}
 		for _, s := range info.Slots {
-			rows = append(rows, []string{s.Name, s.Type, cmp.Or(s.KeyID, "n/a"), fmt.Sprint(s.RootGeneration), s.Created.Format(time.RFC3339)})
+			rows = append(rows, []string{s.Name, s.Type, cmp.Or(s.KeyID, "n/a"), fmt.Sprint(s.RootGeneration), s.Created.Format(time.RFC3339), cmp.Or(shareSet(s), "n/a")})
 		}
 		fmt.Fprintln(c.stdout)
 		table(c.stdout, rows)
@@ -236,6 +237,18 @@ func damaged(err error) error {
 	return err
 }
 
+// shareSet is the ID of the recovery shares that open a slot, as the file says; "" where others open it.
+func shareSet(slot storage.Slot) string {
+	if slot.Type != recovery.Shares {
+		return ""
+	}
+	set, err := recovery.SetID(slot.Lock)
+	if err != nil {
+		return "damaged"
+	}
+	return set
+}
+
 // inspection is the JSON form.
 func inspection(info storage.Info) any {
 	type slot struct {
@@ -244,10 +257,11 @@ func inspection(info storage.Info) any {
 		KeyID          string    `json:"key_id"`
 		RootGeneration uint64    `json:"root_generation"`
 		Created        time.Time `json:"created"`
+		Set            string    `json:"set,omitempty"`
 	}
 	slots := []slot{}
 	for _, s := range info.Slots {
-		slots = append(slots, slot{s.Name, s.Type, s.KeyID, s.RootGeneration, s.Created})
+		slots = append(slots, slot{s.Name, s.Type, s.KeyID, s.RootGeneration, s.Created, shareSet(s)})
 	}
 	return struct {
 		Format      int       `json:"format"`

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sealkeep/sealkeep/config"
+	"github.com/sealkeep/sealkeep/recovery"
 	"github.com/sealkeep/sealkeep/seal"
 	"github.com/sealkeep/sealkeep/storage"
 )
@@ -32,6 +33,8 @@ Exit code: 0 all is well, 3 there are warnings only, 2 something failed, 1 it co
 const (
 	diagnoseTimeout = 60 * time.Second // for one seal
 	openTimeout     = 10 * time.Second // for one slot
+
+	waitingMost = 24 * time.Hour // for which two sets of shares or recipients may be open
 
 	littleSpace = 32 << 20 // bytes free on disk, with which writing ends soon
 	spareSpace  = 64 << 20 // and with which, beside a copy of the store, it can be compacted and backed up
@@ -229,6 +232,10 @@ func (x *examination) slots(info storage.Info) {
 	for _, slot := range info.Slots {
 		if recoverySlot(slot.Name) {
 			people++
+			if !slot.Since.IsZero() {
+				x.waiting("slot "+slot.Name, slot.Type, slot.Since)
+				continue
+			}
 			x.ok("slot "+slot.Name, "recovery", "there since %s; people open it, so it was not tried (sealkeep operator recovery verify does)", slot.Created.UTC().Format(time.DateOnly))
 			continue
 		}
@@ -269,6 +276,20 @@ func hasSlot(slots []storage.Slot, s *seal.Seal) bool {
 
 // recoverySlot reports whether people open a slot. No seal may have such a name.
 func recoverySlot(name string) bool { return strings.HasPrefix(name, "recovery-") }
+
+// waiting reports a slot of new shares or recipients, which is to take the place of another one: a warning at first, a
+// failure after a day, for what was to end opens the keep still.
+func (x *examination) waiting(scope, typ string, since time.Time) {
+	next := "give enough of the new shares: sealkeep operator rekey -verify -; or take them away: sealkeep operator rekey -cancel"
+	if typ == recovery.Age {
+		next = "give a new identity: sealkeep operator recovery verify -identity=FILE; or name the old recipients again, and reload"
+	}
+	report := x.warn
+	if time.Since(since) > waitingMost {
+		report = x.fail
+	}
+	report(scope, "replacing", next, "new since %s, and nobody has opened the keep with it yet: what it is to replace opens the keep until then", since.UTC().Format(time.RFC3339))
+}
 
 func (x *examination) recovery(slots int) {
 	if slots == 0 {

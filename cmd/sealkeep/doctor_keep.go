@@ -111,6 +111,8 @@ func (x *examination) slotStates(slots []server.SlotStatus) {
 			x.warn(scope, "state", "sealkeep operator slot remove "+sl.Name+", or add its seal block again", "%s: no seal of the keep's configuration has this name and type", text)
 		case sl.State == server.SlotPending:
 			x.warn(scope, "state", "see sealkeep status; the keep tries again by itself (a seal of environment variables alone: sealkeep operator slot add "+sl.Name+")", "%s %s", text, sl.Error)
+		case !sl.Since.IsZero():
+			x.waiting(scope, sl.Type, sl.Since)
 		case sl.Warning != "":
 			x.warn(scope, "state", "mend it before the next start", "%s: %s", text, sl.Warning)
 		default:

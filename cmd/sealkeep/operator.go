@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"net/http"
@@ -62,6 +63,9 @@ func operatorInit(f *flag.FlagSet) action {
 			body["recovery_age_recipients"] = *recipients
 		}
 		b, err := a.do(c, http.MethodPut, "sys/init", nil, body)
+		if e, ok := errors.AsType[*apiError](err); ok && strings.Contains(e.Error(), "already initialized") {
+			return hint(err, "should nobody have got the answer of the first init: sealkeep status says whether a token has been used since, and what to do")
+		}
 		if err != nil {
 			return err
 		}
@@ -87,7 +91,7 @@ func operatorInit(f *flag.FlagSet) action {
 			}{nonNil(s.KeysB64), nonNil(s.Keys), *numbers["secret_shares"], *numbers["secret_threshold"],
 				nonNil(s.RecoveryKeysB64), nonNil(s.RecoveryKeys), len(s.RecoveryKeys), min(*numbers["recovery_threshold"], len(s.RecoveryKeys)), s.RootToken, s.Fingerprint})
 		}
-		c.printShares(s.RecoveryKeysB64, *numbers["recovery_threshold"])
+		c.printShares(s.RecoveryKeysB64, *numbers["recovery_threshold"], "")
 		fmt.Fprintf(c.stdout, "Initial Root Token: %s\nFingerprint: %s\n\n", s.RootToken, s.Fingerprint)
 		fmt.Fprint(c.stdout, "Success! The keep is initialized, and opens itself whenever one of its key services can be reached.\n"+
 			"Keep the root token safe: it is not shown again. Note the fingerprint of the root key: `sealkeep status` shows\n"+

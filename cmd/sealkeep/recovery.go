@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bufio"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -11,6 +13,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/sealkeep/sealkeep/recovery"
 )
 
 func recoveryCommands() []command {
@@ -28,11 +32,15 @@ each gives a recovery share, one after the other, until there are enough, or som
 SHARE is best given as -, which reads it from standard input, or asks for it on a terminal.
 Exit code: 0 unsealed, 2 sealed, 1 error.`
 	verifyHelp = `A drill: takes recovery shares one at a time, or an age identity, opens the recovery slot as it stands in the file, and compares
-what is in it with the root key in use. Nothing changes but the date of the drill, which status and slot list show.`
+what is in it with the root key in use. The date of the drill is kept; status and slot list show it. Where two sets are open,
+because of a rekey or of new recipients, a drill with the new one ends the old one.`
 	rekeyHelp = `Makes new recovery shares: -init says how many, then the old ones have to be given, one at a time, or an age identity that opens
-the keep. A keep that has no shares gets them at once. The new shares are printed once; should they be lost on the way, take
-the slot away with operator slot remove recovery-shares, and begin again. Older copies of the store, backups among them, open
-with the old shares still; for the store itself operator rotate-root ends that.`
+the keep. A keep that has no shares gets them at once. The new shares are printed once, and asked for on a terminal.
+The old shares open the keep until enough of the new ones have been given back, here or with -verify, and end then. Until then
+-init may be repeated, should the new ones be lost, and -cancel takes them away; both leave the old ones as they are. Should
+the first ones of a keep be lost, operator slot remove recovery-shares, and begin again.
+A rekey is no new root key: whoever has old shares and an older copy of the store, a backup say, has the key to today's store.
+operator rotate-root ends that. Backups that were made before open with the old shares: keep these as long as such backups.`
 	generateRootHelp = `Makes a root token for people who can open a recovery slot: -init begins and prints a one-time password, then shares have to be
 given one at a time, or an age identity; the last one gives the token in encoded form, which -decode shows with the password.
 It is off unless the configuration has enable_generate_root = true.`
@@ -106,7 +114,7 @@ func readShort(path string, most int64) ([]byte, error) {
 }
 
 // printShares prints new shares and what to do with them.
-func (c *cli) printShares(shares []string, threshold int) {
+func (c *cli) printShares(shares []string, threshold int, set string) {
 	for i, share := range shares {
 		if strings.Contains(share, "\n") { // encrypted
 			fmt.Fprintf(c.stdout, "Recovery Key %d:\n%s", i+1, share)
@@ -115,6 +123,12 @@ func (c *cli) printShares(shares []string, threshold int) {
 		fmt.Fprintf(c.stdout, "Recovery Key %d: %s\n", i+1, share)
 	}
 	if len(shares) > 0 {
+		if share, err := recovery.ParseShare(shares[0]); err == nil {
+			set, _ = recovery.ShareSetID(share) // it has just been parsed
+		}
+		if set != "" {
+			fmt.Fprintf(c.stdout, "Set: %s\n", set)
+		}
 		fmt.Fprintf(c.stdout, "\nAny %d of the %d recovery keys open the keep when no key service does: sealkeep operator unseal -\n"+
 			"Hand each to somebody else. They are not shown again.\n\n", threshold, len(shares))
 	}
@@ -160,7 +174,9 @@ type drill struct {
 		KeyID     string    `json:"key_id"`
 		Shares    int       `json:"shares,omitempty"`
 		Threshold int       `json:"threshold,omitempty"`
+		Set       string    `json:"set,omitempty"`
 		Verified  time.Time `json:"verified,omitzero"`
+		Since     time.Time `json:"since,omitzero"`
 	} `json:"slots"`
 }
 
@@ -191,13 +207,13 @@ func recoveryVerify(f *flag.FlagSet) action {
 		if asJSON, _ := c.asJSON(); asJSON {
 			return c.printValue(d)
 		}
-		rows := [][]string{{"Slot", "Last Verified", "Shares", "Key ID"}}
+		rows := [][]string{{"Slot", "Last Verified", "Shares", "Key ID", "Set"}}
 		for _, s := range d.Slots {
 			shares := "n/a"
 			if s.Shares > 0 {
 				shares = fmt.Sprintf("%d of %d", s.Threshold, s.Shares)
 			}
-			rows = append(rows, []string{s.Name, shortTime(s.Verified), shares, s.KeyID})
+			rows = append(rows, []string{s.Name, shortTime(s.Verified), shares, s.KeyID, cmp.Or(s.Set, "n/a")})
 		}
 		switch {
 		case d.Complete:
@@ -239,21 +255,33 @@ func (c *cli) ask(a *api, method, path string, body object, data any) error {
 
 // rekeyState is the data of an answer of sys/rotate/recovery.
 type rekeyState struct {
-	Nonce      string   `json:"nonce"`
-	Started    bool     `json:"started"`
-	T          int      `json:"t"`
-	N          int      `json:"n"`
-	Progress   int      `json:"progress"`
-	Required   int      `json:"required"`
-	Complete   bool     `json:"complete"`
-	Keys       []string `json:"keys,omitempty"`
-	KeysBase64 []string `json:"keys_base64,omitempty"`
+	Nonce                string    `json:"nonce"`
+	Started              bool      `json:"started"`
+	T                    int       `json:"t"`
+	N                    int       `json:"n"`
+	Progress             int       `json:"progress"`
+	Required             int       `json:"required"`
+	Complete             bool      `json:"complete"`
+	Keys                 []string  `json:"keys,omitempty"`
+	KeysBase64           []string  `json:"keys_base64,omitempty"`
+	VerificationRequired bool      `json:"verification_required"`
+	VerificationNonce    string    `json:"verification_nonce"`
+	Set                  string    `json:"set,omitempty"`
+	Since                time.Time `json:"since,omitzero"`
 }
+
+// Where new recovery shares are asked for, and where they are given back.
+const (
+	rekeyInit   = "sys/rotate/recovery/init"
+	rekeyUpdate = "sys/rotate/recovery/update"
+	rekeyVerify = "sys/rotate/recovery/verify"
+)
 
 func operatorRekey(f *flag.FlagSet) action {
 	begin := f.Bool("init", false, "begin: say how many new shares there will be")
-	query := f.Bool("status", false, "show how far it is")
-	cancel := f.Bool("cancel", false, "call it off")
+	query := f.Bool("status", false, "show how far it is; with -verify, how many new shares have been given back")
+	cancel := f.Bool("cancel", false, "call it off: new shares that were not given back are taken away; with -verify, begin to give back anew")
+	verify := f.Bool("verify", false, "give a new share back; when there are enough, the old ones end")
 	nonce := f.String("nonce", "", "`nonce` that -init has shown; else the one of what is under way")
 	shares := f.Int("key-shares", 5, "`number` of new shares")
 	threshold := f.Int("key-threshold", 3, "`number` of new shares that open the keep")
@@ -267,28 +295,31 @@ func operatorRekey(f *flag.FlagSet) action {
 		if err != nil {
 			return err
 		}
+		if *verify && !*begin { // with -init it is as Vault has it: asks for what is done anyhow
+			return c.rekeyVerify(a, args, *identity, *nonce, *query, *cancel)
+		}
 		var s rekeyState
 		switch {
 		case *cancel:
-			_, err := a.do(c, http.MethodDelete, "sys/rotate/recovery/init", nil, nil)
-			return c.done(err, "Success! No new recovery shares are being made.")
+			_, err := a.do(c, http.MethodDelete, rekeyInit, nil, nil)
+			return c.done(err, "Success! No new recovery shares are being made, and none wait to be given back.")
 		case *query:
-			err = c.ask(a, http.MethodGet, "sys/rotate/recovery/init", nil, &s)
+			err = c.ask(a, http.MethodGet, rekeyInit, nil, &s)
 		case *begin:
 			body := object{"secret_shares": *shares, "secret_threshold": *threshold}
 			if *recipients != nil {
 				body["recovery_age_recipients"] = *recipients
 			}
-			err = c.ask(a, http.MethodPost, "sys/rotate/recovery/init", body, &s)
+			err = c.ask(a, http.MethodPost, rekeyInit, body, &s)
 		default:
 			var body object
 			if body, err = c.offer(args, *identity); err != nil {
 				return err
 			}
-			if body["nonce"], err = c.nonce(a, "sys/rotate/recovery/init", *nonce); err != nil {
+			if body["nonce"], err = c.nonce(a, rekeyInit, *nonce); err != nil {
 				return err
 			}
-			err = c.ask(a, http.MethodPost, "sys/rotate/recovery/update", body, &s)
+			err = c.ask(a, http.MethodPost, rekeyUpdate, body, &s)
 		}
 		if err != nil {
 			return err
@@ -298,15 +329,127 @@ func operatorRekey(f *flag.FlagSet) action {
 		}
 		switch {
 		case s.Complete:
-			c.printShares(s.KeysBase64, s.T)
+			c.printShares(s.KeysBase64, s.T, s.Set)
+			return c.giveBack(a, s)
 		case s.Started:
 			table(c.stdout, [][]string{{"Key", "Value"}, {"Nonce", s.Nonce}, {"Started", "true"}, {"Progress", fmt.Sprintf("%d/%d", s.Progress, s.Required)},
 				{"New Shares", fmt.Sprint(s.N)}, {"New Threshold", fmt.Sprint(s.T)}})
 		default:
 			fmt.Fprintln(c.stdout, "No new recovery shares are being made.")
 		}
+		if !s.Since.IsZero() {
+			c.warnf("two sets of recovery shares are open since %s: the old one ends when enough shares of the new one, set %s, are given: sealkeep operator rekey -verify -; "+
+				"-cancel takes the new one away", shortTime(s.Since), s.Set)
+		}
 		return nil
 	}
+}
+
+// verifyState is the data of an answer of sys/rotate/recovery/verify.
+type verifyState struct {
+	Nonce    string `json:"nonce"`
+	Started  bool   `json:"started"`
+	T        int    `json:"t"`
+	N        int    `json:"n"`
+	Progress int    `json:"progress"`
+	Complete bool   `json:"complete"`
+}
+
+const givenBack = "Success! The new recovery shares are in force, and the old ones have ended.\n"
+
+// rekeyVerify is operator rekey -verify.
+func (c *cli) rekeyVerify(a *api, args []string, identity, nonce string, query, cancel bool) error {
+	var s verifyState
+	var err error
+	switch {
+	case cancel:
+		err = c.ask(a, http.MethodDelete, rekeyVerify, nil, &s)
+	case query:
+		err = c.ask(a, http.MethodGet, rekeyVerify, nil, &s)
+	case identity != "":
+		return hint(errors.New("an identity does not show that anybody has the new shares"), "give one of them: sealkeep operator rekey -verify -")
+	default:
+		var body object
+		if body, err = c.offer(args, ""); err != nil {
+			return err
+		}
+		if body["nonce"], err = c.nonce(a, rekeyVerify, nonce); err != nil {
+			return err
+		}
+		err = c.ask(a, http.MethodPut, rekeyVerify, body, &s)
+	}
+	if err != nil {
+		return err
+	}
+	if asJSON, _ := c.asJSON(); asJSON {
+		return c.printValue(s)
+	}
+	if s.Complete {
+		fmt.Fprint(c.stdout, givenBack)
+		return nil
+	}
+	table(c.stdout, [][]string{{"Key", "Value"}, {"Nonce", s.Nonce}, {"Progress", fmt.Sprintf("%d/%d", s.Progress, s.T)}, {"New Shares", fmt.Sprint(s.N)}})
+	return nil
+}
+
+// giveBack asks on a terminal for the shares that were just printed, so that the old ones end, or the first ones are known to
+// open the keep. Without a terminal the warnings of the answer have said what is to be done.
+func (c *cli) giveBack(a *api, made rekeyState) error {
+	if _, terminal := c.terminal(); !terminal {
+		return nil
+	}
+	path, later := rekeyVerify, "sealkeep operator rekey -verify -"
+	if !made.VerificationRequired {
+		path, later = "sys/recovery/verify", "sealkeep operator recovery verify -"
+	}
+	fmt.Fprintf(c.stderr, "Give %d of the new shares back, to show that they have been kept. An empty line leaves that for later: %s\n", made.T, later)
+	for have := 0; ; {
+		share, err := c.readLine(fmt.Sprintf("New recovery share, %d of %d", have+1, made.T))
+		if err != nil {
+			return fmt.Errorf("reading the share: %w", err)
+		}
+		if share == "" {
+			return nil
+		}
+		var s verifyState
+		err = c.ask(a, http.MethodPut, path, object{"key": share, "nonce": made.VerificationNonce}, &s)
+		if refused, ok := errors.AsType[*apiError](err); ok && (refused.code == http.StatusBadRequest || refused.code == http.StatusTooManyRequests) {
+			fmt.Fprintf(c.stderr, "sealkeep: error: %s\n", strings.Join(refused.errors, "; "))
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if have = s.Progress; !s.Complete {
+			continue
+		}
+		if !made.VerificationRequired {
+			fmt.Fprint(c.stdout, "Success! The recovery shares open the keep.\n")
+			return nil
+		}
+		fmt.Fprint(c.stdout, givenBack)
+		break
+	}
+	yes, err := c.confirm("The root key is the one of before. Make a new one, so that the old shares open no later copy either?")
+	if err != nil || !yes {
+		return err
+	}
+	b, err := a.do(c, http.MethodPut, "sys/rotate/root", nil, object{})
+	return c.changed(b, err, "Success! The root key is a new one: sealkeep status shows its fingerprint.")
+}
+
+// confirm asks a question on a terminal. Without one the answer is no.
+func (c *cli) confirm(question string) (bool, error) {
+	if _, ok := c.terminal(); !ok {
+		return false, nil
+	}
+	fmt.Fprint(c.stderr, question+" [y/N] ")
+	line, err := bufio.NewReader(io.LimitReader(c.stdin, maxToken)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false, err
+	}
+	line = strings.ToLower(strings.TrimSpace(line))
+	return line == "y" || line == "yes", nil
 }
 
 // nonce returns the nonce that was given, else the one of what is under way.

@@ -92,6 +92,11 @@ func (c *cli) restore(o restore, k *openers, from, path string) error {
 		return err
 	}
 	fmt.Fprintf(c.stdout, "Success! Restored the store %s to %s\n%s", info.UUID, path, age)
+	for _, slot := range info.Slots {
+		if set := shareSet(slot); set != "" {
+			fmt.Fprintf(c.stdout, "Slot %s opens with recovery shares of set %s\n", slot.Name, set)
+		}
+	}
 	fmt.Fprintf(c.stdout, "The backup's file was written %s, %s ago\n", info.Modified.UTC().Format(time.RFC3339), time.Since(info.Modified).Round(time.Second))
 	if gone == nil {
 		fmt.Fprintf(c.stdout, "The store that was there is kept: %s\n", aside)
@@ -387,7 +392,10 @@ func (k *openers) unwrap(ctx context.Context, uuid string, slot storage.Slot) ([
 			return nil, err
 		}
 		for i, share := range k.shares {
-			if _, err := all.Add(share); err != nil {
+			if _, err := all.Add(share); errors.Is(err, recovery.ErrOtherSet) {
+				of, _ := recovery.ShareSetID(share) // it has been parsed before
+				return nil, fmt.Errorf("share %d: %w: it is of set %s, the slot opens with set %s", i+1, err, of, shareSet(slot))
+			} else if err != nil {
 				return nil, fmt.Errorf("share %d: %w", i+1, err)
 			}
 		}
