@@ -61,8 +61,7 @@ func (c *cli) readLine(what string) (string, error) {
 }
 
 // readHidden reads a line of a terminal that does not echo it, and lets it echo
-// again before it returns, also when the command is interrupted. Ctrl-D on an
-// empty line is errNothing.
+// again before it returns, also when the command is interrupted.
 func (c *cli) readHidden(fd int) (string, error) {
 	before, err := unix.IoctlGetTermios(fd, getTermios)
 	if err != nil {
@@ -76,6 +75,11 @@ func (c *cli) readHidden(fd int) (string, error) {
 		return "", err
 	}
 	defer unix.IoctlSetTermios(fd, setTermios, before)
+	return c.readTerminal()
+}
+
+// readTerminal reads a line of a terminal. Ctrl-D on an empty line is errNothing.
+func (c *cli) readTerminal() (string, error) {
 	type result struct {
 		line string
 		err  error

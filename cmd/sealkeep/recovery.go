@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"encoding/base64"
 	"encoding/json"
@@ -444,8 +443,8 @@ func (c *cli) confirm(question string) (bool, error) {
 		return false, nil
 	}
 	fmt.Fprint(c.stderr, question+" [y/N] ")
-	line, err := bufio.NewReader(io.LimitReader(c.stdin, maxToken)).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
+	line, err := c.readTerminal()
+	if err != nil && !errors.Is(err, errNothing) {
 		return false, err
 	}
 	line = strings.ToLower(strings.TrimSpace(line))

@@ -5,40 +5,15 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"regexp"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sealkeep/sealkeep/config"
 	"github.com/sealkeep/sealkeep/server"
 )
-
-// openTerminal opens a terminal: what is written to the first is typed at the second.
-func openTerminal(t *testing.T) (typist, tty *os.File) {
-	t.Helper()
-	typist, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { typist.Close() })
-	n, err := unix.IoctlGetInt(int(typist.Fd()), unix.TIOCGPTN)
-	if err == nil {
-		err = unix.IoctlSetPointerInt(int(typist.Fd()), unix.TIOCSPTLCK, 0)
-	}
-	if err == nil {
-		tty, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { tty.Close() })
-	return typist, tty
-}
 
 // A dialogue types what it is asked for: one answer for each prompt, in order.
 type dialogue struct {
