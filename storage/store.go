@@ -63,6 +63,10 @@ func (o Options) withDefaults() Options {
 const (
 	formatVersion = 1 // what this version writes
 	readerVersion = 1 // the oldest version that can read it
+
+	// The newest reader version that this program satisfies. A store needs it
+	// while its keyring has revoked slots.
+	latestReader = keyringRevoked
 )
 
 // header is the part of a store that anybody can read.
@@ -334,9 +338,9 @@ func readHeader(ts *trees) (h header, err error) {
 	if err := json.Unmarshal(head, &h); err != nil {
 		return h, corrupt("file", "malformed header")
 	}
-	if h.Reader > formatVersion {
+	if h.Reader > latestReader {
 		return h, fmt.Errorf("%w: it is format %d and needs a version that reads format %d; this one reads up to %d: install a newer sealkeep",
-			ErrFormat, h.Format, h.Reader, formatVersion)
+			ErrFormat, h.Format, h.Reader, latestReader)
 	}
 	if h.Format < 1 || uuid.Validate(h.UUID) != nil {
 		return h, corrupt("file", "malformed header")
