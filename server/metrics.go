@@ -169,6 +169,10 @@ func (c stateCollector) Collect(ch chan<- prometheus.Metric) {
 		switch sl.State {
 		case SlotRecovery: // nobody can tell but its people
 			continue
+		case SlotRevoked:
+			if up, class = false, string(sl.State); sl.Priority == 0 { // no seal is left that could be taken out
+				continue
+			}
 		case SlotPending, SlotOrphaned, SlotQuarantined, SlotMissing:
 			up, class = false, string(sl.State)
 		}

@@ -243,6 +243,11 @@ func (s *Server) proveLocked(k *keep, g *gathering, in offer) (*storage.Slot, er
 	if err != nil {
 		return nil, fmt.Errorf("reading the slots: %w", err)
 	}
+	return s.proveSlotsLocked(k, g, in, slots)
+}
+
+// proveSlotsLocked is proveLocked for some of the slots.
+func (s *Server) proveSlotsLocked(k *keep, g *gathering, in offer, slots []storage.Slot) (*storage.Slot, error) {
 	root, by, err := s.giveLocked(g, in, slots, k.store.UUID())
 	if err != nil || root == nil {
 		return nil, err

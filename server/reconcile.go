@@ -38,6 +38,7 @@ const errOtherRoot = mismatch("the slot holds another root key than the one in u
 var (
 	errNotTrusted = errors.New("the file has no such slot of the store's making")
 	errReplaced   = errors.New("the seals were replaced meanwhile")
+	errStored     = errors.New("the slot is in the store, but did not open there")
 )
 
 // visit brings one seal and its slot together. It reports false when that is to
@@ -86,7 +87,7 @@ func (s *Server) visit(ctx context.Context, k *keep, seal Seal, retry time.Durat
 	}
 	call, cancel := context.WithTimeout(ctx, wrapTimeout)
 	defer cancel()
-	if err := s.give(call, k, seal); err != nil {
+	if err := s.give(call, k, seal, k.store.PutSlot); err != nil {
 		if unopened != nil {
 			err = fmt.Errorf("%w; and wrapping the root key anew failed: %w", unopened, err)
 		}
@@ -112,8 +113,9 @@ func (s *Server) otherKey(ctx context.Context, seal Seal, sl *slot, err error) b
 }
 
 // give has a seal wrap the root key, and puts that in the file as its slot. The
-// error says why the slot does not count.
-func (s *Server) give(ctx context.Context, k *keep, seal Seal) error {
+// error says why the slot does not count; it is errStored when the slot is in
+// the file all the same.
+func (s *Server) give(ctx context.Context, k *keep, seal Seal, put func(context.Context, storage.Slot) error) error {
 	k.slotting.Lock()
 	defer k.slotting.Unlock()
 	sl := s.slotOf(seal)
@@ -129,7 +131,10 @@ func (s *Server) give(ctx context.Context, k *keep, seal Seal) error {
 	if err != nil {
 		return err
 	}
-	if err := k.store.PutSlot(ctx, made); err != nil {
+	if err := put(ctx, made); err != nil {
+		if errors.Is(err, storage.ErrUnknownOutcome) { // what the file says counts
+			s.rearrange()
+		}
 		return err
 	}
 	if sl.stored {
@@ -145,10 +150,11 @@ func (s *Server) give(ctx context.Context, k *keep, seal Seal) error {
 		now.State = SlotPending // until what follows has been noted
 	}
 	s.mu.Unlock()
-	if err == nil {
-		s.passed(seal, "")
+	if err != nil {
+		return fmt.Errorf("%w: %w", errStored, err)
 	}
-	return err
+	s.passed(seal, "")
+	return nil
 }
 
 // slotOf is the slot of a seal as it is arranged now; nil when the seal has been

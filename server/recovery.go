@@ -130,6 +130,9 @@ func (s *Server) reconcileRecovery(ctx context.Context) error {
 	if err != nil || old != nil && old.KeyID == recipientsID(recipients) {
 		return err
 	}
+	if barred, err := k.barred(storage.Slot{Name: ageSlot, Type: recovery.Age, KeyID: recipientsID(recipients)}); err != nil || barred {
+		return err
+	}
 	root, generation, err := k.store.RootKey()
 	if err != nil {
 		return err
@@ -145,6 +148,12 @@ func (s *Server) reconcileRecovery(ctx context.Context) error {
 	s.log.Info("the root key was wrapped for the recipients of the configuration", "slot", slot.Name, "recipients", slot.KeyID, "replaced", old != nil)
 	s.rearrange()
 	return nil
+}
+
+// barred tells whether a slot was revoked, so that it is made only when asked for.
+func (k *keep) barred(slot storage.Slot) (bool, error) {
+	revoked, err := k.store.Revoked()
+	return slices.ContainsFunc(revoked, func(r storage.Revoked) bool { return r.Bars(slot) }), err
 }
 
 // recoverySlot returns a recovery slot that the keyring vouches for, nil when

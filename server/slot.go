@@ -25,6 +25,7 @@ const (
 	SlotOrphaned    SlotState = "orphaned"    // a slot without a configured seal; never tried
 	SlotQuarantined SlotState = "quarantined" // in the file, but not of this store's making
 	SlotMissing     SlotState = "missing"     // of this store's making, but no longer in the file
+	SlotRevoked     SlotState = "revoked"     // somebody else may have it: nothing but `slot add` wraps for it again
 )
 
 // SlotStatus is what is known of one slot, or of a seal without one.
@@ -87,6 +88,7 @@ const (
 
 const (
 	classMismatch = "blob_mismatch"
+	classRevoked  = "revoked"
 	classStore    = "store"
 	classUnknown  = "unknown"
 
@@ -108,6 +110,7 @@ var hints = map[string]string{
 	"throttled":            "wait, or raise the request quota of the key service",
 	classMismatch:          "the key service answered, but this slot was not made with that key for this store: check the key in the seal block and the store's path",
 	classStore:             "the key is right, the store is not: stop the server and run `sealkeep operator storage check`",
+	classRevoked:           "give the seal another key; or, when nobody else has the use of this one, `sealkeep operator slot add NAME`",
 	classUnknown:           "see the error",
 }
 
@@ -117,6 +120,8 @@ func classOf(err error) string {
 	switch {
 	case errors.As(err, &c) && c.Class() != "":
 		return c.Class()
+	case errors.Is(err, storage.ErrRevoked):
+		return classRevoked
 	case errors.Is(err, context.DeadlineExceeded):
 		return "unreachable"
 	}
@@ -145,6 +150,7 @@ func (s *Server) Status() Status {
 // type. What is known of a slot's attempts stays.
 func (s *Server) arrangeLocked() {
 	entries, strays := s.entriesLocked()
+	revoked := s.revokedLocked()
 	s.shares.n, s.shares.t = 0, 0
 	open := s.keep.Load() != nil
 	type key struct{ name, typ string }
@@ -172,7 +178,7 @@ func (s *Server) arrangeLocked() {
 		sl.seal, sl.Priority, sl.Disabled = seal, seal.Priority(), seal.Disabled()
 		i := slices.IndexFunc(entries, func(e storage.Slot) bool { return e.Name == sl.Name && e.Type == sl.Type })
 		if i < 0 {
-			s.pendingLocked(sl, entries)
+			s.pendingLocked(sl, entries, revoked)
 			continue
 		}
 		used[i] = true
@@ -212,6 +218,11 @@ func (s *Server) arrangeLocked() {
 		}
 		sl.Hint = "find out who wrote to the file; then: sealkeep operator slot remove " + stray.Name
 	}
+	for _, r := range revoked {
+		if !slices.ContainsFunc(slots, func(sl *slot) bool { return sl.Name == r.Name }) {
+			add(r.Name, r.Type).revoke(r)
+		}
+	}
 	slices.SortStableFunc(slots, func(a, b *slot) int { // enabled ones first
 		return cmp.Compare(rank(a), rank(b))
 	})
@@ -220,6 +231,28 @@ func (s *Server) arrangeLocked() {
 
 func (sl *slot) setEntry(e storage.Slot) {
 	sl.entry, sl.KeyID, sl.Created, sl.Generation = e, e.KeyID, e.Created, e.RootGeneration
+}
+
+// revoke shows that a slot was revoked.
+func (sl *slot) revoke(r storage.Revoked) {
+	sl.State, sl.Class, sl.FailedSince, sl.gets = SlotRevoked, "", time.Time{}, whenAsked
+	if sl.KeyID = r.KeyID; sl.seal != nil {
+		sl.KeyID = ""
+	}
+	sl.Error = fmt.Sprintf("revoked on %s, with the key %s: nothing wraps for it by itself", r.Since.UTC().Format(time.DateOnly), cmp.Or(r.KeyID, "n/a"))
+	sl.Hint = "take its block out of the configuration; or, when nobody else has it any more: sealkeep operator slot add " + sl.Name
+}
+
+// revokedLocked are the revoked slots of an open store.
+func (s *Server) revokedLocked() []storage.Revoked {
+	if s.store == nil || s.keep.Load() == nil {
+		return nil
+	}
+	revoked, err := s.store.Revoked()
+	if err != nil { // none is lost: the store itself refuses what is revoked
+		s.log.Error("reading what was revoked failed", "store", s.store.UUID(), "error", err)
+	}
+	return revoked
 }
 
 // A stray is a slot that the file and the keyring do not agree about.
@@ -274,7 +307,8 @@ func (s *Server) entriesLocked() (entries []storage.Slot, strays []stray) {
 }
 
 // pendingLocked says of a seal without a slot whether it will get one.
-func (s *Server) pendingLocked(sl *slot, entries []storage.Slot) {
+func (s *Server) pendingLocked(sl *slot, entries []storage.Slot, revoked []storage.Revoked) {
+	barred := slices.IndexFunc(revoked, func(r storage.Revoked) bool { return r.Name == sl.Name })
 	other := slices.IndexFunc(entries, func(e storage.Slot) bool { return e.Name == sl.Name })
 	why, next := "", ""
 	sl.gets = never
@@ -285,6 +319,9 @@ func (s *Server) pendingLocked(sl *slot, entries []storage.Slot) {
 		next = "give the seal block another name, or remove the slot: sealkeep operator slot remove " + sl.Name
 	case sl.Disabled:
 		why, next = "a disabled seal gets no slot", "remove disabled = true and reload, if it is to have one"
+	case barred >= 0:
+		sl.revoke(revoked[barred])
+		return
 	case manual(sl.seal):
 		sl.gets = whenAsked
 		why = "this seal comes from environment variables alone, which add no slot to a store that is there"

@@ -109,6 +109,8 @@ func (x *examination) slotStates(slots []server.SlotStatus) {
 			x.fail(scope, "state", "somebody changed the file: look who could, then sealkeep operator slot remove "+sl.Name+", or slot add", "%s", text)
 		case sl.State == server.SlotOrphaned:
 			x.warn(scope, "state", "sealkeep operator slot remove "+sl.Name+", or add its seal block again", "%s: no seal of the keep's configuration has this name and type", text)
+		case sl.State == server.SlotRevoked && sl.Priority > 0:
+			x.warn(scope, "state", "take its seal block out; or, when nobody else has its key any more, sealkeep operator slot add "+sl.Name, "%s: somebody else may have it, so nothing wraps the root key for it", text)
 		case sl.State == server.SlotPending:
 			x.warn(scope, "state", "see sealkeep status; the keep tries again by itself (a seal of environment variables alone: sealkeep operator slot add "+sl.Name+")", "%s %s", text, sl.Error)
 		case sl.Warning != "":
