@@ -55,6 +55,7 @@ type Status struct {
 	Initialized bool
 	Sealed      bool
 	Held        bool         // sealed by request
+	KeepHeld    bool         // and a restart does not change that
 	Damage      error        // why the store, which is there, cannot be opened
 	StoreID     string       // the store's UUID; a hint while sealed
 	Fingerprint string       // of the root key; empty while sealed
@@ -132,7 +133,7 @@ func classOf(err error) string {
 func (s *Server) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := Status{Sealed: true, Held: s.held, Initialized: s.damage != nil, Damage: s.damage}
+	st := Status{Sealed: true, Held: s.held, KeepHeld: s.keepHeld, Initialized: s.damage != nil, Damage: s.damage}
 	if s.store != nil {
 		st.Initialized, st.StoreID = true, s.store.UUID()
 	}

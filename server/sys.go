@@ -1,6 +1,7 @@
 package server
 
 import (
+	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -160,7 +161,8 @@ type sealStatus struct {
 	RecoveryType string `json:"recovery_seal_type,omitempty"` // "shamir" when there are recovery shares
 	StorageType  string `json:"storage_type"`
 
-	Held        bool         `json:"held"` // sealed by request: does not open by itself
+	Held        bool         `json:"held"`      // sealed by request: does not open by itself
+	KeepHeld    bool         `json:"held_keep"` // nor after a restart
 	Fingerprint string       `json:"fingerprint,omitempty"`
 	Slots       []SlotStatus `json:"slots"`
 	Warnings    []string     `json:"warnings,omitempty"`
@@ -170,7 +172,7 @@ func (s *Server) sealStatus() sealStatus {
 	st := s.Status()
 	out := sealStatus{
 		Initialized: st.Initialized, Sealed: st.Sealed, Version: s.config.Version, BuildDate: s.config.BuildDate,
-		RecoverySeal: true, StorageType: "bbolt", Held: st.Held, Fingerprint: st.Fingerprint, Slots: st.Slots,
+		RecoverySeal: true, StorageType: "bbolt", Held: st.Held, KeepHeld: st.KeepHeld, Fingerprint: st.Fingerprint, Slots: st.Slots,
 	}
 	if !st.Sealed {
 		out.ClusterName, out.ClusterID = clusterName(st.StoreID), st.StoreID
@@ -224,7 +226,7 @@ func writeUnseal(s *Server, r *request) (answer, error) {
 	if in.Key != "" || in.Identity != "" {
 		err = s.openByPeople(in.offer)
 	} else {
-		err = s.Unseal(r.ctx)
+		err = s.unseal(r.ctx, r.operator())
 	}
 	if err != nil {
 		return answer{}, err
@@ -233,7 +235,20 @@ func writeUnseal(s *Server, r *request) (answer, error) {
 }
 
 func writeSeal(s *Server, r *request) (answer, error) {
-	s.Seal()
+	var in struct {
+		Keep bool `json:"keep"` // over restarts
+	}
+	if err := r.decode(&in); err != nil {
+		return answer{}, err
+	}
+	if !in.Keep {
+		s.Seal()
+		return answer{}, nil
+	}
+	if err := s.SealAndKeep(); err != nil {
+		s.log.Error("the keep is sealed, but a restart will open it again", "error", err, "request", r.id)
+		return answer{}, &requestError{http.StatusInternalServerError, "the keep is sealed, but that could not be written down, and a restart will open it again: stop the server, or disable the key in the key service; the server's log says why"}
+	}
 	return answer{}, nil
 }
 

@@ -36,6 +36,9 @@ func (x *examination) runningKeep(locked error) {
 			state = "sealed"
 		}
 		x.ok("store", "keep", "the keep on %s is %s; it has the store for itself, so these are the states of the slots as it tells them", l.Address, state)
+		if st.Held {
+			x.warn("store", "held", heldHint(st.KeepHeld), "the keep was sealed by request, and does not open by itself")
+		}
 		x.slotStates(st.Slots)
 		return
 	}
@@ -45,8 +48,10 @@ func (x *examination) runningKeep(locked error) {
 // askKeep asks a listener of the configuration, from this machine. Nothing secret is sent and everybody may ask, so the
 // certificate, which is for other names, is not verified.
 func (x *examination) askKeep(l config.Listener) (st struct {
-	Sealed bool
-	Slots  []server.SlotStatus
+	Sealed   bool
+	Held     bool
+	KeepHeld bool `json:"held_keep"`
+	Slots    []server.SlotStatus
 }, err error) {
 	t := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}
 	network, address, scheme := "unix", l.Address, "http"

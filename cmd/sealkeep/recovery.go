@@ -23,7 +23,8 @@ func recoveryCommands() []command {
 }
 
 const (
-	unsealHelp = `Without an argument it tries all seals at once and shows the outcome. When no key service opens the keep any more, people do:
+	unsealHelp = `Without an argument it tries all seals at once and shows the outcome; a keep that was sealed by request allows that to root
+alone, over a listener "unix" with operator = true. When no key service opens the keep any more, people do:
 each gives a recovery share, one after the other, until there are enough, or somebody gives an age identity.
 SHARE is best given as -, which reads it from standard input, or asks for it on a terminal.
 Exit code: 0 unsealed, 2 sealed, 1 error.`

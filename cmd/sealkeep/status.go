@@ -38,6 +38,7 @@ type sealStatus struct {
 	RecoverySeal bool   `json:"recovery_seal"`
 	Fingerprint  string `json:"fingerprint"`
 	Held         bool   `json:"held"`
+	KeepHeld     bool   `json:"held_keep"`
 	Slots        []struct {
 		Name  string `json:"name"`
 		Type  string `json:"type"`
@@ -125,7 +126,7 @@ func (c *cli) statusTable(s sealStatus) {
 	case !s.Initialized:
 		fmt.Fprintln(c.stderr, "sealkeep: hint: sealkeep operator init makes the store")
 	case s.Held:
-		fmt.Fprintln(c.stderr, "sealkeep: hint: it was sealed by request: sealkeep operator unseal opens it")
+		fmt.Fprintln(c.stderr, "sealkeep: hint: it was sealed by request: "+heldHint(s.KeepHeld))
 	}
 }
 
