@@ -256,10 +256,16 @@ func (s *Server) publishLocked(k *keep, by *slot) {
 	s.stopLocked()
 	s.arrangeLocked()
 	for _, sl := range s.slots {
+		if by == nil && sl.stored { // init has wrapped and opened it just now
+			sl.KeyInForce = sl.KeyID
+			sl.settleLocked()
+		}
 		if by != nil && sl.Name == by.Name && sl.Type == by.Type && (sl.stored || sl.State == SlotRecovery) {
-			sl.State, sl.Class, sl.Error, sl.Hint = SlotOpened, "", "", ""
 			sl.FailedSince, sl.logged = time.Time{}, ""
-			sl.LastOpened = s.now()
+			sl.LastOpened, sl.Opener = s.now(), true
+			if sl.settleLocked(); sl.seal == nil {
+				sl.State = SlotOpened // people's: no key is in force but theirs
+			}
 		}
 	}
 	s.work.Go(func() { s.purge(k) })

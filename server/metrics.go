@@ -175,7 +175,9 @@ func (c stateCollector) Collect(ch chan<- prometheus.Metric) {
 			if up, class = false, string(sl.State); sl.Priority == 0 { // no seal is left that could be taken out
 				continue
 			}
-		case SlotPending, SlotOrphaned, SlotQuarantined, SlotMissing:
+		case SlotPending: // one that is stored opens
+			up, class = up && sl.KeyID != "", string(sl.State)
+		case SlotOrphaned, SlotQuarantined, SlotMissing:
 			up, class = false, string(sl.State)
 		}
 		gauge(descSlot, oneIf(up), sl.Name, sl.Type, class)

@@ -44,7 +44,7 @@ var (
 // visit brings one seal and its slot together. It reports false when that is to
 // be tried again, after retry.
 func (s *Server) visit(ctx context.Context, k *keep, seal Seal, retry time.Duration) bool {
-	sl, release := s.hold(seal)
+	sl, release := s.hold(ctx, seal)
 	if sl == nil {
 		return false
 	}
@@ -56,6 +56,7 @@ func (s *Server) visit(ctx context.Context, k *keep, seal Seal, retry time.Durat
 		return false
 	}
 	var unopened error
+	moved := ""
 	if sl.stored {
 		call, cancel := context.WithTimeout(ctx, attemptTimeout)
 		defer cancel()
@@ -75,10 +76,12 @@ func (s *Server) visit(ctx context.Context, k *keep, seal Seal, retry time.Durat
 			case err != nil:
 				s.passed(seal, "it cannot be told whether the key has changed: "+err.Error())
 				return false
-			case id == sl.KeyID:
+			}
+			if s.inForce(seal, id); id == sl.KeyID {
 				s.passed(seal, "")
 				return true
 			}
+			moved = id
 		case sl.Disabled || !s.otherKey(ctx, seal, sl, err):
 			return failed(err)
 		default:
@@ -88,8 +91,11 @@ func (s *Server) visit(ctx context.Context, k *keep, seal Seal, retry time.Durat
 	call, cancel := context.WithTimeout(ctx, wrapTimeout)
 	defer cancel()
 	if err := s.give(call, k, seal, k.store.PutSlot); err != nil {
-		if unopened != nil {
+		switch {
+		case unopened != nil:
 			err = fmt.Errorf("%w; and wrapping the root key anew failed: %w", unopened, err)
+		case moved != "":
+			err = fmt.Errorf("it still hangs on the key %s, and wrapping the root key anew with the key in force, %s, failed: %w", sl.KeyID, moved, err)
 		}
 		return failed(err)
 	}
@@ -97,6 +103,27 @@ func (s *Server) visit(ctx context.Context, k *keep, seal Seal, retry time.Durat
 		s.log.Warn("a slot did not open with its seal any more, and was replaced", "slot", seal.Name(), "type", seal.Type(), "error", unopened)
 	}
 	return true
+}
+
+// inForce notes with which key a seal would wrap now. A slot that hangs on
+// another one is pending from here on.
+func (s *Server) inForce(seal Seal, id string) {
+	s.mu.Lock()
+	sl := s.slotOfLocked(seal)
+	if sl == nil {
+		s.mu.Unlock()
+		return
+	}
+	sl.KeyInForce = id
+	moved := id != sl.KeyID
+	if moved {
+		sl.settleLocked()
+	}
+	s.mu.Unlock()
+	if moved {
+		s.log.Warn("the key of a slot has moved: the root key is wrapped anew", "slot", seal.Name(), "type", seal.Type(), "key", sl.KeyID, "in_force", id)
+		s.changed()
+	}
 }
 
 // otherKey tells whether a slot does not open because the seal has another key by
@@ -145,10 +172,10 @@ func (s *Server) give(ctx context.Context, k *keep, seal Seal, put func(context.
 	}
 	err = s.openStored(ctx, k, seal)
 	s.mu.Lock()
-	s.arrangeLocked()
-	if now := s.slotOfLocked(seal); now != nil && now.State != SlotOpened {
-		now.State = SlotPending // until what follows has been noted
+	if now := s.slotOfLocked(seal); now != nil && err == nil {
+		now.KeyInForce = made.KeyID
 	}
+	s.arrangeLocked()
 	s.mu.Unlock()
 	if err != nil {
 		return fmt.Errorf("%w: %w", errStored, err)

@@ -21,7 +21,7 @@ const (
 	SlotOpened      SlotState = "opened"      // this one opened the keep
 	SlotReady       SlotState = "ready"       // not needed: the keep is open
 	SlotStandby     SlotState = "standby"     // ready, of a disabled seal: it is tried last and not wrapped anew
-	SlotPending     SlotState = "pending"     // a configured seal that has no slot in the store yet; Error may say why
+	SlotPending     SlotState = "pending"     // a configured seal whose slot is still to be made, or to be made with the key in force; Error says which
 	SlotOrphaned    SlotState = "orphaned"    // a slot without a configured seal; never tried
 	SlotQuarantined SlotState = "quarantined" // in the file, but not of this store's making
 	SlotMissing     SlotState = "missing"     // of this store's making, but no longer in the file
@@ -32,13 +32,15 @@ const (
 type SlotStatus struct {
 	Name        string    `json:"name"`
 	Type        string    `json:"type"`
-	KeyID       string    `json:"key_id,omitempty"` // as the store has it: a hint
-	Created     time.Time `json:"created,omitzero"` // when the root key was wrapped; a hint, too
+	KeyID       string    `json:"key_id,omitempty"`       // on which the slot hangs, as the store has it: a hint
+	KeyInForce  string    `json:"key_in_force,omitempty"` // with which the seal would wrap now, when it was last asked
+	Created     time.Time `json:"created,omitzero"`       // when the root key was wrapped; a hint, too
 	Generation  uint64    `json:"root_generation,omitempty"`
 	Priority    int       `json:"priority,omitempty"`
 	Disabled    bool      `json:"disabled,omitempty"`
 	State       SlotState `json:"state"`
-	Class       string    `json:"class,omitempty"` // why it failed, in one word
+	Opener      bool      `json:"opener,omitempty"` // it opened the keep
+	Class       string    `json:"class,omitempty"`  // why it failed, in one word
 	Error       string    `json:"error,omitempty"`
 	Hint        string    `json:"hint,omitempty"` // what to do next
 	Attempts    uint64    `json:"attempts"`       // since the process started
@@ -59,6 +61,7 @@ type Status struct {
 	Damage      error        // why the store, which is there, cannot be opened
 	StoreID     string       // the store's UUID; a hint while sealed
 	Fingerprint string       // of the root key; empty while sealed
+	Settled     bool         // unsealed, and every enabled seal has a slot that opens and hangs on the key in force, or gets none by itself
 	Slots       []SlotStatus // seals by priority, then orphaned slots
 }
 
@@ -139,6 +142,7 @@ func (s *Server) Status() Status {
 	}
 	if k := s.keep.Load(); k != nil {
 		st.Sealed, st.Fingerprint = false, k.store.Fingerprint()
+		st.Settled = !slices.ContainsFunc(s.slots, (*slot).unsettled)
 	}
 	st.Slots = make([]SlotStatus, len(s.slots))
 	for i, sl := range s.slots {
@@ -168,7 +172,7 @@ func (s *Server) arrangeLocked() {
 			sl.busy, sl.logged, sl.loggedAt, sl.visited = o.busy, o.logged, o.loggedAt, o.visited
 			sl.Attempts, sl.LastAttempt, sl.NextAttempt, sl.LastOpened, sl.FailedSince = o.Attempts, o.LastAttempt, o.NextAttempt, o.LastOpened, o.FailedSince
 			sl.State, sl.Class, sl.Error, sl.Hint = o.State, o.Class, o.Error, o.Hint
-			sl.Warning = o.Warning
+			sl.Warning, sl.KeyInForce, sl.Opener = o.Warning, o.KeyInForce, o.Opener
 		}
 		slots = append(slots, sl)
 		return sl
@@ -176,6 +180,9 @@ func (s *Server) arrangeLocked() {
 	used := make([]bool, len(entries))
 	for _, seal := range s.seals.all {
 		sl := add(seal.Name(), seal.Type())
+		if o := old[key{sl.Name, sl.Type}]; !open || o == nil || o.seal != seal { // nothing is known of what it would do now
+			sl.KeyInForce = ""
+		}
 		sl.seal, sl.Priority, sl.Disabled = seal, seal.Priority(), seal.Disabled()
 		i := slices.IndexFunc(entries, func(e storage.Slot) bool { return e.Name == sl.Name && e.Type == sl.Type })
 		if i < 0 {
@@ -187,14 +194,12 @@ func (s *Server) arrangeLocked() {
 		sl.stored, sl.context = true, sl.entry.Context(s.store.UUID())
 		switch {
 		case sl.State == SlotFailed: // the reason stands until the next attempt
-		case sl.State == SlotOpened && open:
-		case !open:
-			sl.State = SlotWaiting
-		case sl.Disabled:
-			sl.State = SlotStandby
+		case open:
+			sl.settleLocked()
 		default:
-			sl.State = SlotReady
+			sl.State, sl.Class, sl.Error, sl.Hint = SlotWaiting, "", "", ""
 		}
+		sl.Opener = sl.Opener && open
 	}
 	for i, e := range entries {
 		if used[i] {
@@ -228,6 +233,38 @@ func (s *Server) arrangeLocked() {
 		return cmp.Compare(rank(a), rank(b))
 	})
 	s.slots = slots
+}
+
+// settleLocked says what a stored slot that opens is to an open keep.
+func (sl *slot) settleLocked() {
+	sl.Class, sl.Error, sl.Hint = "", "", ""
+	switch {
+	case !sl.Disabled && (sl.KeyInForce == "" || sl.KeyInForce != sl.KeyID):
+		sl.State = SlotPending
+		sl.Error = fmt.Sprintf("it hangs on the key %s; whether that is still the one in force is being asked", sl.KeyID)
+		if sl.KeyInForce != "" {
+			sl.Error = fmt.Sprintf("it hangs on the key %s; the key in force is %s, with which it is made anew", sl.KeyID, sl.KeyInForce)
+		}
+		sl.Hint = "keep the key on which it hangs until the slot is ready"
+	case sl.Opener:
+		sl.State = SlotOpened
+	case sl.Disabled:
+		sl.State = SlotStandby
+	default:
+		sl.State = SlotReady
+	}
+}
+
+// unsettled tells whether reconciliation has something to do for a slot of an
+// open keep, or does not know yet.
+func (sl *slot) unsettled() bool {
+	switch {
+	case sl.seal == nil || sl.Disabled:
+		return false
+	case sl.stored:
+		return sl.State != SlotOpened && sl.State != SlotReady
+	}
+	return sl.gets == byItself
 }
 
 func (sl *slot) setEntry(e storage.Slot) {

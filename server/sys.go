@@ -163,6 +163,7 @@ type sealStatus struct {
 
 	Held        bool         `json:"held"`      // sealed by request: does not open by itself
 	KeepHeld    bool         `json:"held_keep"` // nor after a restart
+	Settled     bool         `json:"settled"`   // open, and no slot is pending or fails
 	Fingerprint string       `json:"fingerprint,omitempty"`
 	Slots       []SlotStatus `json:"slots"`
 	Warnings    []string     `json:"warnings,omitempty"`
@@ -172,7 +173,7 @@ func (s *Server) sealStatus() sealStatus {
 	st := s.Status()
 	out := sealStatus{
 		Initialized: st.Initialized, Sealed: st.Sealed, Version: s.config.Version, BuildDate: s.config.BuildDate,
-		RecoverySeal: true, StorageType: "bbolt", Held: st.Held, KeepHeld: st.KeepHeld, Fingerprint: st.Fingerprint, Slots: st.Slots,
+		RecoverySeal: true, StorageType: "bbolt", Held: st.Held, KeepHeld: st.KeepHeld, Settled: st.Settled, Fingerprint: st.Fingerprint, Slots: st.Slots,
 	}
 	if !st.Sealed {
 		out.ClusterName, out.ClusterID = clusterName(st.StoreID), st.StoreID
@@ -194,7 +195,7 @@ func (s *Server) sealStatus() sealStatus {
 	}
 	for _, sl := range st.Slots {
 		switch {
-		case sl.State == SlotOpened && !strings.HasPrefix(sl.Name, recoveryPrefix):
+		case sl.Opener && !strings.HasPrefix(sl.Name, recoveryPrefix):
 			out.Type = sl.Type
 		case sl.State == SlotQuarantined:
 			out.Warnings = append(out.Warnings, "slot "+strconv.Quote(sl.Name)+" in the file was not made by this store")
@@ -283,7 +284,8 @@ func readBackends(s *Server, r *request) (answer, error) {
 		}
 		if b.Configured && !b.Disabled {
 			out.Healthy = out.Healthy && b.Healthy
-			out.FullyWrapped = out.FullyWrapped && sl.State != SlotPending
+			moved := sl.KeyInForce != "" && sl.KeyInForce != sl.KeyID
+			out.FullyWrapped = out.FullyWrapped && (sl.State != SlotPending || sl.KeyID != "" && !moved)
 		}
 		out.Backends = append(out.Backends, b)
 	}

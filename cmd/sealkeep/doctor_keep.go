@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -116,6 +117,8 @@ func (x *examination) slotStates(slots []server.SlotStatus) {
 			x.warn(scope, "state", "sealkeep operator slot remove "+sl.Name+", or add its seal block again", "%s: no seal of the keep's configuration has this name and type", text)
 		case sl.State == server.SlotRevoked && sl.Priority > 0:
 			x.warn(scope, "state", "take its seal block out; or, when nobody else has its key any more, sealkeep operator slot add "+sl.Name, "%s: somebody else may have it, so nothing wraps the root key for it", text)
+		case sl.State == server.SlotPending && sl.KeyID != "":
+			x.warn(scope, "state", cmp.Or(sl.Hint, "see sealkeep status"), "%s: %s", text, sl.Error)
 		case sl.State == server.SlotPending:
 			x.warn(scope, "state", "see sealkeep status; the keep tries again by itself (a seal of environment variables alone: sealkeep operator slot add "+sl.Name+")", "%s %s", text, sl.Error)
 		case sl.Warning != "":

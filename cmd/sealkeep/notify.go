@@ -114,20 +114,26 @@ func heldHint(keep bool) string {
 	return hint
 }
 
-// statusLine says in one line how the keep is, and why it is sealed.
+// statusLine says in one line how the keep is, and why it is sealed or not settled.
 func statusLine(st server.Status) string {
 	switch {
 	case !st.Initialized:
 		return "not initialized: run sealkeep operator init"
 	case st.Damage != nil:
 		return "sealed; " + st.Damage.Error()
-	case !st.Sealed:
+	case !st.Sealed && st.Settled:
 		return "unsealed"
 	case st.Held:
 		return "sealed by request: " + heldHint(st.KeepHeld)
 	}
 	line := "sealed"
+	if !st.Sealed {
+		line = "unsealed, and not settled yet"
+	}
 	for _, sl := range st.Slots {
+		if !st.Sealed && sl.State == server.SlotPending && sl.Class == "" {
+			line += fmt.Sprintf("; %s: %s: %s", sl.Name, sl.State, sl.Error)
+		}
 		if sl.Class != "" {
 			line += fmt.Sprintf("; %s: %s: %s (attempt %d)", sl.Name, sl.Class, sl.Error, sl.Attempts)
 		}

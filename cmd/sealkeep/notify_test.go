@@ -59,9 +59,19 @@ func TestNotify(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	// Open: ready, once.
-	st.Store(&server.Status{Initialized: true})
+	st.Store(&server.Status{Initialized: true, Settled: true})
 	wake <- struct{}{}
 	if got := next(); got != "STATUS=unsealed\nREADY=1" {
+		t.Errorf("%q", got)
+	}
+	st.Store(&server.Status{Initialized: true, Slots: []server.SlotStatus{{Name: "main", State: server.SlotPending, Error: "it hangs on the key old"}}})
+	n.tell(false)
+	if got := next(); got != "STATUS=unsealed, and not settled yet; main: pending: it hangs on the key old" {
+		t.Errorf("%q", got)
+	}
+	st.Store(&server.Status{Initialized: true, Settled: true})
+	n.tell(false)
+	if got := next(); got != "STATUS=unsealed" {
 		t.Errorf("%q", got)
 	}
 	n.reloading(func() { reloaded++ })

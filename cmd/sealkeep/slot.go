@@ -25,9 +25,10 @@ func slotCommands() []command {
 
 const (
 	slotListHelp = `Lists the slots of the open keep: any one of them opens it. States: opened and ready are fine, standby is the same for a
-disabled seal, recovery is for people. A pending seal has no slot yet, an orphaned slot has no seal in the configuration,
-a revoked one gets no slot again unless it is added by name, and a quarantined or missing one is not in the file as the store
-made it.`
+disabled seal, recovery is for people. A pending seal has no slot yet, or its slot hangs on a key (in the column Key) that may not
+be the one in force any more: keep that key until the slot is ready. An orphaned slot has no seal in the configuration, a
+revoked one gets no slot again unless it is added by name, and a quarantined or missing one is not in the file as the store made
+it.`
 	slotVerifyHelp = `Has the key service open each slot as it stands in the file, compares what comes out with the root key and forgets it:
 what the next boot will do. Without a name it does so for all slots that a key service opens. It changes nothing.
 Exit code: 0 all have opened, 2 one did not or the server gave an error, 1 a local mistake.`
