@@ -46,7 +46,7 @@ func (f *fixture) opensAlone(t *testing.T, seal *fakeSeal) {
 	f.stop(t)
 	again := start(t, f.path, seal.again())
 	again.openWithin(t, time.Second)
-	if sl := again.slot(t, seal.name); sl.State != SlotOpened {
+	if sl := again.slot(t, seal.name); !sl.Opener {
 		t.Errorf("opened by another slot: %+v", sl)
 	}
 	again.stop(t)

@@ -121,7 +121,7 @@ func TestRotateRootRefuses(t *testing.T) {
 			t.Errorf("opened by a dropped slot, %v", err)
 		}
 		for _, sl := range f.Status().Slots {
-			if sl.State == SlotOpened {
+			if sl.Opener {
 				t.Errorf("%+v", sl)
 			}
 		}

@@ -228,7 +228,8 @@ func removeSlot(s *Server, r *request) (answer, error) {
 	s.log.Warn("removed a slot", "slot", r.rest, "opened_instead", by, "request", r.id)
 	out := answer{data: map[string]any{"name": r.rest, "opened_instead": by}}
 	if listed {
-		out.warnings = []string{"older copies of the file still have this slot, and it opens them and what the root key of today opens: `sealkeep operator rotate-root` makes it worthless for later ones"}
+		out.warnings = []string{"older copies of the file still have this slot, and so do the bytes that are left of it in this one: it opens them, and what the root key of today opens; " +
+			"if somebody else may have its key, `sealkeep operator rotate-root`, and when all is encrypted anew `sealkeep operator storage compact`, make it worthless for this file"}
 	}
 	return out, nil
 }

@@ -365,3 +365,53 @@ func TestKeyringOfLaterVersionIsRefused(t *testing.T) {
 		t.Errorf("it opened: %v", err)
 	}
 }
+
+// What is promised of a rotation of the root key: whoever had the old one reads no
+// value any more, once all is re-encrypted, but still every name.
+func TestWhoeverHadTheRootKeyReadsNamesAndNoValues(t *testing.T) {
+	s, _ := newStore(t, testSlot("a", 1))
+	put(t, s, "before", "old")
+	_, k, err := s.handle()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What whoever had the old root key keeps: the old keyring, opened.
+	thief, err := k.keyringJSON.ready(s.UUID(), bytes.Clone(k.root))
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := NewRootKey()
+	if err := s.RotateRoot(t.Context(), root, []Slot{testSlot("a", 2)}); err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, "after", "new")
+	if err := s.Reencrypt(t.Context(), 1<<30, nil); err != nil {
+		t.Fatal(err)
+	}
+	names := 0
+	err = s.View(t.Context(), func(tx *Tx) error {
+		for _, path := range []string{"before", "after"} {
+			key, err := tx.key(path)
+			if err != nil {
+				return err
+			}
+			if known, err := (&Tx{keys: thief}).key(path); err == nil && bytes.Equal(known, key) {
+				names++
+			}
+			rec, err := tx.record(inData, key)
+			if err != nil {
+				return err
+			}
+			if _, _, err := thief.open(rec, purposeValue, path); err == nil {
+				t.Errorf("the value of %s is read with the old keys", path)
+			}
+			if _, _, err := tx.keys.open(rec, purposeValue, path); err != nil {
+				t.Errorf("the value of %s: %v", path, err)
+			}
+		}
+		return nil
+	})
+	if err != nil || names != 2 {
+		t.Errorf("%d names of 2 are those of the old keys, %v", names, err)
+	}
+}

@@ -126,7 +126,7 @@ func (x *examination) slotStates(slots []server.SlotStatus) {
 		default:
 			x.ok(scope, "state", "%s", text)
 		}
-		if recoverySlot(sl.Name) {
+		if recoverySlot(sl.Name) && sl.State != server.SlotRevoked {
 			people++
 		}
 	}

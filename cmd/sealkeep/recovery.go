@@ -33,7 +33,8 @@ what is in it with the root key in use. Nothing changes but the date of the dril
 	rekeyHelp = `Makes new recovery shares: -init says how many, then the old ones have to be given, one at a time, or an age identity that opens
 the keep. A keep that has no shares gets them at once. The new shares are printed once; should they be lost on the way, take
 the slot away with operator slot remove recovery-shares, and begin again. Older copies of the store, backups among them, open
-with the old shares still; for the store itself operator rotate-root ends that.`
+with the old shares still, and so do the bytes that are left of the old slot in the store's file. The root key stays, so either
+gives the key of today's store: operator rotate-root ends that for it, and operator storage compact removes the bytes.`
 	generateRootHelp = `Makes a root token for people who can open a recovery slot: -init begins and prints a one-time password, then shares have to be
 given one at a time, or an age identity; the last one gives the token in encoded form, which -decode shows with the password.
 It is off unless the configuration has enable_generate_root = true.`
