@@ -79,8 +79,7 @@ func (s *Server) writeHold(keep bool) (err error) {
 	if err != nil {
 		return err
 	}
-	dir := filepath.Dir(s.holdPath())
-	f, err := os.CreateTemp(dir, ".sealkeep-held-*") // 0600
+	f, err := os.OpenFile(s.holdPath()+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
@@ -95,7 +94,7 @@ func (s *Server) writeHold(keep bool) (err error) {
 	if err := os.Rename(f.Name(), s.holdPath()); err != nil {
 		return err
 	}
-	d, err := os.Open(dir)
+	d, err := os.Open(filepath.Dir(s.holdPath()))
 	if err != nil {
 		return err
 	}

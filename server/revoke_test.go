@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -483,4 +485,51 @@ func TestTheStoreRefusesARevokedSlot(t *testing.T) {
 			t.Errorf("it was taken: %v", err)
 		}
 	})
+}
+
+// Answers that could not be recorded are lost: shares that nobody got change
+// nothing, and the keep opens for whoever has those that were given back.
+func TestRotateRootIsUnauditedAtEveryStep(t *testing.T) {
+	d, file := auditFile(t)
+	a := newSeal("a", 1)
+	f := startAudited(t, filepath.Join(t.TempDir(), "keep.db"), []access.Device{d}, a)
+	f.initShares(t, 0, 0)
+	first := f.Status().Fingerprint
+	route, _ := f.tables.sys.find("sys/rotate/root")
+	real := route.on[opWrite]
+	withheld := func(body string) {
+		t.Helper()
+		route.on[opWrite] = func(s *Server, r *request) (answer, error) { // the disk is full from here on
+			err := errors.Join(os.Remove(file), os.Symlink("/dev/full", file), s.SetAudit([]access.Device{d}, false))
+			if err != nil {
+				t.Error(err)
+			}
+			return real(s, r)
+		}
+		if r := f.must(t, 500, "POST", "sys/rotate/root", body); !strings.Contains(r.errors(), "its answer is withheld") {
+			t.Errorf("%s: %s", body, r.text)
+		}
+		route.on[opWrite] = real
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the device works again", func() bool { return f.call(t, "GET", "secret/config", "").status == 200 })
+	}
+	withheld(`{"revoke":["a"],"secret_shares":2,"secret_threshold":2}`)
+	if f.Status().Fingerprint != first || f.slot(t, "a").State == SlotRevoked {
+		t.Errorf("%+v", f.Status())
+	}
+	r := f.must(t, 200, "POST", "sys/rotate/root", `{"revoke":["a"],"secret_shares":2,"secret_threshold":2}`)
+	shares := texts(r.get("data", "keys"))
+	withheld(`{"revoke":["a"],"nonce":"` + r.get("data", "nonce").(string) + `","keys":` + jsonList(shares...) + `}`)
+	if f.Status().Fingerprint == first {
+		t.Error("it was carried out, and is not so")
+	}
+	f.stop(t)
+	again := start(t, f.path, a.again())
+	again.give(t, shares[0])
+	if r := again.give(t, shares[1]); r.get("sealed") != false {
+		t.Error(r.text)
+	}
+	again.stop(t)
 }

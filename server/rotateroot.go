@@ -290,8 +290,8 @@ func (s *Server) proveRoot(k *keep, in rootRequest, kept []*slot) (all []*slot, 
 	g := new(gathering)
 	for i, o := range offers {
 		opened, err := s.proveSlotsLocked(k, g, o, slots)
-		switch {
-		case err != nil && o.Key != "":
+		switch wrong, ok := errors.AsType[*requestError](err); {
+		case ok && o.Key != "" && wrong.status == http.StatusBadRequest:
 			return nil, "", "", invalid("share %d of %d: %v; nothing was changed", i+1, len(offers), err)
 		case err != nil:
 			return nil, "", "", err
