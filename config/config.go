@@ -67,6 +67,7 @@ type Listener struct {
 	SocketMode  fs.FileMode // unix only; default 0600
 	SocketUser  string      // unix only; name or number, "" leaves the owner
 	SocketGroup string      // unix only; name or number, "" leaves the group
+	Operator    bool        // unix only, with SocketMode 0600: root may lift what operator seal holds
 
 	UnauthenticatedMetricsAccess bool // serve metrics without a token after unsealing too
 

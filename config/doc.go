@@ -26,6 +26,11 @@
 // Behind a proxy the client is who X-Forwarded-For names, if the proxy is one of x_forwarded_for_authorized_addrs. The last
 // address counts, or the one before as many as x_forwarded_for_hop_skips says: what clients make up stands before those.
 //
+// A listener "unix" with operator = true lets root lift what `sealkeep operator seal` holds: a keep that was sealed by request
+// is otherwise opened by a restart or by people. Its socket_mode must be 0600. A request with Forwarded, X-Forwarded-* or Via
+// never counts, whoever sends it; still, put no proxy in front of that socket: one that runs as root would make every caller
+// root.
+//
 // # Seals
 //
 // One block per key service, seal "awskms", "transit", "vaultkv" or "static", tried by priority. For one parameter, in this
@@ -115,6 +120,7 @@
 //	socket_mode                     octal permissions [0600]
 //	socket_user                     owner, name or number
 //	socket_group                    group, name or number
+//	operator                        let root open a keep that was sealed by request; needs socket_mode 0600, and no proxy in front [false]
 //
 // telemetry, inside a listener:
 //

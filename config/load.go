@@ -258,6 +258,12 @@ func (l *loader) finishListeners() []Listener {
 			mode, _ := strconv.ParseUint(v["socket_mode"].text, 8, 32) // checked
 			n.SocketMode, n.SocketUser, n.SocketGroup = fs.FileMode(mode), v["socket_user"].text, v["socket_group"].text
 			n.TLSDisable = true
+			if operator := v["operator"]; operator.text == "true" {
+				n.Operator = true
+				if mode := v["socket_mode"]; mode.text != "" && n.SocketMode != 0o600 {
+					l.errorf(mode.at, "socket_mode: operator = true needs 0600, not %s: give others a listener of their own", mode.text)
+				}
+			}
 		} else {
 			l.finishTLS(&n, b, v)
 			l.finishForwarded(&n, v)

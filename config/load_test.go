@@ -549,3 +549,19 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+// Only a socket that its owner and root alone can use may be the operator's.
+func TestOperatorNeedsMode0600(t *testing.T) {
+	c, err := Load([]string{"testdata/good_operator.hcl"}, envOf())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range c.Listeners {
+		if !l.Operator || l.SocketMode != 0o600 {
+			t.Errorf("%+v", l)
+		}
+	}
+	if !slices.ContainsFunc(c.Settings, func(s Setting) bool { return s.Key == "operator" && s.Value == "true" }) {
+		t.Errorf("config explain does not show it: %+v", c.Settings)
+	}
+}

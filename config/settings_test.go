@@ -85,6 +85,7 @@ func TestSettings(t *testing.T) {
 		`listener "tcp" on :8201 | unauthenticated_metrics_access = false | default`,
 		`listener "unix" on /run/x.sock | address = /run/x.sock | F:15`,
 		`listener "unix" on /run/x.sock | socket_mode = 0600 | default`,
+		`listener "unix" on /run/x.sock | operator = false | default`,
 		`listener "unix" on /run/x.sock | unauthenticated_metrics_access = false | default`,
 		`seal "awskms" | type = awskms | F:24`,
 		`seal "awskms" | name = awskms | default`,

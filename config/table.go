@@ -183,6 +183,7 @@ var table = []setting{
 	{in: scopeUnix, key: "socket_mode", def: "0600", check: checkMode, doc: "octal permissions"},
 	{in: scopeUnix, key: "socket_user", doc: "owner, name or number"},
 	{in: scopeUnix, key: "socket_group", doc: "group, name or number"},
+	{in: scopeUnix, key: "operator", kind: boolean, def: "false", doc: "let root open a keep that was sealed by request; needs socket_mode 0600, and no proxy in front"},
 	{in: scopeUnix, key: "tls_disable", kind: boolean, ignored: "a unix socket is never encrypted"},
 	{in: scopeUnix, key: "x_forwarded_for_*", ignored: "whoever connects to a socket has no address, X-Forwarded-For is not believed"},
 

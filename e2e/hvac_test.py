@@ -357,7 +357,8 @@ refused("the share again", exceptions.InvalidRequest, "", lambda: sys_.submit_un
 check("forget it", sys_.submit_unseal_key(reset=True)["progress"], 0)
 check("three shares open", sys_.submit_unseal_keys(shares[1:4])["sealed"], False)
 sys_.seal()
-check("unseal", sys_.submit_unseal_key()["sealed"], False)
+refused("a bare unseal", exceptions.Forbidden, "sealed by request", lambda: sys_.submit_unseal_key())
+check("shares again", sys_.submit_unseal_keys(shares[:3])["sealed"], False)
 check("all is there", kv.read_secret_version(odd)["data"]["metadata"]["version"], 1)
 check("tuned still", sys_.read_mount_configuration("team/a")["data"]["description"], "tuned")
 

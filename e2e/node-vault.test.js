@@ -195,7 +195,9 @@ async function main() {
   }
   check('the last share', (await vault.unseal({ key: first.recovery_keys_base64[4] })).sealed, false);
   await vault.seal();
-  check('unseal', (await vault.unseal()).sealed, false);
+  await refused('a bare unseal', 403, 'sealed by request', () => vault.unseal());
+  for (const key of first.recovery_keys.slice(0, 3)) await vault.unseal({ key });
+  check('shares again', (await vault.status()).sealed, false);
   check('all is there', (await vault.read('team/config')).data.max_versions, 7);
 
   await vault.unmount({ mount_point: 'team' });

@@ -18,8 +18,11 @@ storage "bbolt" {
   path = "/var/lib/sealkeep/sealkeep.db"
 }
 
+# Only this user and root can use the socket. Over it root may open a keep that was sealed with `sealkeep operator seal`
+# without a restart; let no proxy use it.
 listener "unix" {
-  address = "/run/sealkeep/api.sock"
+  address  = "/run/sealkeep/api.sock"
+  operator = true
 }
 
 seal "awskms" {

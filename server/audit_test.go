@@ -336,13 +336,22 @@ func TestReloadWithAnAuditDeviceThatCannotBeOpenedChangesNothing(t *testing.T) {
 	}
 }
 
-// An answer that cannot be recorded is withheld.
-func TestAuditWithholdsAnswers(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s")
-	collect := func() (stop func()) {
+// collector is an audit device that goes away when stop is called, and comes back
+// with collect.
+func collector(t testing.TB) (d access.Device, stop, collect func()) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "collector") // a socket's path is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	path := filepath.Join(dir, "s")
+	var end func()
+	collect = func() {
 		l, err := net.Listen("unix", path)
 		if err != nil {
-			t.Fatal(err)
+			t.Error(err)
+			return
 		}
 		var mu sync.Mutex
 		var conns []net.Conn
@@ -358,7 +367,7 @@ func TestAuditWithholdsAnswers(t *testing.T) {
 				go io.Copy(io.Discard, c)
 			}
 		}()
-		return func() {
+		end = func() {
 			l.Close()
 			mu.Lock()
 			defer mu.Unlock()
@@ -367,8 +376,15 @@ func TestAuditWithholdsAnswers(t *testing.T) {
 			}
 		}
 	}
-	stop := collect()
-	f := freshAudited(t, []access.Device{{Path: "socket/", Type: "socket", Options: map[string]string{"address": path, "socket_type": "unix"}}})
+	collect()
+	t.Cleanup(func() { end() })
+	return access.Device{Path: "socket/", Type: "socket", Options: map[string]string{"address": path, "socket_type": "unix"}}, func() { end() }, collect
+}
+
+// An answer that cannot be recorded is withheld.
+func TestAuditWithholdsAnswers(t *testing.T) {
+	d, stop, collect := collector(t)
+	f := freshAudited(t, []access.Device{d})
 	for _, c := range []struct{ method, path, body string }{{"GET", "auth/token/lookup-self", ""}, {"POST", "secret/data/a", `{"data":{"k":"v"}}`}, {"GET", "sys/storage/backup", ""}} {
 		route, _ := f.tables.sys.find(c.path)
 		if route == nil {
@@ -385,10 +401,9 @@ func TestAuditWithholdsAnswers(t *testing.T) {
 			t.Errorf("%s %s: %s", c.method, c.path, r.text)
 		}
 		route.on[o] = real
-		stop = collect()
+		collect()
 		eventually(t, "the device works again", func() bool { return f.call(t, "GET", "secret/config", "").status == 200 })
 	}
-	stop()
 }
 
 // A collector that hangs holds up one request, and others only until it is known.

@@ -33,7 +33,9 @@ var fuzzSeeds = []string{
 	"GET sys/health", "HEAD sys/health?activecode=204", "GET sys/health?sealedcode=1", "GET sys/seal-status", "PUT sys/unseal {\"key\":\"x\"}",
 	"PUT sys/init {}", "GET sys/mounts", "POST sys/mounts/a {\"type\":\"kv\"}", "POST sys/mounts/a/tune {\"default_lease_ttl\":\"1h\"}", "DELETE sys/mounts/a",
 	"POST sys/remount {\"from\":\"auth/none\",\"to\":\"auth/x\"}", "GET sys/remount/status/x", "GET sys/mounts/auth/token",
-	"GET sys/internal/ui/mounts/secret", "GET sys/metrics", "GET sys/key-status", "POST sys/rotate", "POST sys/capabilities-self {\"paths\":[\"a\"]}",
+	"GET sys/internal/ui/mounts/secret", "GET sys/metrics", "GET sys/key-status", "POST sys/rotate",
+	"PUT sys/rotate/root {\"drop\":[\"check\"],\"keys\":[\"x\"],\"identity\":\"x\",\"nonce\":\"x\"}", "PUT sys/rotate/root {\"revoke\":[\"check\"],\"secret_shares\":2,\"secret_threshold\":1}",
+	"PUT sys/seal {\"keep\":1}", "POST sys/capabilities-self {\"paths\":[\"a\"]}",
 	"GET secret/data/a", "PUT secret/data/a {\"data\":{\"a\":1},\"options\":{\"cas\":0}}", "PATCH secret/data/a {\"data\":{}}", "LIST secret/metadata",
 	"SCAN secret/metadata", "SCAN secret/detailed-metadata/a", "GET secret/metadata/a?scan=true&list=0", "SCAN secret/a",
 	"PUT secret/metadata/a {\"custom_metadata\":{\"a\":\"b\"},\"delete_version_after\":\"-1s\"}", "PUT secret/config {\"max_versions\":\"3\"}",
@@ -131,6 +133,7 @@ func FuzzRoutes(f *testing.F) {
 		case health && w.Code >= 200 && w.Code <= 599:
 		case state == whileSealed && w.Code == 503, state == uninitialized && w.Code == 503:
 		case slices.Contains([]int{200, 204, 400, 403, 404, 405, 413, 415}, w.Code):
+		case w.Code == 428 && name == "/v1/sys/rotate/root":
 		case w.Code == 429 && strings.HasPrefix(name, "/v1/auth/") && w.Header().Get("Retry-After") != "": // too many failed logins
 		default:
 			fail("no such status")

@@ -252,14 +252,24 @@ func (s *Server) open(ctx context.Context, by *slot, root []byte) error {
 // outcome must find the keep. The store is unsealed, opening is held.
 func (s *Server) publishLocked(k *keep, by *slot) {
 	s.keep.Store(k)
-	s.held = false
+	lifter := "init"
+	if by != nil {
+		lifter = "slot " + by.Name
+	}
+	s.liftLocked(lifter)
 	s.stopLocked()
 	s.arrangeLocked()
 	for _, sl := range s.slots {
+		if by == nil && sl.stored { // init has wrapped and opened it just now
+			sl.KeyInForce = sl.KeyID
+			sl.settleLocked()
+		}
 		if by != nil && sl.Name == by.Name && sl.Type == by.Type && (sl.stored || sl.State == SlotRecovery) {
-			sl.State, sl.Class, sl.Error, sl.Hint = SlotOpened, "", "", ""
 			sl.FailedSince, sl.logged = time.Time{}, ""
-			sl.LastOpened = s.now()
+			sl.LastOpened, sl.Opener = s.now(), true
+			if sl.settleLocked(); sl.seal == nil {
+				sl.State = SlotOpened // people's: no key is in force but theirs
+			}
 		}
 	}
 	s.work.Go(func() { s.purge(k) })
@@ -270,23 +280,37 @@ func (s *Server) publishLocked(k *keep, by *slot) {
 	s.work.Go(func() { k.audit.Run(k.ctx, k.store) })
 }
 
-// Seal seals the keep until the process is restarted or [Server.Unseal] is
-// called. Transactions under way end first, within the store's ViewTimeout.
+// Seal seals the keep and holds it sealed until the process is restarted, people
+// open it, or [Server.Unseal] is called. Transactions under way end first, within
+// the store's ViewTimeout.
 func (s *Server) Seal() {
+	if err := s.seal(false); err != nil {
+		s.log.Warn("the next start will not tell that the keep was sealed by request", "error", err)
+	}
+}
+
+// SealAndKeep is Seal, but a restart does not lift the hold. An error means that
+// it will: the keep is sealed all the same.
+func (s *Server) SealAndKeep() error { return s.seal(true) }
+
+func (s *Server) seal(keep bool) error {
 	s.unsealing.reset()
 	s.opening.Lock()
 	s.mu.Lock()
-	s.held = true
+	s.held, s.keepHeld = true, keep
 	s.stopLocked()
 	s.mu.Unlock()
 	if s.drop() {
-		s.log.Warn("sealed by request", "next", "sealkeep operator unseal, or a restart")
+		s.log.Warn("sealed by request", "over_restarts", keep, "next", holdWays)
 	}
+	err := s.writeHold(keep)
 	s.mu.Lock()
+	s.keepHeld = keep && err == nil
 	s.arrangeLocked()
 	s.mu.Unlock()
 	s.opening.Unlock()
 	s.changed()
+	return err
 }
 
 // drop forgets the keep and seals the store; opening is held.
@@ -307,11 +331,14 @@ func (s *Server) drop() bool {
 // the outcome, at most 5 s. The error is [ErrNotInitialized], [ErrRequest] for a
 // store that cannot be opened, or that of ctx; whether the keep is open then says
 // [Server.Status].
-func (s *Server) Unseal(ctx context.Context) error {
+func (s *Server) Unseal(ctx context.Context) error { return s.unseal(ctx, true) }
+
+// unseal refuses with errHeld where it may not lift a hold.
+func (s *Server) unseal(ctx context.Context, lift bool) error {
 	limited, cancel := context.WithTimeout(ctx, unsealWait)
 	defer cancel()
 	for {
-		done, pause, err := s.nextTurn()
+		done, pause, err := s.nextTurn(lift)
 		if err != nil {
 			return err
 		}
@@ -329,7 +356,7 @@ func (s *Server) Unseal(ctx context.Context) error {
 // nextTurn begins a turn, or joins one that has only begun, and returns the
 // channel that tells its end. When the last one has just ended it returns how
 // long to wait before asking again.
-func (s *Server) nextTurn() (done <-chan struct{}, pause time.Duration, err error) {
+func (s *Server) nextTurn(lift bool) (done <-chan struct{}, pause time.Duration, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -337,8 +364,12 @@ func (s *Server) nextTurn() (done <-chan struct{}, pause time.Duration, err erro
 		return nil, 0, errSealed
 	case s.store == nil:
 		return nil, 0, ErrNotInitialized
+	case s.held && !lift:
+		return nil, 0, errHeld
 	case s.keep.Load() == nil && (s.held || s.race == nil):
-		s.held = false
+		if s.held {
+			s.liftLocked("operator")
+		}
 		s.startLocked()
 	}
 	if s.race == nil || s.keep.Load() != nil || s.closed { // nothing to wait for

@@ -122,6 +122,7 @@ type stateCollector struct{ s *Server }
 var (
 	descInitialized = prometheus.NewDesc("sealkeep_initialized", "1 when there is a store.", nil, nil)
 	descSealed      = prometheus.NewDesc("sealkeep_sealed", "1 while sealed.", nil, nil)
+	descHeld        = prometheus.NewDesc("sealkeep_held", "1 while sealed by request: the keep does not open by itself.", nil, nil)
 	descSlot        = prometheus.NewDesc("sealkeep_slot_healthy",
 		"0 when the slot's last attempt failed (class says why) or it cannot be tried (class is its state).", []string{"slot", "type", "class"}, nil)
 	descSlotLast   = prometheus.NewDesc("sealkeep_slot_last_attempt_timestamp_seconds", "When the slot was last tried.", []string{"slot", "type"}, nil)
@@ -145,7 +146,7 @@ var (
 )
 
 func (stateCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descInitialized, descSealed, descSlot, descSlotLast, descSlotOpened, descTokenTTL, descTerms, descTerm, descScrubbed, descDamage, descCommits, descUpdates,
+	for _, d := range []*prometheus.Desc{descInitialized, descSealed, descHeld, descSlot, descSlotLast, descSlotOpened, descTokenTTL, descTerms, descTerm, descScrubbed, descDamage, descCommits, descUpdates,
 		descFailures, descWaiting, descRefused, descViews, descOldestView, descFileBytes, descFreePages, descAudited, descAuditFails} {
 		ch <- d
 	}
@@ -161,6 +162,7 @@ func (c stateCollector) Collect(ch chan<- prometheus.Metric) {
 	st := c.s.Status()
 	gauge(descInitialized, oneIf(st.Initialized))
 	gauge(descSealed, oneIf(st.Sealed))
+	gauge(descHeld, oneIf(st.Held))
 	for i, sl := range st.Slots {
 		if slices.ContainsFunc(st.Slots[:i], func(o SlotStatus) bool { return o.Name == sl.Name && o.Type == sl.Type }) {
 			continue // two metrics must not have the same labels
@@ -169,7 +171,13 @@ func (c stateCollector) Collect(ch chan<- prometheus.Metric) {
 		switch sl.State {
 		case SlotRecovery: // nobody can tell but its people
 			continue
-		case SlotPending, SlotOrphaned, SlotQuarantined, SlotMissing:
+		case SlotRevoked:
+			if up, class = false, string(sl.State); sl.Priority == 0 { // no seal is left that could be taken out
+				continue
+			}
+		case SlotPending: // one that is stored opens
+			up, class = up && sl.KeyID != "", string(sl.State)
+		case SlotOrphaned, SlotQuarantined, SlotMissing:
 			up, class = false, string(sl.State)
 		}
 		gauge(descSlot, oneIf(up), sl.Name, sl.Type, class)

@@ -39,7 +39,8 @@ type keep struct {
 	sweeping  chan struct{}      // a value when there may be tokens to delete
 	rotated   chan struct{}      // a value when there may be something to re-encrypt
 
-	slotting     sync.Mutex // held while a slot or the root key changes
+	slotting     sync.Mutex  // held while a slot or the root key changes
+	rootShares   *rootShares // nil: none are waiting; guarded by slotting
 	reencryption reencryption
 
 	unused     atomic.Bool                      // no token has been used since Init

@@ -14,11 +14,14 @@ import (
 // disabled or a token that has ended shows before the reboot and not after. This
 // also keeps alive what a seal has to keep alive, such as a transit token.
 //
-//	probeDelay     after unsealing; seals without a slot, and after a reload all
-//	               of them, at once
+//	at once        after unsealing, and after a reload
 //	probeInterval  then; up to a tenth is taken off by chance
 //	retryFirst     when something has failed, for what has; it doubles up to
 //	retryMost      that
+//
+// Until the first visit has compared a slot's key with the one in force, the slot
+// is pending, and the keep is not settled: an operator who took the previous key
+// away now might be locked out.
 //
 // A healthy slot is visited 24 to 27 times a day. With awskms a visit is three
 // requests (DescribeKey and Decrypt, then DescribeKey), 72 to 81 a day and about
@@ -27,7 +30,6 @@ import (
 // day; vaultkv reads its secret twice. A slot that fails takes at most 384 visits
 // a day, which end at the first request that fails.
 const (
-	probeDelay    = 15 * time.Second
 	probeInterval = time.Hour
 	retryFirst    = 5 * time.Second
 	retryMost     = 5 * time.Minute
@@ -35,20 +37,19 @@ const (
 
 // Which slots a round visits.
 const (
-	roundPending = iota // seals without a slot
-	roundDue            // those that were not visited lately, or have failed
+	roundDue = iota // those that were not visited lately, or have failed
 	roundAll
 )
 
 // tend visits the slots until the keep ends.
 func (s *Server) tend(k *keep) {
-	which, failures := roundPending, 0
+	which, failures, settled := roundAll, 0, false
 	for delay := time.Duration(0); ; {
 		t := time.NewTimer(delay)
 		select {
 		case <-t.C:
 		case <-k.probing: // a reload: nothing is known of the new seals
-			which, failures = roundAll, 0
+			which, failures, settled = roundAll, 0, false
 		case <-k.ctx.Done():
 		}
 		t.Stop()
@@ -60,12 +61,14 @@ func (s *Server) tend(k *keep) {
 		switch done := s.round(k, which, retry); {
 		case !done:
 			delay, failures = retry, failures+1
-		case which == roundPending:
-			delay, failures = probeDelay, 0
 		default:
 			delay, failures = probeInterval-rand.N(probeInterval/10), 0
 		}
 		which = roundDue
+		if !settled && s.Status().Settled {
+			settled = true
+			s.log.Info("settled: what the configuration says has its slots, on the keys in force")
+		}
 	}
 }
 
@@ -92,7 +95,6 @@ func (s *Server) round(k *keep, which int, retry time.Duration) bool {
 			if which != roundDue {
 				s.log.Warn("a seal gets no slot", "slot", sl.Name, "type", sl.Type, "reason", sl.Error, "next", sl.Hint)
 			}
-		case which == roundPending && sl.stored:
 		case which == roundDue && s.now().Sub(sl.visited) < probeInterval/2:
 		default:
 			due = append(due, sl.seal)
@@ -122,26 +124,37 @@ func (s *Server) round(k *keep, which int, retry time.Duration) bool {
 }
 
 // hold takes a seal for a visit: nobody else asks it for its slot's sake, and it
-// is not closed, until release. There is no slot when it cannot be had.
-func (s *Server) hold(seal Seal) (sl *slot, release func()) {
+// is not closed, until release. An attempt of a race that is still out is waited
+// for. There is no slot when it cannot be had.
+func (s *Server) hold(ctx context.Context, seal Seal) (sl *slot, release func()) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if sl = s.slotOfLocked(seal); sl == nil {
+	sl = s.slotOfLocked(seal)
+	if sl == nil {
+		s.mu.Unlock()
 		return nil, nil
 	}
-	select { // an attempt of a race may still be out
-	case sl.busy <- struct{}{}:
-	default:
-		return nil, nil
-	}
-	users := &s.seals.users
+	busy, users := sl.busy, &s.seals.users
 	users.Add(1)
-	sl.Attempts++
-	sl.LastAttempt, sl.NextAttempt = s.now(), time.Time{}
-	return sl, func() {
-		<-sl.busy
+	s.mu.Unlock()
+	select {
+	case busy <- struct{}{}:
+	case <-ctx.Done():
+		users.Done()
+		return nil, nil
+	}
+	release = func() {
+		<-busy
 		users.Done()
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sl = s.slotOfLocked(seal); sl == nil { // replaced meanwhile
+		release()
+		return nil, nil
+	}
+	sl.Attempts++
+	sl.LastAttempt, sl.NextAttempt = s.now(), time.Time{}
+	return sl, release
 }
 
 // passed notes that the slot of a seal opened. The warning, or else the seal's
@@ -153,15 +166,8 @@ func (s *Server) passed(seal Seal, warning string) {
 		s.mu.Unlock()
 		return
 	}
-	healed := !sl.FailedSince.IsZero()
-	switch {
-	case sl.State == SlotOpened:
-	case sl.Disabled:
-		sl.State = SlotStandby
-	default:
-		sl.State = SlotReady
-	}
-	sl.Class, sl.Error, sl.Hint = "", "", ""
+	healed, before := !sl.FailedSince.IsZero(), sl.State
+	sl.settleLocked()
 	sl.FailedSince, sl.NextAttempt, sl.logged = time.Time{}, time.Time{}, ""
 	sl.LastOpened = s.now()
 	if warning == "" {
@@ -170,6 +176,7 @@ func (s *Server) passed(seal Seal, warning string) {
 		}
 	}
 	news := warning != sl.Warning
+	other := sl.State != before
 	sl.Warning = warning
 	s.metrics.attempts.WithLabelValues(sl.Name, "ok").Inc()
 	s.mu.Unlock()
@@ -179,7 +186,7 @@ func (s *Server) passed(seal Seal, warning string) {
 	if healed {
 		s.log.Info("a slot opens again", "slot", sl.Name, "type", sl.Type)
 	}
-	if healed || news {
+	if healed || news || other {
 		s.changed()
 	}
 }

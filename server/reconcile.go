@@ -38,12 +38,13 @@ const errOtherRoot = mismatch("the slot holds another root key than the one in u
 var (
 	errNotTrusted = errors.New("the file has no such slot of the store's making")
 	errReplaced   = errors.New("the seals were replaced meanwhile")
+	errStored     = errors.New("the slot is in the store, but did not open there")
 )
 
 // visit brings one seal and its slot together. It reports false when that is to
 // be tried again, after retry.
 func (s *Server) visit(ctx context.Context, k *keep, seal Seal, retry time.Duration) bool {
-	sl, release := s.hold(seal)
+	sl, release := s.hold(ctx, seal)
 	if sl == nil {
 		return false
 	}
@@ -55,6 +56,7 @@ func (s *Server) visit(ctx context.Context, k *keep, seal Seal, retry time.Durat
 		return false
 	}
 	var unopened error
+	moved := ""
 	if sl.stored {
 		call, cancel := context.WithTimeout(ctx, attemptTimeout)
 		defer cancel()
@@ -74,10 +76,12 @@ func (s *Server) visit(ctx context.Context, k *keep, seal Seal, retry time.Durat
 			case err != nil:
 				s.passed(seal, "it cannot be told whether the key has changed: "+err.Error())
 				return false
-			case id == sl.KeyID:
+			}
+			if s.inForce(seal, id); id == sl.KeyID {
 				s.passed(seal, "")
 				return true
 			}
+			moved = id
 		case sl.Disabled || !s.otherKey(ctx, seal, sl, err):
 			return failed(err)
 		default:
@@ -86,9 +90,12 @@ func (s *Server) visit(ctx context.Context, k *keep, seal Seal, retry time.Durat
 	}
 	call, cancel := context.WithTimeout(ctx, wrapTimeout)
 	defer cancel()
-	if err := s.give(call, k, seal); err != nil {
-		if unopened != nil {
+	if err := s.give(call, k, seal, func(ctx context.Context, slot storage.Slot) error { return k.store.PutSlot(ctx, slot) }); err != nil {
+		switch {
+		case unopened != nil:
 			err = fmt.Errorf("%w; and wrapping the root key anew failed: %w", unopened, err)
+		case moved != "":
+			err = fmt.Errorf("it still hangs on the key %s, and wrapping the root key anew with the key in force, %s, failed: %w", sl.KeyID, moved, err)
 		}
 		return failed(err)
 	}
@@ -96,6 +103,27 @@ func (s *Server) visit(ctx context.Context, k *keep, seal Seal, retry time.Durat
 		s.log.Warn("a slot did not open with its seal any more, and was replaced", "slot", seal.Name(), "type", seal.Type(), "error", unopened)
 	}
 	return true
+}
+
+// inForce notes with which key a seal would wrap now. A slot that hangs on
+// another one is pending from here on.
+func (s *Server) inForce(seal Seal, id string) {
+	s.mu.Lock()
+	sl := s.slotOfLocked(seal)
+	if sl == nil {
+		s.mu.Unlock()
+		return
+	}
+	sl.KeyInForce = id
+	moved := id != sl.KeyID
+	if moved {
+		sl.settleLocked()
+	}
+	s.mu.Unlock()
+	if moved {
+		s.log.Warn("the key of a slot has moved: the root key is wrapped anew", "slot", seal.Name(), "type", seal.Type(), "key", sl.KeyID, "in_force", id)
+		s.changed()
+	}
 }
 
 // otherKey tells whether a slot does not open because the seal has another key by
@@ -112,8 +140,9 @@ func (s *Server) otherKey(ctx context.Context, seal Seal, sl *slot, err error) b
 }
 
 // give has a seal wrap the root key, and puts that in the file as its slot. The
-// error says why the slot does not count.
-func (s *Server) give(ctx context.Context, k *keep, seal Seal) error {
+// error says why the slot does not count; it is errStored when the slot is in
+// the file all the same.
+func (s *Server) give(ctx context.Context, k *keep, seal Seal, put func(context.Context, storage.Slot) error) error {
 	k.slotting.Lock()
 	defer k.slotting.Unlock()
 	sl := s.slotOf(seal)
@@ -129,7 +158,10 @@ func (s *Server) give(ctx context.Context, k *keep, seal Seal) error {
 	if err != nil {
 		return err
 	}
-	if err := k.store.PutSlot(ctx, made); err != nil {
+	if err := put(ctx, made); err != nil {
+		if errors.Is(err, storage.ErrUnknownOutcome) { // what the file says counts
+			s.rearrange()
+		}
 		return err
 	}
 	if sl.stored {
@@ -140,15 +172,16 @@ func (s *Server) give(ctx context.Context, k *keep, seal Seal) error {
 	}
 	err = s.openStored(ctx, k, seal)
 	s.mu.Lock()
+	if now := s.slotOfLocked(seal); now != nil && err == nil {
+		now.KeyInForce = made.KeyID
+	}
 	s.arrangeLocked()
-	if now := s.slotOfLocked(seal); now != nil && now.State != SlotOpened {
-		now.State = SlotPending // until what follows has been noted
-	}
 	s.mu.Unlock()
-	if err == nil {
-		s.passed(seal, "")
+	if err != nil {
+		return fmt.Errorf("%w: %w", errStored, err)
 	}
-	return err
+	s.passed(seal, "")
+	return nil
 }
 
 // slotOf is the slot of a seal as it is arranged now; nil when the seal has been

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,7 +46,7 @@ func (f *fixture) opensAlone(t *testing.T, seal *fakeSeal) {
 	f.stop(t)
 	again := start(t, f.path, seal.again())
 	again.openWithin(t, time.Second)
-	if sl := again.slot(t, seal.name); sl.State != SlotOpened {
+	if sl := again.slot(t, seal.name); !sl.Opener {
 		t.Errorf("opened by another slot: %+v", sl)
 	}
 	again.stop(t)
@@ -121,10 +122,11 @@ func TestRewrap(t *testing.T) {
 		path := made(t, a, b)
 		f := start(t, path, a, b)
 		f.openWithin(t, time.Second)
-		a.turn("moved")
-		time.Sleep(probeDelay + time.Second)
 		synctest.Wait()
-		if sl := f.slot(t, "a"); sl.State != SlotOpened || sl.KeyID != "moved" {
+		a.turn("moved")
+		time.Sleep(probeInterval + time.Second)
+		synctest.Wait()
+		if sl := f.slot(t, "a"); sl.State != SlotOpened || sl.KeyID != "moved" || sl.KeyInForce != "moved" {
 			t.Errorf("after the first look: %+v", sl)
 		}
 		b.turn("rotated")
@@ -276,7 +278,7 @@ func TestSealsThatGetNoSlot(t *testing.T) {
 				t.Errorf("%s: not logged", name)
 			}
 		}
-		if sl := f.slot(t, "a"); sl.State != SlotStandby || sl.KeyID != "a-key" || sl.Attempts != 1 {
+		if sl := f.slot(t, "a"); sl.State != SlotStandby || sl.KeyID != "a-key" || sl.Attempts != 2 {
 			t.Errorf("a disabled seal's slot: %+v", sl)
 		}
 		f.reload(other)
@@ -363,22 +365,124 @@ func TestThreeSlotsOpenLikeOne(t *testing.T) {
 		took := make(map[string]time.Duration)
 		for path, seals := range map[string][]*fakeSeal{alone: {a.again()}, three: {a.again(), b.again(), c.again()}} {
 			var all []Seal
-			for _, seal := range seals {
-				seal.tell(func(context.Context) error { time.Sleep(80 * time.Millisecond); return nil })
+			var keep atomic.Pointer[fixture]
+			asked := make([]atomic.Int32, len(seals)) // while sealed
+			for i, seal := range seals {
+				seal.tell(func(context.Context) error {
+					if f := keep.Load(); f == nil || f.Status().Sealed {
+						asked[i].Add(1)
+					}
+					time.Sleep(80 * time.Millisecond)
+					return nil
+				})
 				all = append(all, seal)
 			}
 			f := start(t, path, all...)
+			keep.Store(f)
 			took[path] = f.openWithin(t, time.Second)
 			synctest.Wait()
-			for i, seal := range seals {
-				if calls, _, _ := seal.count(); calls != 1-min(i, 1) {
-					t.Errorf("%d seals: %s was asked %d times", len(seals), seal.name, calls)
+			for i := range seals {
+				if n := asked[i].Load(); n != int32(1-min(i, 1)) {
+					t.Errorf("%d seals: %s was asked %d times", len(seals), seals[i].name, n)
 				}
 			}
 			f.stop(t)
 		}
 		if (took[alone] - took[three]).Abs() > 10*time.Millisecond { // as it is measured
 			t.Errorf("one slot took %v, three %v", took[alone], took[three])
+		}
+	})
+}
+
+// A key that has moved while the keep was down is followed at once, not 15 s after
+// the start; until then the slot is pending, shows on which key it hangs, and the
+// keep is not settled.
+func TestAMovedKeyIsFollowedBeforeTheKeepIsSettled(t *testing.T) {
+	for _, how := range []string{"a start", "a reload"} {
+		t.Run(how, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a, b := newSeal("a", 1), newSeal("b", 2)
+				f := start(t, made(t, a, b), a, b)
+				f.openWithin(t, time.Second)
+				synctest.Wait()
+				if st := f.Status(); !st.Settled || f.slot(t, "a").KeyInForce != "a-key" {
+					t.Fatalf("%+v", st)
+				}
+				next := []*fakeSeal{a.again(), b.again()}
+				answers := make(chan struct{})
+				for _, seal := range next {
+					seal.turn(seal.name + "-moved")
+					opened := how == "a reload"
+					seal.tell(func(ctx context.Context) error { // once it is open, the service takes its time
+						if !opened {
+							opened = true
+							return nil
+						}
+						select {
+						case <-answers:
+						case <-ctx.Done():
+						}
+						return ctx.Err()
+					})
+				}
+				if how == "a start" {
+					f = f.restart(t, next...)
+					f.openWithin(t, 2*time.Second)
+				} else {
+					f.reload(next...)
+				}
+				synctest.Wait()
+				for _, name := range []string{"a", "b"} {
+					sl := f.slot(t, name)
+					if sl.State != SlotPending || sl.KeyID != name+"-key" || !strings.Contains(sl.Error, "hangs on the key "+name+"-key") || sl.Hint == "" {
+						t.Errorf("from the first moment: %+v", sl)
+					}
+				}
+				if r := f.must(t, 200, "GET", "sys/seal-status", ""); r.get("settled") != false || r.get("sealed") != false || r.get("type") != "fake" {
+					t.Error(r.text)
+				}
+				close(answers) // well within a second
+				synctest.Wait()
+				for _, name := range []string{"a", "b"} {
+					if sl := f.slot(t, name); sl.KeyID != name+"-moved" || sl.KeyInForce != name+"-moved" || sl.State == SlotPending {
+						t.Errorf("when it is settled: %+v", sl)
+					}
+				}
+				if st := f.Status(); !st.Settled || !strings.Contains(f.log.String(), "msg=settled") && !strings.Contains(f.log.String(), `msg="settled`) {
+					t.Errorf("%+v", st)
+				}
+				a2 := a.again()
+				a2.turn("a-moved")
+				a2.end("a-key") // the previous key goes, and nobody is locked out
+				f = f.restart(t, a2)
+				f.openWithin(t, time.Second)
+			})
+		})
+	}
+}
+
+// What cannot be followed is shown, and the keep is not settled until it is.
+func TestAKeyThatCannotBeFollowedLeavesTheKeepUnsettled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newSeal("a", 1)
+		path := made(t, a)
+		next := a.again()
+		next.turn("moved")
+		next.bad = true // it makes what does not open
+		f := start(t, path, next)
+		f.openWithin(t, time.Second)
+		synctest.Wait()
+		sl := f.slot(t, "a")
+		if sl.State != SlotFailed || sl.KeyID != "a-key" || sl.KeyInForce != "moved" || !strings.Contains(sl.Error, "still hangs on the key a-key") || f.Status().Settled {
+			t.Errorf("%+v", sl)
+		}
+		next.mu.Lock()
+		next.bad = false
+		next.mu.Unlock()
+		time.Sleep(2 * retryFirst)
+		synctest.Wait()
+		if sl := f.slot(t, "a"); sl.State != SlotOpened || sl.KeyID != "moved" || !f.Status().Settled {
+			t.Errorf("%+v", sl)
 		}
 	})
 }

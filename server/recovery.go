@@ -251,6 +251,9 @@ func (s *Server) reconcileRecovery(ctx context.Context) error {
 			return nil
 		}
 	}
+	if barred, err := k.barred(storage.Slot{Name: name, Type: recovery.Age, KeyID: want}); err != nil || barred {
+		return err
+	}
 	root, generation, err := k.store.RootKey()
 	if err != nil {
 		return err
@@ -276,6 +279,12 @@ func (s *Server) reconcileRecovery(ctx context.Context) error {
 	}
 	s.rearrange()
 	return nil
+}
+
+// barred reports whether a slot was revoked, so that it is made only when asked for.
+func (k *keep) barred(slot storage.Slot) (bool, error) {
+	revoked, err := k.store.Revoked()
+	return slices.ContainsFunc(revoked, func(r storage.Revoked) bool { return r.Bars(slot) }), err
 }
 
 // recoverySlot returns a recovery slot that the keyring vouches for, nil when

@@ -101,7 +101,7 @@ func TestRotateRootRefuses(t *testing.T) {
 		f.reload(a.again(), b.again()) // c is orphaned
 		refused("", "c: orphaned")
 		refused(`{"drop":["d"]}`, "no slot named")
-		refused(`{"drop":["a","b","c"]}`, "one slot has to be kept")
+		refused(`{"drop":["a","b","c"]}`, "no enabled service slot would be left")
 		refused(`{"drop":"c"}`, "failed to parse")
 		gone := b.again()
 		gone.tell(fails("unreachable"))
@@ -121,7 +121,7 @@ func TestRotateRootRefuses(t *testing.T) {
 			t.Errorf("opened by a dropped slot, %v", err)
 		}
 		for _, sl := range f.Status().Slots {
-			if sl.State == SlotOpened {
+			if sl.Opener {
 				t.Errorf("%+v", sl)
 			}
 		}

@@ -119,6 +119,9 @@ type Listener struct {
 	// UnauthenticatedMetricsAccess lets anyone read sys/metrics while
 	// unsealed. While sealed everyone may.
 	UnauthenticatedMetricsAccess bool
+	// Operator lets root, and nobody else, lift the hold of a keep that was
+	// sealed by request. It is for unix sockets that root alone can use.
+	Operator bool
 	// Forwarded says whose X-Forwarded-For is believed; default nobody's.
 	Forwarded Forwarded
 }

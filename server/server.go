@@ -9,8 +9,9 @@
 // first and a sealed keep says why it is sealed. Everything that lives only
 // while unsealed (mount table, tokens seen, background work) hangs on one
 // value, the keep, which is published when a slot opened and dropped when the
-// keep is sealed. See lifecycle.go for the race, probe.go and reconcile.go for
-// what becomes of the slots thereafter.
+// keep is sealed. See lifecycle.go for the race, hold.go for a keep that was
+// sealed by request, probe.go and reconcile.go for what becomes of the slots
+// thereafter.
 //
 // # Recovery
 //
@@ -150,9 +151,11 @@ type Server struct {
 	store  *storage.Store
 	seals  *sealSet
 	slots  []*slot
-	held   bool // sealed by request: no automatic unseal
+	held   bool // sealed by request: no automatic unseal (hold.go)
 	closed bool
 	race   *race // the latest one; nil before the first
+
+	keepHeld bool // and a restart does not change that
 
 	recipients   []string           // see Config.Recovery
 	generateRoot bool               // see Config.EnableGenerateRoot
@@ -223,6 +226,9 @@ func New(c Config) (*Server, error) {
 	}
 	s.mu.Lock()
 	s.store = store
+	if store != nil || s.damage != nil {
+		s.takeUpHold()
+	}
 	s.arrangeLocked()
 	s.startLocked()
 	s.mu.Unlock()

@@ -21,23 +21,26 @@ const (
 	SlotOpened      SlotState = "opened"      // this one opened the keep
 	SlotReady       SlotState = "ready"       // not needed: the keep is open
 	SlotStandby     SlotState = "standby"     // ready, of a disabled seal: it is tried last and not wrapped anew
-	SlotPending     SlotState = "pending"     // a configured seal that has no slot in the store yet; Error may say why
+	SlotPending     SlotState = "pending"     // a configured seal whose slot is still to be made, or to be made with the key in force; Error says which
 	SlotOrphaned    SlotState = "orphaned"    // a slot without a configured seal; never tried
 	SlotQuarantined SlotState = "quarantined" // in the file, but not of this store's making
 	SlotMissing     SlotState = "missing"     // of this store's making, but no longer in the file
+	SlotRevoked     SlotState = "revoked"     // somebody else may have it: nothing but `slot add` wraps for it again
 )
 
 // SlotStatus is what is known of one slot, or of a seal without one.
 type SlotStatus struct {
 	Name        string    `json:"name"`
 	Type        string    `json:"type"`
-	KeyID       string    `json:"key_id,omitempty"` // as the store has it: a hint
-	Created     time.Time `json:"created,omitzero"` // when the root key was wrapped; a hint, too
+	KeyID       string    `json:"key_id,omitempty"`       // on which the slot hangs, as the store has it: a hint
+	KeyInForce  string    `json:"key_in_force,omitempty"` // with which the seal would wrap now, when it was last asked
+	Created     time.Time `json:"created,omitzero"`       // when the root key was wrapped; a hint, too
 	Generation  uint64    `json:"root_generation,omitempty"`
 	Priority    int       `json:"priority,omitempty"`
 	Disabled    bool      `json:"disabled,omitempty"`
 	State       SlotState `json:"state"`
-	Class       string    `json:"class,omitempty"` // why it failed, in one word
+	Opener      bool      `json:"opener,omitempty"` // it opened the keep
+	Class       string    `json:"class,omitempty"`  // why it failed, in one word
 	Error       string    `json:"error,omitempty"`
 	Hint        string    `json:"hint,omitempty"` // what to do next
 	Attempts    uint64    `json:"attempts"`       // since the process started
@@ -56,9 +59,11 @@ type Status struct {
 	Sealed      bool
 	Held        bool         // sealed by request
 	Unused      bool         // no token has been used since Init
+	KeepHeld    bool         // and a restart does not change that
 	Damage      error        // why the store, which is there, cannot be opened
 	StoreID     string       // the store's UUID; a hint while sealed
 	Fingerprint string       // of the root key; empty while sealed
+	Settled     bool         // unsealed, and every enabled seal has a slot that opens and hangs on the key in force, or gets none by itself
 	Slots       []SlotStatus // seals by priority, then orphaned slots
 }
 
@@ -89,6 +94,7 @@ const (
 
 const (
 	classMismatch = "blob_mismatch"
+	classRevoked  = "revoked"
 	classStore    = "store"
 	classUnknown  = "unknown"
 
@@ -110,6 +116,7 @@ var hints = map[string]string{
 	"throttled":            "wait, or raise the request quota of the key service",
 	classMismatch:          "the key service answered, but this slot was not made with that key for this store: check the key in the seal block and the store's path",
 	classStore:             "the key is right, the store is not: stop the server and run `sealkeep operator storage check`",
+	classRevoked:           "give the seal another key; or, when nobody else has the use of this one, `sealkeep operator slot add NAME`",
 	classUnknown:           "see the error",
 }
 
@@ -119,6 +126,8 @@ func classOf(err error) string {
 	switch {
 	case errors.As(err, &c) && c.Class() != "":
 		return c.Class()
+	case errors.Is(err, storage.ErrRevoked):
+		return classRevoked
 	case errors.Is(err, context.DeadlineExceeded):
 		return "unreachable"
 	}
@@ -129,12 +138,13 @@ func classOf(err error) string {
 func (s *Server) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := Status{Sealed: true, Held: s.held, Initialized: s.damage != nil, Damage: s.damage}
+	st := Status{Sealed: true, Held: s.held, KeepHeld: s.keepHeld, Initialized: s.damage != nil, Damage: s.damage}
 	if s.store != nil {
 		st.Initialized, st.StoreID = true, s.store.UUID()
 	}
 	if k := s.keep.Load(); k != nil {
 		st.Sealed, st.Fingerprint, st.Unused = false, k.store.Fingerprint(), k.unused.Load()
+		st.Settled = !slices.ContainsFunc(s.slots, (*slot).unsettled)
 	}
 	st.Slots = make([]SlotStatus, len(s.slots))
 	for i, sl := range s.slots {
@@ -147,6 +157,7 @@ func (s *Server) Status() Status {
 // type. What is known of a slot's attempts stays.
 func (s *Server) arrangeLocked() {
 	entries, strays := s.entriesLocked()
+	revoked := s.revokedLocked()
 	s.shares.n, s.shares.t = 0, 0
 	open := s.keep.Load() != nil
 	type key struct{ name, typ string }
@@ -163,7 +174,7 @@ func (s *Server) arrangeLocked() {
 			sl.busy, sl.logged, sl.loggedAt, sl.visited = o.busy, o.logged, o.loggedAt, o.visited
 			sl.Attempts, sl.LastAttempt, sl.NextAttempt, sl.LastOpened, sl.FailedSince = o.Attempts, o.LastAttempt, o.NextAttempt, o.LastOpened, o.FailedSince
 			sl.State, sl.Class, sl.Error, sl.Hint = o.State, o.Class, o.Error, o.Hint
-			sl.Warning = o.Warning
+			sl.Warning, sl.KeyInForce, sl.Opener = o.Warning, o.KeyInForce, o.Opener
 		}
 		slots = append(slots, sl)
 		return sl
@@ -171,10 +182,13 @@ func (s *Server) arrangeLocked() {
 	used := make([]bool, len(entries))
 	for _, seal := range s.seals.all {
 		sl := add(seal.Name(), seal.Type())
+		if o := old[key{sl.Name, sl.Type}]; !open || o == nil || o.seal != seal { // nothing is known of what it would do now
+			sl.KeyInForce = ""
+		}
 		sl.seal, sl.Priority, sl.Disabled = seal, seal.Priority(), seal.Disabled()
 		i := slices.IndexFunc(entries, func(e storage.Slot) bool { return e.Name == sl.Name && e.Type == sl.Type })
 		if i < 0 {
-			s.pendingLocked(sl, entries)
+			s.pendingLocked(sl, entries, revoked)
 			continue
 		}
 		used[i] = true
@@ -182,14 +196,12 @@ func (s *Server) arrangeLocked() {
 		sl.stored, sl.context = true, sl.entry.Context(s.store.UUID())
 		switch {
 		case sl.State == SlotFailed: // the reason stands until the next attempt
-		case sl.State == SlotOpened && open:
-		case !open:
-			sl.State = SlotWaiting
-		case sl.Disabled:
-			sl.State = SlotStandby
+		case open:
+			sl.settleLocked()
 		default:
-			sl.State = SlotReady
+			sl.State, sl.Class, sl.Error, sl.Hint = SlotWaiting, "", "", ""
 		}
+		sl.Opener = sl.Opener && open
 	}
 	for i, e := range entries {
 		if used[i] {
@@ -214,14 +226,73 @@ func (s *Server) arrangeLocked() {
 		}
 		sl.Hint = "find out who wrote to the file; then: sealkeep operator slot remove " + stray.Name
 	}
+	for _, r := range revoked {
+		if !slices.ContainsFunc(slots, func(sl *slot) bool { return sl.Name == r.Name }) {
+			add(r.Name, r.Type).revoke(r)
+		}
+	}
 	slices.SortStableFunc(slots, func(a, b *slot) int { // enabled ones first
 		return cmp.Compare(rank(a), rank(b))
 	})
 	s.slots = slots
 }
 
+// settleLocked says what a stored slot that opens is to an open keep.
+func (sl *slot) settleLocked() {
+	sl.Class, sl.Error, sl.Hint = "", "", ""
+	switch {
+	case !sl.Disabled && (sl.KeyInForce == "" || sl.KeyInForce != sl.KeyID):
+		sl.State = SlotPending
+		sl.Error = fmt.Sprintf("it hangs on the key %s; whether that is still the one in force is being asked", sl.KeyID)
+		if sl.KeyInForce != "" {
+			sl.Error = fmt.Sprintf("it hangs on the key %s; the key in force is %s, with which it is made anew", sl.KeyID, sl.KeyInForce)
+		}
+		sl.Hint = "keep the key on which it hangs until the slot is ready"
+	case sl.Opener:
+		sl.State = SlotOpened
+	case sl.Disabled:
+		sl.State = SlotStandby
+	default:
+		sl.State = SlotReady
+	}
+}
+
+// unsettled tells whether reconciliation has something to do for a slot of an
+// open keep, or does not know yet.
+func (sl *slot) unsettled() bool {
+	switch {
+	case sl.seal == nil || sl.Disabled:
+		return false
+	case sl.stored:
+		return sl.State != SlotOpened && sl.State != SlotReady
+	}
+	return sl.gets == byItself
+}
+
 func (sl *slot) setEntry(e storage.Slot) {
 	sl.entry, sl.KeyID, sl.Created, sl.Generation = e, e.KeyID, e.Created, e.RootGeneration
+}
+
+// revoke shows that a slot was revoked.
+func (sl *slot) revoke(r storage.Revoked) {
+	sl.State, sl.Class, sl.FailedSince, sl.gets = SlotRevoked, "", time.Time{}, whenAsked
+	if sl.KeyID = r.KeyID; sl.seal != nil {
+		sl.KeyID = ""
+	}
+	sl.Error = fmt.Sprintf("revoked on %s, with the key %s: nothing wraps for it by itself", r.Since.UTC().Format(time.DateOnly), cmp.Or(r.KeyID, "n/a"))
+	sl.Hint = "take its block out of the configuration; or, when nobody else has it any more: sealkeep operator slot add " + sl.Name
+}
+
+// revokedLocked are the revoked slots of an open store.
+func (s *Server) revokedLocked() []storage.Revoked {
+	if s.store == nil || s.keep.Load() == nil {
+		return nil
+	}
+	revoked, err := s.store.Revoked()
+	if err != nil { // none is lost: the store itself refuses what is revoked
+		s.log.Error("reading what was revoked failed", "store", s.store.UUID(), "error", err)
+	}
+	return revoked
 }
 
 // A stray is a slot that the file and the keyring do not agree about.
@@ -278,7 +349,8 @@ func (s *Server) unreadLocked(err error) (entries []storage.Slot) {
 }
 
 // pendingLocked says of a seal without a slot whether it will get one.
-func (s *Server) pendingLocked(sl *slot, entries []storage.Slot) {
+func (s *Server) pendingLocked(sl *slot, entries []storage.Slot, revoked []storage.Revoked) {
+	barred := slices.IndexFunc(revoked, func(r storage.Revoked) bool { return r.Name == sl.Name })
 	other := slices.IndexFunc(entries, func(e storage.Slot) bool { return e.Name == sl.Name })
 	why, next := "", ""
 	sl.gets = never
@@ -289,6 +361,9 @@ func (s *Server) pendingLocked(sl *slot, entries []storage.Slot) {
 		next = "give the seal block another name, or remove the slot: sealkeep operator slot remove " + sl.Name
 	case sl.Disabled:
 		why, next = "a disabled seal gets no slot", "remove disabled = true and reload, if it is to have one"
+	case barred >= 0:
+		sl.revoke(revoked[barred])
+		return
 	case manual(sl.seal):
 		sl.gets = whenAsked
 		why = "this seal comes from environment variables alone, which add no slot to a store that is there"

@@ -59,8 +59,12 @@ func readSlot(s *Server, r *request) (answer, error) {
 	return answer{}, errNoSlotNamed(r.rest)
 }
 
-// addSlot gives a configured seal its slot now.
+// addSlot gives a configured seal, or the recipients of the configuration, their
+// slot now, even if it was revoked.
 func addSlot(s *Server, r *request) (answer, error) {
+	if r.rest == ageSlot {
+		return s.addAgeSlot(r)
+	}
 	slots, release := s.take()
 	defer release()
 	named := named(slots, r.rest)
@@ -72,20 +76,61 @@ func addSlot(s *Server, r *request) (answer, error) {
 	case sl.seal == nil:
 		return answer{}, invalid("slot %q has no seal in the configuration: add its block and reload (SIGHUP)", sl.Name)
 	case sl.stored:
-		return answer{}, invalid("seal %q has its slot already", sl.Name)
+		return answer{}, invalid("seal %q has its slot already: `sealkeep operator slot verify %s` opens it", sl.Name, sl.Name)
 	case sl.gets == never:
 		return answer{}, invalid("%s: %s", sl.Error, sl.Hint)
 	}
 	ctx, cancel := context.WithTimeout(r.ctx, wrapTimeout)
 	defer cancel()
-	err := s.give(ctx, r.keep, sl.seal)
+	err := s.give(ctx, r.keep, sl.seal, r.keep.store.AllowSlot)
+	class := classOf(err)
 	switch {
+	case err == nil:
+		return readSlot(s, r)
 	case errors.Is(err, storage.ErrSealed), errors.Is(err, storage.ErrUnknownOutcome):
 		return answer{}, err
-	case err != nil:
-		class := classOf(err)
-		return answer{}, invalid("seal %q (%s) could not make a slot: %s: %v; next: %s", sl.Name, sl.Type, class, err, hints[class])
+	case errors.Is(err, errStored):
+		if now := s.slotOf(sl.seal); now != nil {
+			s.failed(now, class, err, retryFirst, probeInterval)
+		}
+		r.keep.wakeVisits()
+		return answer{}, invalid("seal %q (%s) has its slot, but it could not be opened as it was stored: %s: %v; the keep tries it again by itself, and makes it anew if it has to; next: %s", sl.Name, sl.Type, class, err, hints[class])
 	}
+	return answer{}, invalid("seal %q (%s) could not make a slot: %s: %v; next: %s", sl.Name, sl.Type, class, err, hints[class])
+}
+
+// addAgeSlot wraps the root key for the recipients of the configuration, if
+// reconciliation does not.
+func (s *Server) addAgeSlot(r *request) (answer, error) {
+	k := r.keep
+	k.slotting.Lock()
+	defer k.slotting.Unlock()
+	s.mu.Lock()
+	recipients := s.recipients
+	s.mu.Unlock()
+	old, err := k.recoverySlot(ageSlot)
+	switch {
+	case err != nil:
+		return answer{}, err
+	case len(recipients) == 0:
+		return answer{}, invalid("the configuration names no recipients: add recovery \"age\" and reload (SIGHUP)")
+	case old != nil:
+		return answer{}, invalid("the recipients of the configuration have their slot already, or get it by themselves")
+	}
+	root, generation, err := k.store.RootKey()
+	if err != nil {
+		return answer{}, err
+	}
+	defer clear(root)
+	slot, err := newAgeSlot(ageSlot, recipients, root, k.store.UUID(), generation, s.now())
+	if err == nil {
+		err = k.store.AllowSlot(r.ctx, slot)
+	}
+	s.rearrange()
+	if err != nil {
+		return answer{}, err
+	}
+	s.log.Warn("the root key was wrapped for the recipients of the configuration, as asked", "slot", slot.Name, "recipients", slot.KeyID, "request", r.id)
 	return readSlot(s, r)
 }
 
@@ -170,6 +215,9 @@ func removeSlot(s *Server, r *request) (answer, error) {
 		}
 	}
 	if err := k.store.RemoveSlot(r.ctx, r.rest); err != nil {
+		if errors.Is(err, storage.ErrUnknownOutcome) { // what the file says counts
+			s.rearrange()
+		}
 		if errors.Is(err, storage.ErrNoSlot) {
 			err = errNoSlotNamed(r.rest)
 		}
@@ -180,7 +228,8 @@ func removeSlot(s *Server, r *request) (answer, error) {
 	s.log.Warn("removed a slot", "slot", r.rest, "opened_instead", by, "request", r.id)
 	out := answer{data: map[string]any{"name": r.rest, "opened_instead": by}}
 	if listed {
-		out.warnings = []string{"older copies of the file still have this slot, and it opens them and what the root key of today opens: `sealkeep operator rotate-root` makes it worthless for later ones"}
+		out.warnings = []string{"older copies of the file still have this slot, and so do the bytes that are left of it in this one: it opens them, and what the root key of today opens; " +
+			"if somebody else may have its key, `sealkeep operator rotate-root`, and when all is encrypted anew `sealkeep operator storage compact`, make it worthless for this file"}
 	}
 	return out, nil
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -174,7 +175,9 @@ type sealStatus struct {
 	RecoveryType string `json:"recovery_seal_type,omitempty"` // "shamir" when there are recovery shares
 	StorageType  string `json:"storage_type"`
 
-	Held        bool         `json:"held"` // sealed by request: does not open by itself
+	Held        bool         `json:"held"`      // sealed by request: does not open by itself
+	KeepHeld    bool         `json:"held_keep"` // nor after a restart
+	Settled     bool         `json:"settled"`   // open, and no slot is pending or fails
 	Fingerprint string       `json:"fingerprint,omitempty"`
 	Slots       []SlotStatus `json:"slots"`
 	Warnings    []string     `json:"warnings,omitempty"`
@@ -184,7 +187,7 @@ func (s *Server) sealStatus() sealStatus {
 	st := s.Status()
 	out := sealStatus{
 		Initialized: st.Initialized, Sealed: st.Sealed, Version: s.config.Version, BuildDate: s.config.BuildDate,
-		RecoverySeal: true, StorageType: "bbolt", Held: st.Held, Fingerprint: st.Fingerprint, Slots: st.Slots,
+		RecoverySeal: true, StorageType: "bbolt", Held: st.Held, KeepHeld: st.KeepHeld, Settled: st.Settled, Fingerprint: st.Fingerprint, Slots: st.Slots,
 	}
 	if !st.Sealed {
 		out.ClusterName, out.ClusterID = clusterName(st.StoreID), st.StoreID
@@ -212,7 +215,7 @@ func (s *Server) sealStatus() sealStatus {
 	}
 	for _, sl := range st.Slots {
 		switch {
-		case sl.State == SlotOpened && !strings.HasPrefix(sl.Name, recoveryPrefix):
+		case sl.Opener && !strings.HasPrefix(sl.Name, recoveryPrefix):
 			out.Type = sl.Type
 		case !sl.Since.IsZero():
 			out.Warnings = append(out.Warnings, sl.Warning)
@@ -247,7 +250,7 @@ func writeUnseal(s *Server, r *request) (answer, error) {
 	if in.Key != "" || in.Identity != "" {
 		warnings, err = s.openByPeople(in.offer)
 	} else {
-		err = s.Unseal(r.ctx)
+		err = s.unseal(r.ctx, r.operator())
 	}
 	if err != nil {
 		return answer{}, err
@@ -258,7 +261,20 @@ func writeUnseal(s *Server, r *request) (answer, error) {
 }
 
 func writeSeal(s *Server, r *request) (answer, error) {
-	s.Seal()
+	var in struct {
+		Keep bool `json:"keep"` // over restarts
+	}
+	if err := r.decode(&in); err != nil {
+		return answer{}, err
+	}
+	if !in.Keep {
+		s.Seal()
+		return answer{}, nil
+	}
+	if err := s.SealAndKeep(); err != nil {
+		s.log.Error("the keep is sealed, but a restart will open it again", "error", err, "request", r.id)
+		return answer{}, &requestError{http.StatusInternalServerError, "the keep is sealed, but that could not be written down, and a restart will open it again: stop the server, or disable the key in the key service; the server's log says why"}
+	}
 	return answer{}, nil
 }
 
@@ -293,7 +309,8 @@ func readBackends(s *Server, r *request) (answer, error) {
 		}
 		if b.Configured && !b.Disabled {
 			out.Healthy = out.Healthy && b.Healthy
-			out.FullyWrapped = out.FullyWrapped && sl.State != SlotPending
+			moved := sl.KeyInForce != "" && sl.KeyInForce != sl.KeyID
+			out.FullyWrapped = out.FullyWrapped && (sl.State != SlotPending || sl.KeyID != "" && !moved)
 		}
 		out.Backends = append(out.Backends, b)
 	}

@@ -500,22 +500,6 @@ func (f *fixture) interrupt(t testing.TB, method, path string, do func(*request)
 	return func() { route.on[o] = real }
 }
 
-// dying is an audit device that ends when it is told to.
-func dying(t testing.TB) (d access.Device, die func(*Server)) {
-	d, file := auditFile(t)
-	return d, func(s *Server) {
-		if err := os.Remove(file); err != nil {
-			t.Error(err)
-		}
-		if err := os.Symlink("/dev/full", file); err != nil {
-			t.Error(err)
-		}
-		if err := s.SetAudit([]access.Device{d}, false); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
 // The ways in which a request is not what it should be: its client is gone before
 // it is carried out, or before it is answered; nobody can record the answer.
 var interruptions = []string{"gone before", "gone after", "unaudited"}
@@ -528,7 +512,7 @@ func TestNobodyIsLockedOutByARekey(t *testing.T) {
 		for _, service := range []bool{true, false} {
 			for step := range 6 { // the first is numbered 0
 				t.Run(fmt.Sprintf("%s, service slot %t, step %d", how, service, step), func(t *testing.T) {
-					d, die := dying(t)
+					d, die, _ := collector(t)
 					var seals []Seal
 					if service {
 						seals = []Seal{newSeal("a", 1)}
@@ -549,7 +533,7 @@ func TestNobodyIsLockedOutByARekey(t *testing.T) {
 							case "gone before":
 								cancel()
 							case "unaudited":
-								die(f.Server)
+								die()
 							}
 						})
 						defer restore()
@@ -634,7 +618,7 @@ func TestWhatIsToldOnceIsAuditedBeforeItIsCommitted(t *testing.T) {
 			t.Errorf("%v: %s", err, r.text)
 		}
 		d, file := auditFile(t)
-		if err := f.SetAudit([]access.Device{full, d}, false); err != nil {
+		if err := f.SetAudit([]access.Device{d}, false); err != nil {
 			t.Fatal(err)
 		}
 		out := f.must(t, 200, "PUT", "sys/init", `{}`)
@@ -664,7 +648,7 @@ func TestWhatIsToldOnceIsAuditedBeforeItIsCommitted(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, works := range []bool{false, true} {
-				d, die := dying(t)
+				d, die, _ := collector(t)
 				f := startAudited(t, filepath.Join(t.TempDir(), "keep.db"), []access.Device{d}, newSeal("a", 1))
 				f.SetRecovery([]string{id.Recipient().String()}, true)
 				f.root, _ = f.must(t, 200, "PUT", "sys/init", `{}`).get("root_token").(string)
@@ -680,7 +664,7 @@ func TestWhatIsToldOnceIsAuditedBeforeItIsCommitted(t *testing.T) {
 				before := c.changes(f)
 				defer f.interrupt(t, "PUT", c.path, func(*request) {
 					if !works {
-						die(f.Server)
+						die()
 					}
 				})()
 				r := f.call(t, "PUT", c.path, body)

@@ -50,8 +50,10 @@
 // values, that a name is used again) stands in SECURITY.md.
 //
 // The keyring is JSON under the root key: the barrier keys by term, the name
-// key, the digest key, and the authoritative list of slots with the hash of
-// each blob. The slots bucket is a hint, since whoever writes the disk can
+// key, the digest key, the authoritative list of slots with the hash of each
+// blob, and the list of those that were revoked. While that is not empty, the
+// keyring has version 2 and the header says reader 2, so that a program that does
+// not know the list refuses the store and does not drop it. The slots bucket is a hint, since whoever writes the disk can
 // write it: a slot that is not in the list, or differs from it, is quarantined
 // when the keyring opens.
 //
@@ -67,7 +69,7 @@
 // # Changing keys
 //
 // Every change of the keyring is alone in its commit: a term or a slot more,
-// a slot less, another root key with the slots that hold it. [Store.Rotate]
+// a slot less, another root key with the slots that hold it and those revoked. [Store.Rotate]
 // begins a term; [Store.Reencrypt] brings the records of older terms to the
 // newest one, in small updates among the others, and then forgets those terms.
 //

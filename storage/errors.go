@@ -48,6 +48,8 @@ var (
 	ErrNoSlot = errors.New("no such slot")
 	// ErrLastSlot: without it nothing would open the store.
 	ErrLastSlot = errors.New("it is the last slot")
+	// ErrRevoked: the slot, or its key, was revoked.
+	ErrRevoked = errors.New("it was revoked")
 	// ErrGeneration: the slot holds another root key than the store expects.
 	ErrGeneration = errors.New("root key of another generation")
 )

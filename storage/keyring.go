@@ -38,14 +38,25 @@ type keyring struct {
 
 // keyringJSON is the stored form.
 type keyringJSON struct {
-	Version        int         `json:"version"` // 1
+	Version        int         `json:"version"` // 1; 2 with Revoked
 	Generation     uint64      `json:"generation"`
 	RootGeneration uint64      `json:"root_generation"`
 	Terms          []term      `json:"terms"` // ascending; the last one encrypts
 	NameKey        []byte      `json:"name_key"`
 	DigestKey      []byte      `json:"digest_key"`
 	Slots          []slotEntry `json:"slots"`
+
+	// Revoked makes the keyring one of version 2. A program that knows only
+	// version 1 refuses it; it would otherwise drop the list with its next
+	// change and wrap the root key for what was revoked.
+	Revoked []Revoked `json:"revoked,omitempty"`
 }
+
+// The versions of a keyring, and of the header's reader.
+const (
+	keyringFirst   = 1
+	keyringRevoked = 2
+)
 
 type term struct {
 	Term      uint32    `json:"term"` // from 1
@@ -83,7 +94,7 @@ func Fingerprint(root []byte) string {
 
 func newKeyring(uuid string, root []byte, slots []slotEntry, now time.Time) (*keyring, error) {
 	return keyringJSON{
-		Version:        1,
+		Version:        keyringFirst,
 		Generation:     1,
 		RootGeneration: 1,
 		Terms:          []term{{Term: 1, Key: randomBytes(32), Installed: now.UTC()}},
@@ -95,7 +106,7 @@ func newKeyring(uuid string, root []byte, slots []slotEntry, now time.Time) (*ke
 
 // ready checks a keyring and makes its ciphers.
 func (j keyringJSON) ready(uuid string, root []byte) (*keyring, error) {
-	if j.Version != 1 {
+	if j.Version != keyringFirst && j.Version != keyringRevoked {
 		return nil, fmt.Errorf("%w: keyring version %d", ErrFormat, j.Version)
 	}
 	if len(j.Terms) == 0 || len(j.DigestKey) != digestKeySize || len(root) != rootKeySize {
@@ -122,9 +133,13 @@ func (j keyringJSON) ready(uuid string, root []byte) (*keyring, error) {
 // change returns the next keyring, which differs from k by what edit did.
 func (k *keyring) change(edit func(*keyringJSON)) (*keyring, error) {
 	j := k.keyringJSON
-	j.Terms, j.Slots = slices.Clone(j.Terms), slices.Clone(j.Slots)
+	j.Terms, j.Slots, j.Revoked = slices.Clone(j.Terms), slices.Clone(j.Slots), slices.Clone(j.Revoked)
 	j.Generation++
 	edit(&j)
+	j.Version = keyringFirst
+	if len(j.Revoked) > 0 {
+		j.Version = keyringRevoked
+	}
 	next, err := j.ready(k.uuid, k.root)
 	if err == nil {
 		next.sealed = k.sealed

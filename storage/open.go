@@ -176,9 +176,9 @@ func readHeader(ts *trees) (h header, err error) {
 	if err := json.Unmarshal(head, &h); err != nil {
 		return h, corrupt("file", "malformed header")
 	}
-	if h.Reader > formatVersion {
+	if h.Reader > latestReader {
 		return h, fmt.Errorf("%w: it is format %d and needs a version that reads format %d; this one reads up to %d: install a newer sealkeep",
-			ErrFormat, h.Format, h.Reader, formatVersion)
+			ErrFormat, h.Format, h.Reader, latestReader)
 	}
 	if h.Format < 1 || uuid.Validate(h.UUID) != nil {
 		return h, corrupt("file", "malformed header")

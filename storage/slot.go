@@ -148,10 +148,77 @@ func (s *Store) TrustedSlots() (slots []Slot, missing []string, err error) {
 	return table.Trusted, table.Missing, err
 }
 
+// Revoked is a slot that must not hold the root key again, since somebody else
+// has the use of its key. The keyring remembers it by name, and by type and key
+// ID, under whatever name.
+type Revoked struct {
+	Name  string    `json:"name"`
+	Type  string    `json:"type"`
+	KeyID string    `json:"key_id"`
+	Since time.Time `json:"since"`
+
+	// People open it. The slot of other people has the same name, so that is
+	// no bar.
+	People bool `json:"people,omitempty"`
+}
+
+// Bars reports whether a slot must not hold the root key because of r.
+func (r Revoked) Bars(slot Slot) bool {
+	return !r.People && r.Name == slot.Name || r.KeyID != "" && r.Type == slot.Type && r.KeyID == slot.KeyID
+}
+
+// Revoked lists the revoked slots of an unsealed store.
+func (s *Store) Revoked() ([]Revoked, error) {
+	k := s.state.Load().keys
+	if k == nil {
+		return nil, ErrSealed
+	}
+	return slices.Clone(k.Revoked), nil
+}
+
+func (k *keyring) checkRevoked(slot Slot) error {
+	for _, r := range k.Revoked {
+		if r.Bars(slot) {
+			return fmt.Errorf("%w on %s: slot %s with the key %s", ErrRevoked, r.Since.UTC().Format(time.DateOnly), quote(r.Name), quote(r.KeyID))
+		}
+	}
+	return nil
+}
+
+// putReader states in the header, which is in clear, which programs can read
+// the keyring k: an older one then says so at its start.
+func (s *trees) putReader(k *keyring) error {
+	h, err := readHeader(s)
+	if err != nil {
+		return err
+	}
+	reader := max(readerVersion, k.Version)
+	if h.Reader == reader {
+		return nil
+	}
+	h.Reader = reader
+	head, err := json.Marshal(h)
+	if err != nil {
+		return fmt.Errorf("encoding header: %w", err)
+	}
+	return s.btx.Bucket(bucketMeta).Put(keyHeader, head)
+}
+
 // PutSlot adds a slot, or replaces the one of that name, and removes the slots
 // named in gone, all in one commit of their own. A name in gone that has no slot
-// is no error. ErrGeneration: the slot holds another root key than the one in use.
+// is no error. ErrGeneration: the slot holds another root key than the one in
+// use. ErrRevoked: the slot was revoked; see AllowSlot.
 func (s *Store) PutSlot(ctx context.Context, slot Slot, gone ...string) error {
+	return s.addSlot(ctx, slot, gone, false)
+}
+
+// AllowSlot is PutSlot for a slot that may have been revoked; the store forgets
+// that it was.
+func (s *Store) AllowSlot(ctx context.Context, slot Slot) error {
+	return s.addSlot(ctx, slot, nil, true)
+}
+
+func (s *Store) addSlot(ctx context.Context, slot Slot, gone []string, allow bool) error {
 	rec, err := slot.encode()
 	if err == nil {
 		err = checkSlot(slot, rec)
@@ -161,6 +228,9 @@ func (s *Store) PutSlot(ctx context.Context, slot Slot, gone ...string) error {
 			if slot.RootGeneration != old.RootGeneration {
 				return nil, fmt.Errorf("%w: %d, not %d", ErrGeneration, slot.RootGeneration, old.RootGeneration)
 			}
+			if err := old.checkRevoked(slot); err != nil && !allow {
+				return nil, err
+			}
 			for _, name := range gone {
 				if err := ts.putSlot(name, nil); err != nil {
 					return nil, err
@@ -169,10 +239,15 @@ func (s *Store) PutSlot(ctx context.Context, slot Slot, gone ...string) error {
 			if err := ts.putSlot(slot.Name, rec); err != nil {
 				return nil, err
 			}
-			return old.change(func(j *keyringJSON) {
+			k, err := old.change(func(j *keyringJSON) {
 				j.Slots = slices.DeleteFunc(j.Slots, func(e slotEntry) bool { return e.Name == slot.Name || slices.Contains(gone, e.Name) })
 				j.Slots = append(j.Slots, slot.entry(rec))
+				j.Revoked = slices.DeleteFunc(j.Revoked, func(r Revoked) bool { return r.Bars(slot) })
 			})
+			if err != nil {
+				return nil, err
+			}
+			return k, ts.putReader(k)
 		})
 	}
 	if err != nil {
@@ -214,17 +289,19 @@ func (s *Store) RemoveSlot(ctx context.Context, name string) error {
 // RotateRoot puts root in the place of the root key, and slots, which hold it,
 // in the place of all slots, in one commit; it begins a new term too, since who
 // had the old root key had the barrier's keys. The slots' generation is the next
-// one, else ErrGeneration. Older copies of the file still open as they did.
-func (s *Store) RotateRoot(ctx context.Context, root []byte, slots []Slot) error {
+// one, else ErrGeneration. What is in revoke is remembered as such: none of slots
+// may be revoked, now or before, else ErrRevoked. Older copies of the file still
+// open as they did, and whoever has the old root key still reads names.
+func (s *Store) RotateRoot(ctx context.Context, root []byte, slots []Slot, revoke ...Revoked) error {
 	root = bytes.Clone(root)
-	err := s.rotateRoot(ctx, root, slots)
+	err := s.rotateRoot(ctx, root, slots, revoke)
 	if err != nil {
 		return fmt.Errorf("rotating the root key: %w", err)
 	}
 	return nil
 }
 
-func (s *Store) rotateRoot(ctx context.Context, root []byte, slots []Slot) error {
+func (s *Store) rotateRoot(ctx context.Context, root []byte, slots []Slot, revoke []Revoked) error {
 	if len(slots) == 0 {
 		return ErrLastSlot
 	}
@@ -273,13 +350,22 @@ func (s *Store) rotateRoot(ctx context.Context, root []byte, slots []Slot) error
 		k, err := old.change(func(j *keyringJSON) {
 			j.RootGeneration++
 			j.Slots = entries
+			for _, r := range revoke { // the last word on a name counts
+				j.Revoked = slices.DeleteFunc(j.Revoked, func(known Revoked) bool { return known.Name == r.Name })
+				j.Revoked = append(j.Revoked, r)
+			}
 			s.addTerm(j)
 		})
 		if err != nil {
 			return nil, err
 		}
+		for _, slot := range slots {
+			if err := k.checkRevoked(slot); err != nil {
+				return nil, fmt.Errorf("slot %s: %w", quote(slot.Name), err)
+			}
+		}
 		k.root = root
-		return k, nil
+		return k, ts.putReader(k)
 	})
 }
 

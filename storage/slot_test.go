@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -289,5 +290,148 @@ func TestReencryptDamaged(t *testing.T) {
 	}
 	if ks, err := s.KeyStatus(t.Context()); err != nil || len(ks.Terms) != 2 {
 		t.Errorf("terms %v %v", ks.Terms, err)
+	}
+}
+
+// readerOf is what an older program looks at first.
+func readerOf(t *testing.T, s *Store) (reader, version int) {
+	t.Helper()
+	if err := s.raw(func(ts *trees, k *keyring) error {
+		h, err := readHeader(ts)
+		reader, version = h.Reader, k.Version
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return reader, version
+}
+
+func TestWhatWasRevokedStaysRevoked(t *testing.T) {
+	s, _ := newStore(t, testSlot("a", 1), testSlot("b", 1))
+	ctx := t.Context()
+	if reader, version := readerOf(t, s); reader != 1 || version != 1 {
+		t.Errorf("at first reader %d, keyring version %d", reader, version)
+	}
+	with := func(slot Slot, key string) Slot { slot.KeyID = key; return slot }
+	root, stolen := NewRootKey(), Revoked{Name: "b", Type: "test", KeyID: "stolen", Since: s.o.Now()}
+	// The root key does not go to what the same command revokes.
+	for _, slot := range []Slot{testSlot("b", 2), with(testSlot("a", 2), "stolen")} {
+		if err := s.RotateRoot(ctx, root, []Slot{slot}, stolen); !errors.Is(err, ErrRevoked) {
+			t.Errorf("rotating to %s with key %s: %v", slot.Name, slot.KeyID, err)
+		}
+	}
+	wantSlots(t, s, "a,b//")
+	if err := s.RotateRoot(ctx, root, []Slot{testSlot("a", 2)}, stolen); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Rotate(ctx); err != nil { // every change of the keyring keeps the list
+		t.Fatal(err)
+	}
+	s = reborn(t, s, root)
+	again := NewRootKey()
+	if err := s.RotateRoot(ctx, again, []Slot{testSlot("a", 3)}); err != nil {
+		t.Fatal(err)
+	}
+	s = reborn(t, s, again)
+	if reader, version := readerOf(t, s); reader != 2 || version != 2 {
+		t.Errorf("with a revoked slot reader %d, keyring version %d: an older program would drop it", reader, version)
+	}
+	if got, err := s.Revoked(); err != nil || len(got) != 1 || got[0].Name != "b" || got[0].KeyID != "stolen" {
+		t.Errorf("revoked: %+v %v", got, err)
+	}
+	for _, slot := range []Slot{testSlot("b", 3), with(testSlot("other", 3), "stolen"), with(testSlot("a", 3), "stolen")} {
+		if err := s.PutSlot(ctx, slot); !errors.Is(err, ErrRevoked) || !strings.Contains(err.Error(), "stolen") {
+			t.Errorf("putting %s with key %s: %v", slot.Name, slot.KeyID, err)
+		}
+	}
+	if err := s.RotateRoot(ctx, root, []Slot{testSlot("a", 4), testSlot("b", 4)}); !errors.Is(err, ErrRevoked) {
+		t.Errorf("rotating: %v", err)
+	}
+	other := with(testSlot("other", 3), "stolen")
+	if other.Type = "another"; s.PutSlot(ctx, other) != nil { // the ID of another type's key says nothing
+		t.Error("a slot of another type was refused")
+	}
+	wantSlots(t, s, "a,other//")
+	s.Seal()
+	if _, err := s.Revoked(); !errors.Is(err, ErrSealed) {
+		t.Errorf("while sealed: %v", err)
+	}
+	if err := s.Unseal(again); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.AllowSlot(ctx, testSlot("b", 3)); err != nil {
+		t.Fatal(err)
+	}
+	wantSlots(t, s, "a,other,b//")
+	if got, err := s.Revoked(); err != nil || len(got) != 0 {
+		t.Errorf("revoked after it was allowed: %+v %v", got, err)
+	}
+	s = reborn(t, s, again)
+	if reader, version := readerOf(t, s); reader != 1 || version != 1 {
+		t.Errorf("without a revoked slot reader %d, keyring version %d", reader, version)
+	}
+}
+
+// What a program of today does with the keyring of a later one, a program from
+// before Revoked does with one of version 2.
+func TestKeyringOfLaterVersionIsRefused(t *testing.T) {
+	k, err := newKeyring(goldenUUID, NewRootKey(), nil, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.Version = keyringRevoked + 1
+	rec, err := k.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openKeyring(rec, goldenUUID, k.root); !errors.Is(err, ErrFormat) {
+		t.Errorf("it opened: %v", err)
+	}
+}
+
+// What is promised of a rotation of the root key: whoever had the old one reads no
+// value any more, once all is re-encrypted, but still every name.
+func TestWhoeverHadTheRootKeyReadsNamesAndNoValues(t *testing.T) {
+	s, _ := newStore(t, testSlot("a", 1))
+	put(t, s, "before", "old")
+	k := s.ring()
+	// What whoever had the old root key keeps: the old keyring, opened.
+	thief, err := k.keyringJSON.ready(s.UUID(), bytes.Clone(k.root))
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := NewRootKey()
+	if err := s.RotateRoot(t.Context(), root, []Slot{testSlot("a", 2)}); err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, "after", "new")
+	if err := s.Reencrypt(t.Context(), 1<<30, nil); err != nil {
+		t.Fatal(err)
+	}
+	names := 0
+	err = s.View(t.Context(), func(tx *Tx) error {
+		for _, path := range []string{"before", "after"} {
+			key, err := tx.key(path)
+			if err != nil {
+				return err
+			}
+			if known, err := (&Tx{keys: thief}).key(path); err == nil && bytes.Equal(known, key) {
+				names++
+			}
+			rec, err := tx.record(inData, key)
+			if err != nil {
+				return err
+			}
+			if _, _, err := thief.open(rec, purposeValue, path); err == nil {
+				t.Errorf("the value of %s is read with the old keys", path)
+			}
+			if _, _, err := tx.keys.open(rec, purposeValue, path); err != nil {
+				t.Errorf("the value of %s: %v", path, err)
+			}
+		}
+		return nil
+	})
+	if err != nil || names != 2 {
+		t.Errorf("%d names of 2 are those of the old keys, %v", names, err)
 	}
 }

@@ -337,7 +337,7 @@ func TestNewerFormat(t *testing.T) {
 	s.Close()
 	for head, want := range map[string]error{
 		`{"format":7,"reader":1,"uuid":"` + s.UUID() + `"}`: nil,
-		`{"format":7,"reader":2,"uuid":"` + s.UUID() + `"}`: ErrFormat,
+		`{"format":7,"reader":3,"uuid":"` + s.UUID() + `"}`: ErrFormat,
 		`{"format":1,"reader":1,"uuid":"short"}`:            ErrCorrupt,
 		`{`:                                                 ErrCorrupt,
 	} {

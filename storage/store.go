@@ -62,6 +62,10 @@ func (o Options) withDefaults() Options {
 const (
 	formatVersion = 1 // what this version writes
 	readerVersion = 1 // the oldest version that can read it
+
+	// The newest reader version that this program satisfies. A store needs it
+	// while its keyring has revoked slots.
+	latestReader = keyringRevoked
 )
 
 // header is the part of a store that anybody can read.
@@ -334,7 +338,10 @@ func (s *Store) Fork(ctx context.Context) error {
 	err := s.writable(ctx)
 	if err == nil {
 		err = s.alone(ctx, func(ts *trees) (*effect, error) {
-			head := s.header
+			head, err := readHeader(ts)
+			if err != nil {
+				return nil, err
+			}
 			head.Lineage = Lineage{ID: NewUUID(), Parent: head.ID}
 			if !s.Sealed() {
 				head.Forked = s.digest.generation + 1

@@ -311,7 +311,7 @@ func (a *api) refusal(e *apiError) error {
 		return hint(e, "the server speaks TLS: set VAULT_ADDR or -address to https://%s", a.base.Host)
 	case e.code/100 == 3:
 		return hint(e, "the server redirects; set VAULT_ADDR or -address to the address that answers itself")
-	case e.code == http.StatusForbidden && a.token == "":
+	case e.code == http.StatusForbidden && a.token == "" && !strings.HasSuffix(e.url, "/sys/unseal"): // which takes none
 		return hint(e, "no token was sent: set VAULT_TOKEN, or run sealkeep login")
 	case e.code == http.StatusServiceUnavailable:
 		return hint(e, "sealkeep status shows whether the keep is sealed, and why")

@@ -9,8 +9,8 @@ import (
 )
 
 const compactHelp = `Rewrites the store file of a keep that is stopped: the live records go to a new file, which then takes the place of the old one.
-That gives back space, and leaves nothing of what was deleted or replaced: after rotate-root and re-encryption, nothing that an
-old slot opens. It needs no key. Backups, and blocks of the disk that are not overwritten yet, are as they were.
+That gives back space, and leaves nothing of what was deleted or replaced: after rotate-root and re-encryption, no value that an
+old slot opens (names stay under the same key, which whoever once had the root key has). It needs no key. Backups, and blocks of the disk that are not overwritten yet, are as they were.
 A crash leaves the old or the new file. It needs room for the new one beside the old.
 Exit code: 0 done, 2 the store is damaged, 1 it could not be done.`
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -36,6 +37,9 @@ func (x *examination) runningKeep(locked error) {
 			state = "sealed"
 		}
 		x.ok("store", "keep", "the keep on %s is %s; it has the store for itself, so these are the states of the slots as it tells them", l.Address, state)
+		if st.Held {
+			x.warn("store", "held", heldHint(st.KeepHeld), "the keep was sealed by request, and does not open by itself")
+		}
 		x.slotStates(st.Slots)
 		return
 	}
@@ -45,8 +49,10 @@ func (x *examination) runningKeep(locked error) {
 // askKeep asks a listener of the configuration, from this machine. Nothing secret is sent and everybody may ask, so the
 // certificate, which is for other names, is not verified.
 func (x *examination) askKeep(l config.Listener) (st struct {
-	Sealed bool
-	Slots  []server.SlotStatus
+	Sealed   bool
+	Held     bool
+	KeepHeld bool `json:"held_keep"`
+	Slots    []server.SlotStatus
 }, err error) {
 	t := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}
 	network, address, scheme := "unix", l.Address, "http"
@@ -109,6 +115,10 @@ func (x *examination) slotStates(slots []server.SlotStatus) {
 			x.fail(scope, "state", "somebody changed the file: look who could, then sealkeep operator slot remove "+sl.Name+", or slot add", "%s", text)
 		case sl.State == server.SlotOrphaned:
 			x.warn(scope, "state", "sealkeep operator slot remove "+sl.Name+", or add its seal block again", "%s: no seal of the keep's configuration has this name and type", text)
+		case sl.State == server.SlotRevoked && sl.Priority > 0:
+			x.warn(scope, "state", "take its seal block out; or, when nobody else has its key any more, sealkeep operator slot add "+sl.Name, "%s: somebody else may have it, so nothing wraps the root key for it", text)
+		case sl.State == server.SlotPending && sl.KeyID != "":
+			x.warn(scope, "state", cmp.Or(sl.Hint, "see sealkeep status"), "%s: %s", text, sl.Error)
 		case sl.State == server.SlotPending:
 			x.warn(scope, "state", "see sealkeep status; the keep tries again by itself (a seal of environment variables alone: sealkeep operator slot add "+sl.Name+")", "%s %s", text, sl.Error)
 		case !sl.Since.IsZero():
@@ -118,7 +128,7 @@ func (x *examination) slotStates(slots []server.SlotStatus) {
 		default:
 			x.ok(scope, "state", "%s", text)
 		}
-		if recoverySlot(sl.Name) {
+		if recoverySlot(sl.Name) && sl.State != server.SlotRevoked {
 			people++
 		}
 	}

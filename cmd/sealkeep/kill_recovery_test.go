@@ -150,7 +150,7 @@ func TestKillRekey(t *testing.T) {
 			t.Fatalf("round %d: %+v %v", round, slots, err)
 		}
 		for _, s := range slots.Slots {
-			if !slices.Contains([]string{"opened", "recovery"}, s.State) {
+			if !slices.Contains([]string{"opened", "pending", "recovery"}, s.State) {
 				t.Errorf("round %d: slot %s is %s", round, s.Name, s.State)
 			}
 		}

@@ -133,7 +133,7 @@ func (l *listener) url() string {
 
 // apiListener is what the keep must know of a listener.
 func apiListener(conf config.Listener) server.Listener {
-	return server.Listener{UnauthenticatedMetricsAccess: conf.UnauthenticatedMetricsAccess, Forwarded: server.Forwarded(conf.Forwarded)}
+	return server.Listener{UnauthenticatedMetricsAccess: conf.UnauthenticatedMetricsAccess, Operator: conf.Operator, Forwarded: server.Forwarded(conf.Forwarded)}
 }
 
 // serve answers requests until the socket or the server is closed.

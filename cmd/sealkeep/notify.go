@@ -17,7 +17,8 @@ import (
 )
 
 // A notifier tells the service manager how the keep is. READY is sent when the keep is open, so that units ordered
-// after it find it usable; a keep that is not initialized is ready at once, since only a person can go on.
+// after it find it usable; a keep that is not initialized, or was sealed by request, is ready at once, since only a person
+// can go on: a service manager that took it for a failed start would restart it, and so open it.
 type notifier struct {
 	log     *slog.Logger
 	status  func() server.Status
@@ -70,7 +71,7 @@ func (n *notifier) tell(watchdog bool) {
 		lines = append(lines, "STATUS="+s)
 	}
 	if !n.ready {
-		if n.ready = !st.Sealed || !st.Initialized; n.ready {
+		if n.ready = !st.Sealed || !st.Initialized || st.Held; n.ready {
 			lines = append(lines, sd.SdNotifyReady)
 		} else {
 			lines = append(lines, fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", extension.Microseconds()))
@@ -104,20 +105,35 @@ func (n *notifier) send(lines ...string) {
 	}
 }
 
-// statusLine says in one line how the keep is, and why it is sealed.
+// heldHint says what opens a keep that was sealed by request.
+func heldHint(keep bool) string {
+	hint := "people open it (sealkeep operator unseal -), or root over a listener with operator = true"
+	if !keep {
+		hint = "a restart opens it; or " + hint
+	}
+	return hint
+}
+
+// statusLine says in one line how the keep is, and why it is sealed or not settled.
 func statusLine(st server.Status) string {
 	switch {
 	case !st.Initialized:
 		return "not initialized: run sealkeep operator init"
 	case st.Damage != nil:
 		return "sealed; " + st.Damage.Error()
-	case !st.Sealed:
+	case !st.Sealed && st.Settled:
 		return "unsealed"
 	case st.Held:
-		return "sealed by request: sealkeep operator unseal opens it"
+		return "sealed by request: " + heldHint(st.KeepHeld)
 	}
 	line := "sealed"
+	if !st.Sealed {
+		line = "unsealed, and not settled yet"
+	}
 	for _, sl := range st.Slots {
+		if !st.Sealed && sl.State == server.SlotPending && sl.Class == "" {
+			line += fmt.Sprintf("; %s: %s: %s", sl.Name, sl.State, sl.Error)
+		}
 		if sl.Class != "" {
 			line += fmt.Sprintf("; %s: %s: %s (attempt %d)", sl.Name, sl.Class, sl.Error, sl.Attempts)
 		}

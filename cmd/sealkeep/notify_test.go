@@ -59,9 +59,19 @@ func TestNotify(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	// Open: ready, once.
-	st.Store(&server.Status{Initialized: true})
+	st.Store(&server.Status{Initialized: true, Settled: true})
 	wake <- struct{}{}
 	if got := next(); got != "STATUS=unsealed\nREADY=1" {
+		t.Errorf("%q", got)
+	}
+	st.Store(&server.Status{Initialized: true, Slots: []server.SlotStatus{{Name: "main", State: server.SlotPending, Error: "it hangs on the key old"}}})
+	n.tell(false)
+	if got := next(); got != "STATUS=unsealed, and not settled yet; main: pending: it hangs on the key old" {
+		t.Errorf("%q", got)
+	}
+	st.Store(&server.Status{Initialized: true, Settled: true})
+	n.tell(false)
+	if got := next(); got != "STATUS=unsealed" {
 		t.Errorf("%q", got)
 	}
 	n.reloading(func() { reloaded++ })
@@ -76,7 +86,7 @@ func TestNotify(t *testing.T) {
 	}
 	st.Store(&server.Status{Initialized: true, Sealed: true, Held: true})
 	wake <- struct{}{}
-	if got := next(); got != "STATUS=sealed by request: sealkeep operator unseal opens it" {
+	if got := next(); !strings.HasPrefix(got, "STATUS=sealed by request: a restart opens it; or people open it") {
 		t.Errorf("%q", got)
 	}
 	why := "keep.hcl:3: unknown key"
@@ -98,6 +108,18 @@ func TestNotifyIsReadyWhenNotInitialized(t *testing.T) {
 	n := &notifier{log: slog.New(slog.DiscardHandler), status: func() server.Status { return server.Status{Sealed: true} }}
 	n.tell(true)
 	if got := next(); got != "STATUS=not initialized: run sealkeep operator init\nREADY=1\nWATCHDOG=1" {
+		t.Errorf("%q", got)
+	}
+}
+
+// No service manager lifts what somebody has sealed, by taking it for a start that fails.
+func TestAHeldKeepIsHealthyForTheServiceManager(t *testing.T) {
+	next := manager(t)
+	n := &notifier{log: slog.New(slog.DiscardHandler), status: func() server.Status {
+		return server.Status{Initialized: true, Sealed: true, Held: true, KeepHeld: true}
+	}}
+	n.tell(true)
+	if got := next(); got != "STATUS=sealed by request: people open it (sealkeep operator unseal -), or root over a listener with operator = true\nREADY=1\nWATCHDOG=1" {
 		t.Errorf("%q", got)
 	}
 }

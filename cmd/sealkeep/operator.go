@@ -12,12 +12,19 @@ import (
 func operatorCommands() []command {
 	return []command{
 		{"operator init", "", 0, 0, client, "make the store of a new keep", initHelp, operatorInit},
-		{"operator seal", "", 0, 0, client, "seal the keep", "Seals the keep: it forgets its keys and serves nothing until `operator unseal` or a restart.", operatorSeal},
+		{"operator seal", "", 0, 0, client, "seal the keep", sealHelp, operatorSeal},
 		{"operator rotate", "", 0, 0, client, "begin a new key of the barrier", "Adds a new key to the barrier's keyring; what is written from now on is encrypted with it. What older keys have encrypted\nis brought to it in the background, and they are forgotten: operator key-status shows how far that is.", operatorRotate},
 		{"operator key-status", "", 0, 0, client, "show the barrier's newest key", "Shows the number, the time and the use of the barrier's newest key, and how far the re-encryption with it is.", operatorKeyStatus},
 		{"operator storage check", "", 0, 0, local, "check a store file that is not in use", storageCheckHelp, storageCheck},
 	}
 }
+
+const sealHelp = `Seals the keep: it forgets its keys, serves nothing, and stays sealed until the server is restarted, people open it with shares
+or an identity (operator unseal), or root unseals it over a listener "unix" that says operator = true. A reload does not open
+it, and a bare operator unseal from anybody else is refused. The service manager counts it as healthy.
+
+With -keep it stays sealed over restarts, too: a file beside the store, NAME.held, says so. Where no people have shares or an
+identity, and no listener has operator = true, removing that file and a restart open it.`
 
 const initHelp = `Makes the store, wraps its root key with every seal of the configuration, and prints the root token once. It also makes
 recovery shares, any few of which open the keep when every key service is gone, and prints them once: hand each to somebody
@@ -132,13 +139,18 @@ func (c *cli) initStatus(a *api, asJSON bool) error {
 	return nil
 }
 
-func operatorSeal(*flag.FlagSet) action {
+func operatorSeal(f *flag.FlagSet) action {
+	keep := f.Bool("keep", false, "stay sealed over restarts, too")
 	return func(c *cli, _ []string) error {
 		a, err := c.api()
 		if err != nil {
 			return err
 		}
-		_, err = a.do(c, http.MethodPut, "sys/seal", nil, nil)
+		var body any
+		if *keep {
+			body = object{"keep": true}
+		}
+		_, err = a.do(c, http.MethodPut, "sys/seal", nil, body)
 		return c.done(err, "Success! The keep is sealed.")
 	}
 }

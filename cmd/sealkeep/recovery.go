@@ -26,7 +26,8 @@ func recoveryCommands() []command {
 }
 
 const (
-	unsealHelp = `Without an argument it tries all seals at once and shows the outcome. When no key service opens the keep any more, people do:
+	unsealHelp = `Without an argument it tries all seals at once and shows the outcome; a keep that was sealed by request allows that to root
+alone, over a listener "unix" with operator = true. When no key service opens the keep any more, people do:
 each gives a recovery share, one after the other, until there are enough, or somebody gives an age identity.
 SHARE is best given as -, which reads it from standard input, or asks for it on a terminal.
 Exit code: 0 unsealed, 2 sealed, 1 error.`
@@ -38,8 +39,9 @@ the keep. A keep that has no shares gets them at once. The new shares are printe
 The old shares open the keep until enough of the new ones have been given back, here or with -verify, and end then. Until then
 -init may be repeated, should the new ones be lost, and -cancel takes them away; both leave the old ones as they are. Should
 the first ones of a keep be lost, operator slot remove recovery-shares, and begin again.
-A rekey is no new root key: whoever has old shares and an older copy of the store, a backup say, has the key to today's store.
-operator rotate-root ends that. Backups that were made before open with the old shares: keep these as long as such backups.`
+A rekey is no new root key: whoever has old shares and an older copy of the store, a backup say, or the bytes that are left of
+the old slot in the store's file, has the key to today's store. operator rotate-root, and then operator storage compact, end
+that. Backups that were made before open with the old shares: keep these as long as such backups.`
 	generateRootHelp = `Makes a root token for people who can open a recovery slot: -init begins and prints a one-time password, then shares have to be
 given one at a time, or an age identity; the last one gives the token in encoded form, which -decode shows with the password.
 It is off unless the configuration has enable_generate_root = true.`

@@ -264,6 +264,9 @@ func (c *cli) reseal(store *storage.Store, seals []*seal.Seal) error {
 		if err == nil {
 			err = store.PutSlot(c, slot)
 		}
+		if errors.Is(err, storage.ErrRevoked) {
+			return hint(err, "take its seal block out, or restore without -reseal; when nobody else has its key any more, the running keep takes it back: sealkeep operator slot add %s", slot.Name)
+		}
 		if err == nil {
 			err = c.opens(store, s)
 		}

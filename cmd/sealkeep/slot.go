@@ -3,9 +3,12 @@ package main
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -22,20 +25,33 @@ func slotCommands() []command {
 
 const (
 	slotListHelp = `Lists the slots of the open keep: any one of them opens it. States: opened and ready are fine, standby is the same for a
-disabled seal, recovery is for people. A pending seal has no slot yet, an orphaned slot has no seal in the configuration,
-and a quarantined or missing one is not in the file as the store made it.`
+disabled seal, recovery is for people. A pending seal has no slot yet, or its slot hangs on a key (in the column Key) that may not
+be the one in force any more: keep that key until the slot is ready. An orphaned slot has no seal in the configuration, a
+revoked one gets no slot again unless it is added by name, and a quarantined or missing one is not in the file as the store made
+it.`
 	slotVerifyHelp = `Has the key service open each slot as it stands in the file, compares what comes out with the root key and forgets it:
 what the next boot will do. Without a name it does so for all slots that a key service opens. It changes nothing.
 Exit code: 0 all have opened, 2 one did not or the server gave an error, 1 a local mistake.`
 	slotAddHelp = `Gives the seal named NAME its slot now. Seals from the configuration's files get theirs by themselves; this is for a seal
-that environment variables alone make.`
+that environment variables alone make, and for one that was revoked. NAME may be recovery-age: the recipients of the
+configuration.`
 	slotRemoveHelp = `Removes the slot named NAME, when another one with an enabled seal has just been opened from the file. Its seal block must
-be gone from the configuration, or disabled, else the slot would come back. Older copies of the file keep the slot: what
-makes it worthless for later ones is operator rotate-root.`
-	rotateRootHelp = `Makes a new root key and has every slot hold it, those of people, too, each opened once before anything is written; then
-re-encrypts all records in the background. It refuses while a slot cannot be made anew, unless that is dropped by name.
-Whoever had the old root key, or has an old slot and the use of its key, reads nothing that is written from then on. Older
-copies of the file stay openable as they were; operator storage compact takes the last old bytes out of this one.`
+be gone from the configuration, or disabled, else the slot would come back. The root key stays, so whoever has the slot
+from an older copy of the file, or from the bytes that are left of it in this one, and the use of its key, opens this file
+too. If somebody may have both, use operator rotate-root -revoke=NAME instead, then operator storage compact.`
+	rotateRootHelp = `Makes a new root key and wraps it for every slot, those of people too. What a key service wraps is opened again before anything is
+written; what is wrapped for people is opened when they give shares or an identity, and else made for the same recipients. Then
+all records are re-encrypted in the background. It refuses while a slot cannot be made anew, unless that slot is named: -drop
+when its service is away (the slot comes back by itself), -revoke when somebody else may have it (the keep remembers that: only
+operator slot add gives it a slot again).
+
+Something has to be seen to open the new root key: an enabled service, or people. Where no service would be left, a terminal is
+asked for recovery shares; a keep without shares makes them first, prints them, and takes them back. Without a terminal, give
+-share or -identity.
+
+Whoever had the old root key, or has an old slot and the use of its key, reads no value that is written from then on; once all
+is re-encrypted, none of this file. Names they still read. Older copies of the file open as they did: replace the secrets.
+Operator storage compact takes the last old bytes out of this file.`
 )
 
 // slotView is a slot as sys/slots shows it; unknown fields are ignored.
@@ -201,14 +217,45 @@ func slotRemove(*flag.FlagSet) action {
 }
 
 func rotateRoot(f *flag.FlagSet) action {
-	var drop list
-	f.Var(&drop, "drop", "`name` of a slot that is not to get the new root key; can be repeated")
+	var drop, revoke list
+	var shares words
+	f.Var(&drop, "drop", "`name` of a slot whose service is away: it does not get the new root key, and comes back by itself; can be repeated")
+	f.Var(&revoke, "revoke", "`name` of a slot that somebody else may have: it does not get the new root key, nor any later one until operator slot add; can be repeated")
+	f.Var(&shares, "share", "recovery `share`; can be repeated; - reads them from standard input, one a line")
+	identity, recipients := identityFlag(f), ageRecipients(f)
+	number := f.Int("key-shares", 5, "`number` of shares to make where nothing else would open the keep")
+	threshold := f.Int("key-threshold", 3, "`number` of them that open the keep")
 	return func(c *cli, _ []string) error {
+		body := object{"drop": append([]string{}, drop...), "revoke": append([]string{}, revoke...)}
+		if *identity != "" {
+			given, err := c.offer(nil, *identity)
+			if err != nil {
+				return err
+			}
+			body["identity"] = given["identity"]
+		}
+		if len(shares) == 1 && shares[0] == "-" {
+			b, err := io.ReadAll(io.LimitReader(c.stdin, maxIdentity))
+			if err != nil {
+				return fmt.Errorf("reading the shares: %w", err)
+			}
+			shares = strings.Fields(string(b))
+		}
+		if len(shares) > 0 {
+			body["keys"] = shares
+		}
 		a, err := c.api()
 		if err != nil {
 			return err
 		}
-		b, err := a.do(c, http.MethodPut, "sys/rotate/root", nil, object{"drop": append([]string{}, drop...)})
+		b, err := a.do(c, http.MethodPut, "sys/rotate/root", nil, body)
+		if e, ok := errors.AsType[*apiError](err); ok && e.code == http.StatusPreconditionRequired {
+			fresh := object{"drop": body["drop"], "revoke": body["revoke"], "secret_shares": *number, "secret_threshold": *threshold}
+			if *recipients != nil {
+				fresh["recovery_age_recipients"] = *recipients
+			}
+			b, err = c.proveRotation(a, err, slices.Concat(drop, revoke), body, fresh)
+		}
 		if err != nil {
 			return err
 		}
@@ -216,13 +263,68 @@ func rotateRoot(f *flag.FlagSet) action {
 			Data struct {
 				Fingerprint string   `json:"fingerprint"`
 				Slots       []string `json:"slots"`
+				ProvedBy    string   `json:"proved_by"`
 			} `json:"data"`
 		}
 		if err := decode(b, &s); err != nil {
 			return err
 		}
-		return c.changed(b, nil, fmt.Sprintf("Success! The root key is a new one, in the slots: %s\nFingerprint: %s", strings.Join(s.Data.Slots, ", "), s.Data.Fingerprint))
+		return c.changed(b, nil, fmt.Sprintf("Success! The root key is a new one, in the slots: %s\nIt was seen to open: %s\nFingerprint: %s", strings.Join(s.Data.Slots, ", "), s.Data.ProvedBy, s.Data.Fingerprint))
 	}
+}
+
+// proveRotation asks people on the terminal to show that they open the keep, and rotates the root key then. refused is the
+// answer to the request without a proof, gone are the slots that go; fresh is the request that makes shares where there is
+// nobody to ask.
+func (c *cli) proveRotation(a *api, refused error, gone []string, body, fresh object) ([]byte, error) {
+	if _, ok := c.terminal(); !ok {
+		return nil, hint(refused, "repeat the command on a terminal, where it asks for what is missing; or give -share=- or -identity=FILE")
+	}
+	var d drill
+	if err := c.ask(a, http.MethodGet, "sys/recovery/verify", nil, &d); err != nil {
+		return nil, err
+	}
+	asked, identities := 0, false
+	for _, s := range d.Slots {
+		if !slices.Contains(gone, s.Name) {
+			asked, identities = max(asked, s.Threshold), identities || s.Threshold == 0
+		}
+	}
+	switch {
+	case asked > 0:
+		c.warnf("no enabled service slot would be left: %d recovery shares have to show that people open the keep", asked)
+	case identities:
+		return nil, hint(refused, "give the age identity of a recipient: -identity=FILE; if it is lost, drop that slot too and shares are made")
+	default:
+		c.warnf("nothing would be left that is known to open the keep: recovery shares are made now, and %v of them have to be given back", fresh["secret_threshold"])
+		var s struct {
+			Nonce      string   `json:"nonce"`
+			T          int      `json:"t"`
+			KeysBase64 []string `json:"keys_base64"`
+			Set        string   `json:"set"`
+		}
+		if err := c.ask(a, http.MethodPut, "sys/rotate/root", fresh, &s); err != nil {
+			return nil, err
+		}
+		if asJSON, _ := c.asJSON(); !asJSON {
+			c.printShares(s.KeysBase64, s.T, s.Set)
+		} else if err := c.printValue(s); err != nil {
+			return nil, err
+		}
+		asked, body["nonce"] = s.T, s.Nonce
+	}
+	var keys []string
+	for len(keys) < asked {
+		share, err := c.readLine(fmt.Sprintf("Recovery share %d of %d", len(keys)+1, asked))
+		if err != nil {
+			return nil, fmt.Errorf("reading the share: %w", err)
+		}
+		if share = strings.TrimSpace(share); share != "" {
+			keys = append(keys, share)
+		}
+	}
+	body["keys"] = keys
+	return a.do(c, http.MethodPut, "sys/rotate/root", nil, body)
 }
 
 // changed prints the answer b of a change: its data as JSON, or the sentence, and its warnings.

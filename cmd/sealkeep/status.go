@@ -12,7 +12,7 @@ import (
 
 func statusCommands() []command {
 	return []command{
-		{"status", "", 0, 0, client, "show whether the keep is open", "Shows the state of the keep, and for a sealed one why each slot did not open.\nExit code: 0 unsealed, 2 sealed, 1 error.", status},
+		{"status", "", 0, 0, client, "show whether the keep is open", "Shows the state of the keep, on which key each slot hangs, and for a sealed one why each slot did not open. An open keep is\nsettled when every seal of the configuration has a slot that opens and hangs on the key in force; until then, take no key away.\nExit code: 0 unsealed, 2 sealed, 1 error.", status},
 	}
 }
 
@@ -33,10 +33,13 @@ type sealStatus struct {
 	RecoverySeal bool   `json:"recovery_seal"`
 	Fingerprint  string `json:"fingerprint"`
 	Held         bool   `json:"held"`
+	KeepHeld     bool   `json:"held_keep"`
+	Settled      bool   `json:"settled"`
 	Slots        []struct {
 		Name  string `json:"name"`
 		Type  string `json:"type"`
 		KeyID string `json:"key_id"`
+		Force string `json:"key_in_force"`
 		State string `json:"state"`
 		Class string `json:"class"`
 		Error string `json:"error"`
@@ -88,6 +91,9 @@ func (c *cli) statusTable(s sealStatus) {
 	add("Seal Type", "%s", s.Type)
 	add("Initialized", "%t", s.Initialized)
 	add("Sealed", "%t", s.Sealed)
+	if s.Initialized && !s.Sealed {
+		add("Settled", "%t", s.Settled)
+	}
 	if s.N > 0 {
 		add("Total Recovery Shares", "%d", s.N)
 		add("Threshold", "%d", s.T)
@@ -105,10 +111,11 @@ func (c *cli) statusTable(s sealStatus) {
 	add("Fingerprint", "%s", s.Fingerprint)
 	for _, sl := range s.Slots {
 		add("Slot "+sl.Name, "%s", strings.TrimSpace(sl.State+" "+sl.Class))
-		if s.Sealed && sl.Error != "" {
-			add("", "%s", sl.Error)
+		if sl.KeyID != "" && !recoverySlot(sl.Name) {
+			add("", "on the key %s", sl.KeyID)
 		}
-		if s.Sealed && sl.Hint != "" {
+		if tell := s.Sealed || sl.State == "pending" || sl.Class != ""; tell {
+			add("", "%s", sl.Error)
 			add("", "%s", sl.Hint)
 		}
 	}
@@ -120,7 +127,7 @@ func (c *cli) statusTable(s sealStatus) {
 	case !s.Initialized:
 		fmt.Fprintln(c.stderr, "sealkeep: hint: sealkeep operator init makes the store")
 	case s.Held:
-		fmt.Fprintln(c.stderr, "sealkeep: hint: it was sealed by request: sealkeep operator unseal opens it")
+		fmt.Fprintln(c.stderr, "sealkeep: hint: it was sealed by request: "+heldHint(s.KeepHeld))
 	}
 }
 
