@@ -82,6 +82,15 @@ type Policy struct {
 	rules []*rule
 }
 
+// Paths lists the paths of the policy's rules, without a slash at their beginning.
+func (p *Policy) Paths() []string {
+	paths := make([]string, len(p.rules))
+	for i, r := range p.rules {
+		paths[i] = r.pattern
+	}
+	return paths
+}
+
 // ParsePolicy reads a policy in HCL or, when its first character is a brace, in
 // JSON. The error is [ErrInvalid] with a line for each mistake.
 func ParsePolicy(name, text string) (*Policy, error) {

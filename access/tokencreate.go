@@ -219,7 +219,7 @@ func (t *Token) checkSize() error {
 			return mistake("the name of a policy has at most %d bytes", maxPolicyName)
 		}
 	}
-	return nil
+	return checkNames("policy", t.Policies)
 }
 
 // childPolicies are those that a new token gets: with a role that has rules of
@@ -285,12 +285,7 @@ func rolePolicies(parent *Token, role *Role, q *CreateRequest) ([]string, error)
 // cleanPolicies are names as they are compared and kept: in lower case, sorted,
 // each once; root stands alone.
 func cleanPolicies(names []string, addDefault bool) []string {
-	clean := []string{}
-	for _, name := range names {
-		if name = strings.ToLower(strings.TrimSpace(name)); name != "" {
-			clean = append(clean, name)
-		}
-	}
+	clean := append([]string{}, CanonicalNames(names)...)
 	if slices.Contains(clean, RootPolicy) {
 		return []string{RootPolicy}
 	}

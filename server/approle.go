@@ -24,7 +24,7 @@ func appRole() authMethod {
 		{path: "role", gate: authenticated, on: [ops]handler{opList: listAppRoles}},
 	}
 	below := func(path string, on [ops]handler) {
-		routes = append(routes, route{path: "role/*" + path, gate: authenticated, body: bodySmall, timeout: timeoutShort, on: on})
+		routes = append(routes, route{path: "role/*" + path, named: true, gate: authenticated, body: bodySmall, timeout: timeoutShort, on: on})
 	}
 	below("/secret-id", [ops]handler{opWrite: makeSecretID, opList: listSecretIDs})
 	below("/custom-secret-id", [ops]handler{opWrite: makeCustomSecretID})
@@ -207,7 +207,7 @@ func (s *Server) changeAppRole(r *request, body []byte, create bool) (answer, er
 		case role == nil && !create:
 			return &requestError{http.StatusNotFound, fmt.Sprintf("role %q does not exist", r.rest)}
 		case role == nil:
-			role = &access.AppRole{Name: strings.ToLower(r.rest), RoleID: storage.NewUUID(), BindSecretID: true, LocalSecretIDs: in.LocalSecretIDs.value}
+			role = &access.AppRole{Name: r.rest, RoleID: storage.NewUUID(), BindSecretID: true, LocalSecretIDs: in.LocalSecretIDs.value}
 		case in.LocalSecretIDs.given && in.LocalSecretIDs.value != role.LocalSecretIDs:
 			return invalid("local_secret_ids can only be modified during role creation")
 		}

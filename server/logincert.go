@@ -17,7 +17,7 @@ var certMethod = authMethod{
 	routes: append(certRoles.routes(),
 		route{path: "config", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readCertConfig, opWrite: writeCertConfig}},
 		route{path: "crls", gate: authenticated, on: [ops]handler{opList: listCRLs}},
-		route{path: "crls/*", gate: authenticated, body: bodyKV, timeout: timeoutShort, on: [ops]handler{opRead: readCRL, opWrite: writeCRL, opDelete: deleteCRL}},
+		route{path: "crls/*", named: true, gate: authenticated, body: bodyKV, timeout: timeoutShort, on: [ops]handler{opRead: readCRL, opWrite: writeCRL, opDelete: deleteCRL}},
 		route{path: "login", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: loginCert}},
 	),
 	renew: renewCert,
@@ -26,7 +26,7 @@ var certMethod = authMethod{
 var certRoles = methodRole[access.CertRole]{
 	path: strings.TrimPrefix(access.CertFolder, "/"), cached: true,
 	new: func(name string) *access.CertRole {
-		return &access.CertRole{Name: strings.ToLower(name)}
+		return &access.CertRole{Name: name}
 	},
 	check: func(r *access.CertRole) interface{ Check() error } { return r },
 	view: func(r *access.CertRole) map[string]any {
@@ -203,7 +203,7 @@ func loginCert(s *Server, r *request) (answer, error) {
 		if err != nil {
 			return answer{}, err
 		}
-		role, err := roles.Match(shown, strings.ToLower(in.Name), s.now())
+		role, err := roles.Match(shown, access.CanonicalName(in.Name), s.now())
 		if err != nil {
 			return answer{}, err
 		}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -52,13 +54,14 @@ func (k *keep) acl(ctx context.Context, t *access.Token) (*access.ACL, error) {
 	if t == nil || len(t.Policies) == 0 {
 		return new(access.ACL), nil
 	}
-	names := t.Policies[0]
-	if len(t.Policies) > 1 {
-		names = strings.Join(t.Policies, "\x00")
+	var buf [256]byte
+	key := buf[:0] // names of any text make different keys, for each begins with its length
+	for _, name := range t.Policies {
+		key = append(append(strconv.AppendInt(key, int64(len(name)), 10), ':'), name...)
 	}
 	g := k.policies.load()
 	g.mu.RLock()
-	acl := g.acls[names]
+	acl := g.acls[string(key)]
 	g.mu.RUnlock()
 	if acl != nil {
 		return acl, nil
@@ -73,7 +76,7 @@ func (k *keep) acl(ctx context.Context, t *access.Token) (*access.ACL, error) {
 	if len(g.acls) >= maxACLs {
 		clear(g.acls)
 	}
-	g.acls[names] = acl
+	g.acls[string(key)] = acl
 	return acl, nil
 }
 
@@ -188,7 +191,24 @@ func writePolicy(s *Server, r *request) (answer, error) {
 		return answer{}, err
 	}
 	s.log.Info("policy written", "policy", p.Name, "request", r.id)
-	return answer{}, nil
+	return answer{warnings: s.unmatched(r.keep, p)}, nil
+}
+
+// unmatched warns of rules that no request has, for the name in their path is not
+// canonical.
+func (s *Server) unmatched(k *keep, p *access.Policy) (warnings []string) {
+	for _, path := range p.Paths() {
+		text, prefix := strings.CutSuffix(path, "*")
+		want := s.canonicalPath(k, text)
+		if want == text {
+			continue
+		}
+		if prefix {
+			want += "*"
+		}
+		warnings = append(warnings, fmt.Sprintf("The rule for %q matches no request, because names there are in lower case: write %q", path, want))
+	}
+	return warnings
 }
 
 func deletePolicy(s *Server, r *request) (answer, error) {

@@ -43,15 +43,14 @@ func newAuthTables(methods map[string]authMethod) map[string]*authTable {
 	return tables
 }
 
-// findAuth is find below auth/.
-func (s *Server) findAuth(r *request, path string) (found *route) {
-	m, below := r.keep.auths.Load().find(path)
+// locateAuth is locate below auth/.
+func (s *Server) locateAuth(k *keep, path string) (found *route, m *mount, rest string) {
+	m, below := k.auths.Load().find(path)
 	if m == nil || s.tables.auth[m.Type] == nil {
-		return nil
+		return nil, nil, ""
 	}
-	r.mount = m
-	found, r.rest = s.tables.auth[m.Type].find(below)
-	return found
+	found, rest = s.tables.auth[m.Type].find(below)
+	return found, m, rest
 }
 
 // viewMethod and updateMethod run a transaction of a login method, which has its
