@@ -68,6 +68,11 @@ func (c Capability) Names() []string {
 	return names
 }
 
+// Has tells whether all of need is allowed.
+func (c Capability) Has(need Capability) bool {
+	return c&isRoot != 0 || c&Denied == 0 && c&need == need
+}
+
 // MaxPolicy is the longest text of a policy, in bytes.
 const MaxPolicy = 128 << 10
 

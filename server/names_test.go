@@ -174,3 +174,49 @@ func FuzzCanonicalName(f *testing.F) {
 		}
 	})
 }
+
+// A rule about parameters is met by what the handler reads, and by nothing else.
+func TestParameterRulesSeeTheSameAsTheHandler(t *testing.T) {
+	f := fresh(t)
+	policy := func(rules string) (token string) {
+		t.Helper()
+		f.must(t, 204, "POST", "sys/policies/acl/p", fmt.Sprintf(`{"policy":%q}`, "path \"*\" {\n capabilities = [\"create\", \"read\", \"update\", \"sudo\"]\n"+rules+"\n}"))
+		return f.bearer(t, "p")
+	}
+	token := policy(`required_parameters = ["options"]`)
+	f.must(t, 200, "POST", "secret/data/a", `{"data":{"k":"1"},"options":{"cas":0}}`, as(token))
+	f.must(t, 403, "POST", "secret/data/a", `{"data":{"k":"2"},"OPTIONS":{"cas":0}}`, as(token))
+	f.must(t, 403, "POST", "secret/data/a", `{"data":{"k":"2"},"options":null}`, as(token))
+	for v := range 2 {
+		f.must(t, 200, "POST", "secret/data/a", fmt.Sprintf(`{"data":{"k":%d}}`, v))
+	}
+	token = policy(`allowed_parameters = { version = ["1"] }
+		required_parameters = ["version"]`)
+	if r := f.must(t, 200, "GET", "secret/data/a?version=1", "", as(token)); fmt.Sprint(r.get("data", "metadata", "version")) != "1" {
+		t.Error(r.text)
+	}
+	f.must(t, 403, "GET", "secret/data/a?VERSION=1", "", as(token))
+	f.must(t, 403, "GET", "secret/data/a?version=3", "", as(token))
+	f.must(t, 403, "GET", "secret/data/a?version=", "", as(token))
+	f.must(t, 400, "GET", "secret/data/a?version=1&version=1", "", as(token))
+	f.must(t, 400, "GET", "secret/data/a?version=&version=1", "", as(token))
+
+	token = policy(`allowed_parameters = { policies = ["app-*"] }`)
+	f.must(t, 200, "POST", "auth/token/create", `{"policies":["app-x"]}`, as(token))
+	f.must(t, 403, "POST", "auth/token/create", `{"policies":"app-x,admin"}`, as(token))
+	token = policy(`denied_parameters = { no_parent = [true], ttl = ["768h"], policies = ["admin"] }`)
+	for body, want := range map[string]int{
+		`{"no_parent":"1"}`: 403, `{"no_parent":"T"}`: 403, `{"no_parent":1}`: 403, `{"no_parent":false}`: 200,
+		`{"ttl":2764800}`: 403, `{"ttl":"32d"}`: 403, `{"lease":"32d"}`: 403, `{"ttl":"1h"}`: 200,
+		`{"policies":["Admin"]}`: 403, `{"policies":["app"]}`: 200,
+	} {
+		f.must(t, want, "POST", "auth/token/create", body, as(token))
+	}
+	token = policy(`required_parameters = ["ttl"]`)
+	f.must(t, 403, "POST", "auth/token/create", `{"ttl":null}`, as(token))
+
+	// In a cubbyhole the names are the client's.
+	token = policy(`allowed_parameters = { Password = [] }`)
+	f.must(t, 204, "POST", "cubbyhole/a", `{"Password":"x"}`, as(token))
+	f.must(t, 403, "POST", "cubbyhole/a", `{"Passwort":"x"}`, as(token))
+}

@@ -67,6 +67,7 @@ type route struct {
 	// named says that "*" stands for a name which is the same in upper case: the
 	// request is that of its canonical form.
 	named bool
+	free  bool   // the fields of the body are the client's own data
 	label string // the path with its prefix, for metrics; set by newTable
 }
 

@@ -31,7 +31,7 @@ func (s *seconds) UnmarshalJSON(b []byte) error {
 		*s = unchanged
 		return nil
 	}
-	d, err := parseDuration(text)
+	d, err := access.ParseDuration(text)
 	if err != nil {
 		return err
 	}
