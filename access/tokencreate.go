@@ -120,10 +120,9 @@ func Derive(parent *Token, role *Role, q *CreateRequest, sudo bool, now time.Tim
 	if !orphan {
 		t.EntityID = parent.EntityID
 	}
-	if role != nil {
+	t.BoundCIDRs = parent.BoundCIDRs // an orphan too: it is not to be used from where its maker was not
+	if role != nil && len(role.BoundCIDRs) > 0 {
 		t.BoundCIDRs = role.BoundCIDRs
-	} else if !orphan {
-		t.BoundCIDRs = parent.BoundCIDRs
 	}
 	if t.Period > 0 || q.TTL > 0 || !t.Root() {
 		var more []string
@@ -136,7 +135,7 @@ func Derive(parent *Token, role *Role, q *CreateRequest, sudo bool, now time.Tim
 		if parent.TTL != 0 {
 			return nil, nil, mistake("expiring root tokens cannot create non-expiring root tokens")
 		}
-		t.Renewable, t.BoundCIDRs = false, nil
+		t.Renewable = false
 	} else {
 		t.Expires = t.Created.Add(t.TTL)
 	}
