@@ -63,7 +63,7 @@ func editCertRole(r *request, role *access.CertRole) (warnings []string, err err
 		Metadata    loose[[]string] `json:"allowed_metadata_extensions"`
 		OCSP        loose[bool]     `json:"ocsp_enabled"`
 	}
-	if err := r.decode(&in); err != nil {
+	if err := r.settings(&in); err != nil {
 		return nil, err
 	}
 	if in.OCSP.value {
@@ -99,7 +99,7 @@ func writeCertConfig(s *Server, r *request) (answer, error) {
 	var in struct {
 		DisableBinding loose[bool] `json:"disable_binding"`
 	}
-	if err := r.decode(&in); err != nil {
+	if err := r.settings(&in); err != nil {
 		return answer{}, err
 	}
 	return answer{}, r.updateMethod(func(tx *storage.Tx, folder string) error {
@@ -138,7 +138,7 @@ func writeCRL(s *Server, r *request) (answer, error) {
 		CRL string `json:"crl"`
 		URL string `json:"url"`
 	}
-	if err := r.decode(&in); err != nil {
+	if err := r.settings(&in); err != nil {
 		return answer{}, err
 	}
 	switch {

@@ -70,7 +70,7 @@ func editJWTRole(r *request, role *access.JWTRole) (warnings []string, err error
 		ClockSkew      loose[time.Duration] `json:"clock_skew_leeway"`
 		TemplateClaims loose[bool]          `json:"token_policies_template_claims"`
 	}
-	if err := r.decode(&in); err != nil {
+	if err := r.settings(&in); err != nil {
 		return nil, err
 	}
 	switch {
@@ -146,7 +146,7 @@ func writeJWTConfig(s *Server, r *request) (answer, error) {
 		Provider     map[string]any  `json:"provider_config"`
 		ServerNames  loose[[]string] `json:"override_allowed_server_names"`
 	}
-	if err := r.decode(&in); err != nil {
+	if err := r.settings(&in); err != nil {
 		return answer{}, err
 	}
 	switch {

@@ -40,7 +40,7 @@ var peerRoles = methodRole[access.PeerRole]{
 			UIDs loose[[]string] `json:"bound_uids"`
 			GIDs loose[[]string] `json:"bound_gids"`
 		}
-		if err := r.decode(&in); err != nil {
+		if err := r.settings(&in); err != nil {
 			return nil, err
 		}
 		for _, ids := range []struct {

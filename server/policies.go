@@ -160,22 +160,17 @@ func (r *request) readPolicy(field string, inject bool) (answer, error) {
 	return answer{data: map[string]any{"name": access.PolicyName(r.rest), field: text}, inject: inject}, err
 }
 
-// notInPolicies are the fields of OpenBao that would limit what is written.
-var notInPolicies = []string{"cas", "cas_required", "expiration", "ttl"}
-
 func writePolicy(s *Server, r *request) (answer, error) {
-	var in map[string]json.RawMessage
-	if err := r.decode(&in); err != nil {
+	var in struct {
+		Policy json.RawMessage `json:"policy"`
+		Rules  json.RawMessage `json:"rules"` // Vault's older name
+	}
+	if err := r.settings(&in); err != nil {
 		return answer{}, err
 	}
-	for _, name := range notInPolicies {
-		if _, given := in[name]; given {
-			return answer{}, invalid("the parameter %s is not supported: leave it out", name)
-		}
-	}
-	text := scalar(in["policy"])
+	text := scalar(in.Policy)
 	if text == "" {
-		text = scalar(in["rules"]) // Vault's older name
+		text = scalar(in.Rules)
 	}
 	if text == "" {
 		return answer{}, invalid("'policy' parameter not supplied or empty")

@@ -143,8 +143,8 @@ func checkTokenType(kind *string) error {
 }
 
 func enableAuth(s *Server, r *request) (answer, error) {
-	var in mountInput
-	if err := r.decode(&in); err != nil {
+	in, err := r.mountInput()
+	if err != nil {
 		return answer{}, err
 	}
 	switch {
@@ -156,8 +156,6 @@ func enableAuth(s *Server, r *request) (answer, error) {
 		return answer{}, invalid("unknown auth type %q: there is %s", in.Type, strings.Join(slices.Sorted(maps.Keys(s.tables.auth)), ", "))
 	case len(in.Options) > 0:
 		return answer{}, invalid("a login method has no options")
-	case in.SealWrap:
-		return answer{}, invalid("seal_wrap is not supported")
 	case strings.HasPrefix(r.rest+"/", "token/"):
 		return answer{}, invalid("path is already in use at token/")
 	}
@@ -202,7 +200,7 @@ func readAuthTune(s *Server, r *request) (answer, error) {
 
 func writeAuthTune(s *Server, r *request) (answer, error) {
 	var in tuneInput
-	if err := r.decode(&in); err != nil {
+	if err := r.settings(&in); err != nil {
 		return answer{}, err
 	}
 	switch {

@@ -134,7 +134,7 @@ func writeUser(s *Server, r *request) (answer, error) {
 		tokenFields
 		passwordInput
 	}
-	if err := r.decode(&in); err != nil {
+	if err := r.settings(&in); err != nil {
 		return answer{}, err
 	}
 	hash, err := s.hash(r, in.passwordInput)
@@ -157,7 +157,7 @@ func writeUser(s *Server, r *request) (answer, error) {
 
 func writePassword(s *Server, r *request) (answer, error) {
 	var in passwordInput
-	if err := r.decode(&in); err != nil {
+	if err := r.settings(&in); err != nil {
 		return answer{}, err
 	}
 	hash, err := s.hash(r, in)
@@ -175,7 +175,7 @@ func writeUserPolicies(s *Server, r *request) (answer, error) {
 		Policies loose[[]string] `json:"token_policies"`
 		Old      loose[[]string] `json:"policies"`
 	}
-	if err := r.decode(&in); err != nil {
+	if err := r.settings(&in); err != nil {
 		return answer{}, err
 	}
 	var warnings []string
