@@ -181,6 +181,53 @@ func NewACL(policies []*Policy) *ACL {
 	return a
 }
 
+// Size is about how many bytes of memory the ACL takes beside its policies.
+func (a *ACL) Size() int {
+	size := 512
+	for _, r := range a.exact {
+		size += r.size()
+	}
+	for _, rules := range a.heads {
+		for _, r := range rules {
+			size += r.size()
+		}
+	}
+	return size
+}
+
+// size is about how many bytes of memory the rule takes, its values with it.
+func (r *rule) size() int {
+	size := 256 + len(r.path) + 16*len(r.segments)
+	for _, params := range []map[string][]any{r.allowed, r.denied} {
+		for name, values := range params {
+			size += 64 + len(name)
+			size += sizeOf(values)
+		}
+	}
+	for _, name := range r.required {
+		size += 16 + len(name)
+	}
+	return size
+}
+
+// sizeOf is about how many bytes of memory a value of a parameter takes.
+func sizeOf(v any) int {
+	size := 64
+	switch v := v.(type) {
+	case string:
+		size += len(v)
+	case []any:
+		for _, e := range v {
+			size += sizeOf(e)
+		}
+	case map[string]any:
+		for name, e := range v {
+			size += 64 + len(name) + sizeOf(e)
+		}
+	}
+	return size
+}
+
 // Find returns what the ACL allows on a path of the API (below /v1/, without a
 // leading slash). The path of a folder, which is what is listed or scanned, ends
 // in a slash; a rule for it may leave that out.

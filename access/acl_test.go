@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -430,5 +431,34 @@ func TestCapabilitiesAreWhatIsDecided(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// Size is near what an ACL really takes, never less than half.
+func TestSizeOfAnACL(t *testing.T) {
+	heap := func() int {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc)
+	}
+	for _, form := range []string{
+		"path \"%d\" {}\n", "path \"secret/data/team/app%d\" {\n capabilities = [\"read\"]\n}\n", "path \"a/+/%d/*\" {}\n",
+		"path \"" + strings.Repeat("a/", 100) + "%d\" {}\n", "path \"%d\" {\n allowed_parameters = { a = [" + strings.Repeat("0,", 50) + "1], b = [[\"x\", \"y\"]] }\n}\n",
+	} {
+		var b strings.Builder
+		for n := 0; b.Len() < MaxPolicy-1000; n++ {
+			fmt.Fprintf(&b, form, n)
+		}
+		before := heap()
+		p := mustParse(t, "p", b.String())
+		a := NewACL([]*Policy{p})
+		took, said := heap()-before, p.Size()+a.Size()
+		if said < took/2 || said > 8*took {
+			t.Errorf("%.40s: %d bytes of memory, Size says %d", form, took, said)
+		}
+		runtime.KeepAlive(p)
+		runtime.KeepAlive(a)
 	}
 }

@@ -96,6 +96,15 @@ func (p *Policy) Paths() []string {
 	return paths
 }
 
+// Size is about how many bytes of memory the policy takes.
+func (p *Policy) Size() int {
+	size := 256 + len(p.Text)
+	for _, r := range p.rules {
+		size += r.size()
+	}
+	return size
+}
+
 // ParsePolicy reads a policy in HCL or, when its first character is a brace, in
 // JSON. The error is [ErrInvalid] with a line for each mistake.
 func ParsePolicy(name, text string) (*Policy, error) {

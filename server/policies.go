@@ -14,9 +14,12 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// maxACLs is how many sets of policies are compiled in memory. Tokens with the
-// same policies share one.
-const maxACLs = 4096
+// What is kept in memory of parsed policies, and as much of compiled sets of them.
+// Tokens with the same policies share one.
+const (
+	maxACLs     = 4096
+	maxACLBytes = 32 << 20
+)
 
 // A policyCache has every policy parsed and every set of them compiled once. A
 // change of a policy replaces the generation; what a reader of the old one still
@@ -27,8 +30,40 @@ type policyCache struct {
 
 type policyGeneration struct {
 	mu       sync.RWMutex
-	policies map[string]*access.Policy
-	acls     map[string]*access.ACL // by the names of the policies
+	policies sizedCache[*access.Policy]
+	acls     sizedCache[*access.ACL] // by the names of the policies
+}
+
+// A sizedCache has maxACLs values that take maxACLBytes, or one that takes more.
+type sizedCache[T any] struct {
+	values map[string]sizedValue[T]
+	bytes  int
+}
+
+type sizedValue[T any] struct {
+	value T
+	size  int
+}
+
+func (c *sizedCache[T]) put(key string, value T, size int) {
+	size += 128 + len(key)
+	if c.values == nil {
+		c.values = make(map[string]sizedValue[T])
+	}
+	c.drop(key)
+	for old := range c.values { // in random order
+		if len(c.values) < maxACLs && c.bytes+size <= maxACLBytes {
+			break
+		}
+		c.drop(old)
+	}
+	c.values[key] = sizedValue[T]{value, size}
+	c.bytes += size
+}
+
+func (c *sizedCache[T]) drop(key string) {
+	c.bytes -= c.values[key].size
+	delete(c.values, key)
 }
 
 // load returns the generation that counts.
@@ -36,17 +71,13 @@ func (c *policyCache) load() *policyGeneration {
 	if g := c.current.Load(); g != nil {
 		return g
 	}
-	c.current.CompareAndSwap(nil, newPolicyGeneration())
+	c.current.CompareAndSwap(nil, new(policyGeneration))
 	return c.current.Load()
-}
-
-func newPolicyGeneration() *policyGeneration {
-	return &policyGeneration{policies: make(map[string]*access.Policy), acls: make(map[string]*access.ACL)}
 }
 
 // forget is called after every change of a policy, whatever its outcome, before
 // anybody is told of it.
-func (c *policyCache) forget() { c.current.Store(newPolicyGeneration()) }
+func (c *policyCache) forget() { c.current.Store(new(policyGeneration)) }
 
 // acl returns what a token's policies allow; of nil: nothing. Names without a
 // policy allow nothing.
@@ -61,7 +92,7 @@ func (k *keep) acl(ctx context.Context, t *access.Token) (*access.ACL, error) {
 	}
 	g := k.policies.load()
 	g.mu.RLock()
-	acl := g.acls[string(key)]
+	acl := g.acls.values[string(key)].value
 	g.mu.RUnlock()
 	if acl != nil {
 		return acl, nil
@@ -71,12 +102,10 @@ func (k *keep) acl(ctx context.Context, t *access.Token) (*access.ACL, error) {
 		return nil, err
 	}
 	acl = access.NewACL(policies)
+	size := acl.Size()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.acls) >= maxACLs {
-		clear(g.acls)
-	}
-	g.acls[string(key)] = acl
+	g.acls.put(string(key), acl, size)
 	return acl, nil
 }
 
@@ -86,7 +115,7 @@ func (k *keep) readPolicies(ctx context.Context, g *policyGeneration, names []st
 	err = k.store.View(ctx, func(tx *storage.Tx) error {
 		for _, name := range names {
 			g.mu.RLock()
-			p := g.policies[name]
+			p := g.policies.values[name].value
 			g.mu.RUnlock()
 			if p == nil {
 				if p, err = access.GetPolicy(tx, name); err != nil {
@@ -106,11 +135,8 @@ func (k *keep) readPolicies(ctx context.Context, g *policyGeneration, names []st
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.policies) >= maxACLs {
-		clear(g.policies)
-	}
 	for _, p := range read {
-		g.policies[p.Name] = p
+		g.policies.put(p.Name, p, p.Size())
 	}
 	return policies, nil
 }
