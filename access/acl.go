@@ -1,15 +1,11 @@
 package access
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/json"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
-	"unicode"
 )
 
 // A rule is one path of a policy and what is allowed there; in an [ACL], of all
@@ -83,7 +79,7 @@ func (r *rule) within(folder string) bool {
 		segment, below, more := strings.Cut(want, "/")
 		is, rest, _ := strings.Cut(have, "/")
 		if !more {
-			return r.prefix && strings.HasPrefix(is, segment)
+			return r.prefix && strings.HasPrefix(is, segment) || !r.prefix && rest == "" && (segment == "+" || segment == is)
 		}
 		if segment != "+" && segment != is {
 			return false
@@ -185,16 +181,77 @@ func NewACL(policies []*Policy) *ACL {
 	return a
 }
 
+// Size is about how many bytes of memory the ACL takes beside its policies.
+func (a *ACL) Size() int {
+	size := 512
+	for _, r := range a.exact {
+		size += r.size()
+	}
+	for _, rules := range a.heads {
+		for _, r := range rules {
+			size += r.size()
+		}
+	}
+	return size
+}
+
+// size is about how many bytes of memory the rule takes, its values with it.
+func (r *rule) size() int {
+	size := 256 + len(r.path) + 16*len(r.segments)
+	for _, params := range []map[string][]any{r.allowed, r.denied} {
+		for name, values := range params {
+			size += 64 + len(name)
+			size += sizeOf(values)
+		}
+	}
+	for _, name := range r.required {
+		size += 16 + len(name)
+	}
+	return size
+}
+
+// sizeOf is about how many bytes of memory a value of a parameter takes.
+func sizeOf(v any) int {
+	size := 64
+	switch v := v.(type) {
+	case string:
+		size += len(v)
+	case []any:
+		for _, e := range v {
+			size += sizeOf(e)
+		}
+	case map[string]any:
+		for name, e := range v {
+			size += 64 + len(name) + sizeOf(e)
+		}
+	}
+	return size
+}
+
 // Find returns what the ACL allows on a path of the API (below /v1/, without a
 // leading slash). The path of a folder, which is what is listed or scanned, ends
 // in a slash; a rule for it may leave that out.
+//
+// One rule decides, the first of these that there is:
+//
+//  1. the rule for exactly this path;
+//  2. of a folder, the rule for exactly its path without the slash;
+//  3. of the rules with "*" or "+" that match, of a folder also without its slash,
+//     the one whose first wildcard comes last; then one without "*" at its end; then
+//     the one with fewer "+"; then the longer; then the greater text.
+//
+// Where several policies have a rule for the same path they are one rule, in which
+// a denial wins. These are Vault's criteria. Vault asks first with all wildcard
+// rules without the slash, OpenBao first with it; here the better rule decides,
+// so that secret/* does not hide secret/metadata/+, nor team* the longer team/*.
 func (a *ACL) Find(path string) Grant {
 	if a.root {
 		return Grant{root: true}
 	}
 	r := a.exact[path]
-	if folder, ok := strings.CutSuffix(path, "/"); r == nil && ok {
-		r = a.exact[folder]
+	name, folder := strings.CutSuffix(path, "/")
+	if r == nil && folder {
+		r = a.exact[name]
 	}
 	if r != nil {
 		return Grant{rule: r}
@@ -208,7 +265,7 @@ func (a *ACL) Find(path string) Grant {
 			continue
 		}
 		for _, r := range a.heads[path[:n]] {
-			if r.matches(segments) {
+			if r.matches(segments) || folder && !r.prefix && r.matches(segments[:len(segments)-1]) {
 				return Grant{rule: r}
 			}
 		}
@@ -216,8 +273,20 @@ func (a *ACL) Find(path string) Grant {
 	return Grant{}
 }
 
-// Capabilities is what may be done on a path, parameters apart.
-func (a *ACL) Capabilities(path string) Capability { return a.Find(path).Capabilities() }
+// Capabilities is what may be done on a path, parameters apart. Listing and
+// scanning are decided for the folder of the path, as requests are.
+func (a *ACL) Capabilities(path string) Capability {
+	const folder = CanList | CanScan
+	c := a.Find(path).Capabilities()
+	inside := a.Find(strings.TrimSuffix(path, "/") + "/").Capabilities()
+	if inside&Denied != 0 {
+		inside = 0
+	}
+	if inside &= folder; inside != 0 {
+		c &^= Denied
+	}
+	return c&^folder | inside
+}
 
 // Sudo tells whether the path may be used where it is protected.
 func (a *ACL) Sudo(path string) bool { return a.Find(path).Has(CanSudo) }
@@ -298,124 +367,4 @@ func (g Grant) CheckWrap(ttl time.Duration) error {
 		return ErrDenied
 	}
 	return nil
-}
-
-// Check returns [ErrDenied] when the grant is not for a request with these
-// parameters, which are as encoding/json decodes them, with json.Number. It is
-// for reads and writes, not for lists, scans and deletions.
-//
-// Names are compared as encoding/json compares them with the fields that they
-// are for: without regard to case. A number or a boolean is the same as the
-// string that spells it, because the API takes either. A value that is a list is
-// denied when one of its elements is, also when it is written with commas.
-func (g Grant) Check(params map[string]any) error {
-	if !g.Restricted() {
-		return nil
-	}
-	names := make(map[string]bool, len(params))
-	for name := range params {
-		names[fold(name)] = true
-	}
-	for _, name := range g.rule.required {
-		if !names[name] {
-			return ErrDenied
-		}
-	}
-	if len(params) == 0 {
-		return nil
-	}
-	if _, all := g.rule.denied["*"]; all {
-		return ErrDenied
-	}
-	_, others := g.rule.allowed["*"]
-	for name, v := range params {
-		name = fold(name)
-		if values, ok := g.rule.denied[name]; ok && (len(values) == 0 || slices.ContainsFunc(elements(v), func(e any) bool { return among(values, e) })) {
-			return ErrDenied
-		}
-		if g.rule.allowed == nil {
-			continue
-		}
-		values, ok := g.rule.allowed[name]
-		if !ok && !others || len(values) > 0 && !among(values, v) {
-			return ErrDenied
-		}
-	}
-	return nil
-}
-
-// elements is a value and what it is a list of.
-func elements(v any) []any {
-	all := []any{v}
-	switch v := v.(type) {
-	case []any:
-		all = append(all, v...)
-	case string:
-		if strings.Contains(v, ",") {
-			for part := range strings.SplitSeq(v, ",") {
-				all = append(all, strings.TrimSpace(part))
-			}
-		}
-	}
-	return all
-}
-
-// among tells whether v is one of the values of a policy, where "*" at either
-// end of a string stands for anything.
-func among(values []any, v any) bool {
-	text, scalar := spell(v)
-	return slices.ContainsFunc(values, func(want any) bool {
-		pattern, plain := spell(want)
-		switch {
-		case plain != scalar:
-			return false
-		case !plain:
-			a, errA := json.Marshal(want)
-			b, errB := json.Marshal(v)
-			return errA == nil && errB == nil && bytes.Equal(a, b)
-		}
-		_, globs := want.(string)
-		tail, before := strings.CutPrefix(pattern, "*")
-		head, after := strings.CutSuffix(tail, "*")
-		switch {
-		case !globs, !before && !after:
-			return text == pattern
-		case pattern == "*":
-			return true
-		case before && after:
-			return strings.Contains(text, head)
-		case before:
-			return strings.HasSuffix(text, tail)
-		}
-		return strings.HasPrefix(text, head)
-	})
-}
-
-// spell returns a string, a number or a boolean as text.
-func spell(v any) (text string, ok bool) {
-	switch v := v.(type) {
-	case string:
-		return v, true
-	case bool:
-		return strconv.FormatBool(v), true
-	case json.Number:
-		if strings.ContainsAny(v.String(), ".eE") {
-			if f, err := v.Float64(); err == nil {
-				return strconv.FormatFloat(f, 'f', -1, 64), true
-			}
-		}
-		return v.String(), true
-	}
-	return "", false
-}
-
-// fold maps names that encoding/json takes for the same to one.
-func fold(name string) string {
-	return strings.Map(func(r rune) rune {
-		least := r
-		for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
-			least = min(least, f)
-		}
-		return unicode.ToLower(least)
-	}, name)
 }

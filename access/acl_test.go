@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -212,17 +213,22 @@ func TestParameters(t *testing.T) {
 		body  string
 		want  bool
 	}{
-		{`required_parameters = ["name", "ID"]`, `{"name":1,"id":null}`, true},
-		{`required_parameters = ["name", "ID"]`, `{"Name":1,"iD":2,"more":3}`, true},
+		{`required_parameters = ["name", "ID"]`, `{"name":1,"id":null}`, false},
+		{`required_parameters = ["name", "ID"]`, `{"name":1,"id":2,"more":3}`, true},
+		{`required_parameters = ["name", "ID"]`, `{"Name":1,"iD":2}`, false},
 		{`required_parameters = ["name", "ID"]`, `{"name":1}`, false},
 		{`required_parameters = ["name"]`, `{}`, false},
 		{`allowed_parameters = { a = [] }`, `{}`, true},
 		{`allowed_parameters = { a = [] }`, `{"a":[{"any":"thing"}]}`, true},
-		{`allowed_parameters = { a = [] }`, `{"A":1}`, true},
+		{`allowed_parameters = { a = [] }`, `{"A":1}`, false},
 		{`allowed_parameters = { a = [] }`, `{"a":1,"b":1}`, false},
 		{`allowed_parameters = { bar = ["zip", "zap"] }`, `{"bar":"zap"}`, true},
 		{`allowed_parameters = { bar = ["zip", "zap"] }`, `{"bar":"zop"}`, false},
-		{`allowed_parameters = { bar = ["zip", "zap"] }`, `{"bar":["zip"]}`, false},
+		{`allowed_parameters = { bar = ["zip", "zap"] }`, `{"bar":["zip","zap"]}`, true},
+		{`allowed_parameters = { bar = ["zip", "zap"] }`, `{"bar":["zip","zop"]}`, false},
+		{`allowed_parameters = { bar = ["zip", "zap"] }`, `{"bar":[]}`, false},
+		{`allowed_parameters = { bar = ["zip", "zap"] }`, `{"bar":"zip, zap"}`, true},
+		{`allowed_parameters = { bar = ["zip,zop"] }`, `{"bar":"zip,zop"}`, true},
 		{`allowed_parameters = { bar = [["zip"]] }`, `{"bar":["zip"]}`, true},
 		{`allowed_parameters = { bar = [{x = 1}] }`, `{"bar":{"x":1}}`, true},
 		{`allowed_parameters = { bar = [{x = 1}] }`, `{"bar":{"x":2}}`, false},
@@ -236,7 +242,7 @@ func TestParameters(t *testing.T) {
 		{`allowed_parameters = { a = ["foo-*", "*-bar", "*mid*"] }`, `{"a":"amidst"}`, true},
 		{`allowed_parameters = { a = ["foo-*", "*-bar", "*mid*"] }`, `{"a":"xfoo-"}`, false},
 		{`allowed_parameters = { a = ["*"] }`, `{"a":"x"}`, true},
-		{`allowed_parameters = { a = ["*"] }`, `{"a":["x"]}`, false},
+		{`allowed_parameters = { a = ["*"] }`, `{"a":["x"]}`, true},
 		{`allowed_parameters = { a = [2, true, 1.5] }`, `{"a":2}`, true},
 		{`allowed_parameters = { a = [2, true, 1.5] }`, `{"a":"2"}`, true},
 		{`allowed_parameters = { a = [2, true, 1.5] }`, `{"a":2.0}`, true},
@@ -281,7 +287,7 @@ func TestParameters(t *testing.T) {
 			if err := d.Decode(&params); err != nil {
 				t.Fatal(err)
 			}
-			err := g.Check(params)
+			err := g.Check(params, false)
 			if (err == nil) != c.want || err != nil && !errors.Is(err, ErrDenied) {
 				t.Errorf("%s with %s: %v", c.rules, c.body, err)
 			}
@@ -304,7 +310,7 @@ func TestPoliciesAreImmutable(t *testing.T) {
 	NewACL([]*Policy{p, q})
 	NewACL([]*Policy{p, mustParse(t, "r", `path "a" { capabilities = ["deny"] }`)})
 	g := NewACL([]*Policy{p}).Find("a")
-	if g.Has(CanUpdate) || !g.Has(CanRead) || g.Check(map[string]any{"x": "2"}) == nil || g.Check(map[string]any{"x": "1"}) != nil {
+	if g.Has(CanUpdate) || !g.Has(CanRead) || g.Check(map[string]any{"x": "2"}, false) == nil || g.Check(map[string]any{"x": "1"}, false) != nil {
 		t.Errorf("%+v", g.rule)
 	}
 }
@@ -348,5 +354,111 @@ func BenchmarkParsePolicy(b *testing.B) {
 		if _, err := ParsePolicy("p", text); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// What is reported is what is decided, for a folder too.
+func TestARuleWithPlusGrantsListOfAFolder(t *testing.T) {
+	const list, both = `capabilities = ["list"]`, `capabilities = ["read", "list"]`
+	rule := func(path, what string) string { return `path "` + path + `" { ` + what + " }\n" }
+	deny := `capabilities = ["deny"]`
+	for _, c := range []struct {
+		policy, path string
+		want         string // of list, with the rule
+		reported     string // by capabilities, slash or not
+	}{
+		{rule("secret/metadata/+", list), "secret/metadata/app", "secret/metadata/+", "list"},
+		{rule("secret/+/app", list), "secret/metadata/app", "secret/+/app", "list"},
+		{rule("+/+/+", list), "secret/metadata/app", "+/+/+", "list"},
+		{rule("secret/metadata/+", list), "secret/metadata/app/sub", "", "deny"},
+		{rule("secret/metadata/+", list), "secret/metadata", "secret/metadata/+", "list"}, // the root of the mount is a folder, too
+		// longer and exact ones first
+		{rule("secret/metadata/+", list) + rule("secret/*", deny), "secret/metadata/app", "secret/metadata/+", "list"},
+		{rule("secret/metadata/+", list) + rule("secret/metadata/*", deny), "secret/metadata/app", "secret/metadata/+", "list"},
+		{rule("secret/metadata/+", list) + rule("secret/metadata/+/", deny), "secret/metadata/app", "", "deny"},
+		{rule("secret/metadata/+", deny) + rule("secret/metadata/+/", list), "secret/metadata/app", "secret/metadata/+/", "list"},
+		{rule("secret/metadata/+", list) + rule("secret/metadata/app", deny), "secret/metadata/app", "", "deny"},
+		{rule("secret/metadata/app", list) + rule("secret/metadata/app/*", deny), "secret/metadata/app", "secret/metadata/app", "list"},
+		{rule("secret/metadata/ap*", list) + rule("secret/metadata/app/*", deny), "secret/metadata/app", "", "deny"},
+		{rule("secret/metadata/ap*", both) + rule("secret/metadata/app/*", deny), "secret/metadata/app", "", "read"},
+		{rule("secret/metadata/app/*", list), "secret/metadata/app", "secret/metadata/app/*", "list"},
+		{rule("secret/metadata/+", list) + rule("secret/metadata/+", deny), "secret/metadata/app", "", "deny"},
+	} {
+		a := aclOf(t, c.policy)
+		g := a.Find(c.path + "/")
+		got, _, _ := g.Rule()
+		if g.Has(CanList) != (c.want != "") || c.want != "" && got != c.want {
+			t.Errorf("%s: list of %s is decided by %q (%v), want %q", c.policy, c.path, got, g.Has(CanList), c.want)
+		}
+		if got := strings.Join(a.Capabilities(c.path).Names(), " "); got != c.reported {
+			t.Errorf("%s: %s reported for %s, want %s", c.policy, got, c.path, c.reported)
+		}
+	}
+	for rule, want := range map[string]bool{"a/+": true, "a/b": true, "+/+": true, "a/c": false, "+": false, "b/+": false} {
+		if got := aclOf(t, allow(rule)).Within("a/b/"); got != want {
+			t.Errorf("%s within a/b/: %v", rule, got)
+		}
+	}
+}
+
+// Whatever is reported for a path is what requests for it are told.
+func TestCapabilitiesAreWhatIsDecided(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	pick := func(words ...string) string { return words[r.IntN(len(words))] }
+	for range 3000 {
+		var policy strings.Builder
+		for range 1 + r.IntN(6) {
+			path := pick("a", "b", "+")
+			for range r.IntN(3) {
+				path += "/" + pick("a", "ab", "+")
+			}
+			path = strings.TrimSuffix(path+pick("", "/", "/*", "*"), "+*")
+			if path == "" {
+				path = "*"
+			}
+			fmt.Fprintf(&policy, "path %q { capabilities = [%q, %q] }\n", path, pick("read", "list", "deny"), pick("read", "list", "scan", "update"))
+		}
+		a := aclOf(t, policy.String())
+		for _, path := range []string{"a", "b", "a/a", "a/ab", "b/ab", "a/ab/a"} {
+			caps := a.Capabilities(path)
+			for _, c := range []Capability{CanRead, CanUpdate, CanList, CanScan} {
+				asked := path
+				if c == CanList || c == CanScan {
+					asked += "/"
+				}
+				if caps.Has(c) != a.Find(asked).Has(c) {
+					t.Fatalf("%s\n%s of %s: reported %v", policy.String(), c.Names(), path, caps.Names())
+				}
+			}
+		}
+	}
+}
+
+// Size is near what an ACL really takes, never less than half.
+func TestSizeOfAnACL(t *testing.T) {
+	heap := func() int {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc)
+	}
+	for _, form := range []string{
+		"path \"%d\" {}\n", "path \"secret/data/team/app%d\" {\n capabilities = [\"read\"]\n}\n", "path \"a/+/%d/*\" {}\n",
+		"path \"" + strings.Repeat("a/", 100) + "%d\" {}\n", "path \"%d\" {\n allowed_parameters = { a = [" + strings.Repeat("0,", 50) + "1], b = [[\"x\", \"y\"]] }\n}\n",
+	} {
+		var b strings.Builder
+		for n := 0; b.Len() < MaxPolicy-1000; n++ {
+			fmt.Fprintf(&b, form, n)
+		}
+		before := heap()
+		p := mustParse(t, "p", b.String())
+		a := NewACL([]*Policy{p})
+		took, said := heap()-before, p.Size()+a.Size()
+		if said < took/2 || said > 8*took {
+			t.Errorf("%.40s: %d bytes of memory, Size says %d", form, took, said)
+		}
+		runtime.KeepAlive(p)
+		runtime.KeepAlive(a)
 	}
 }

@@ -60,14 +60,14 @@ const MaxCredential = 4096
 
 const appRoleKind = "an AppRole"
 
-// methodName is the name of a role or user as login methods have it: in lower
-// case, without a slash.
+// methodName is the name of a role or user as login methods have it: canonical,
+// without a slash.
 func methodName(what, name string) (string, error) {
-	name = strings.ToLower(name)
+	name = CanonicalName(name)
 	if name == "" || len(name) > maxRoleName || strings.Contains(name, "/") {
 		return "", mistake("the name of a %s has 1 to %d bytes and no slash", what, maxRoleName)
 	}
-	return name, nil
+	return name, CheckName(what, name)
 }
 
 func (a AppRoles) path(parts ...string) string { return string(a) + "/" + strings.Join(parts, "/") }

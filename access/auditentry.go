@@ -30,12 +30,12 @@ type Entry struct {
 	Operation  string // read, list, update, patch or delete; "" when it is none of these
 	Path       string
 	Mount      EntryMount
-	Token      *Token // nil when there was no valid one
-	Secret     string // the token that was sent
-	Decided    bool   // the policies were asked
-	Allowed    bool   // and what they said
-	Data       []byte // JSON; nil when there is none
-	Plain      []string
+	Token      *Token   // nil when there was no valid one
+	Secret     string   // the token that was sent
+	Decided    bool     // the policies were asked
+	Allowed    bool     // and what they said
+	Data       []byte   // JSON; nil when there is none
+	Plain      []string // names of fields of Data that are not hashed; what is beneath another name is
 	RemoteAddr string
 	RemotePort int
 	CertSerial string // of a client certificate that was verified
@@ -82,7 +82,7 @@ func (e *Entry) wrote(d *device, before Head) {
 type Outcome struct {
 	Error    string
 	Data     []byte   // JSON; nil when there is none
-	Plain    []string // fields of Data that are not hashed
+	Plain    []string // see Entry
 	List     bool     // Data is that of a list
 	Auth     *EntryAuth
 	Wrap     *EntryWrap
@@ -192,7 +192,14 @@ func (v *veil) append(b, s []byte) []byte {
 }
 
 func (v *veil) auth(a EntryAuth) *EntryAuth {
-	a.ClientToken, a.Accessor = v.text(a.ClientToken), v.accessor(a.Accessor)
+	a.ClientToken, a.Accessor, a.DisplayName = v.text(a.ClientToken), v.accessor(a.Accessor), v.text(a.DisplayName)
+	if !v.raw && len(a.Metadata) > 0 {
+		hidden := make(map[string]string, len(a.Metadata))
+		for name, value := range a.Metadata {
+			hidden[name] = v.text(value)
+		}
+		a.Metadata = hidden
+	}
 	return &a
 }
 
@@ -205,7 +212,8 @@ func (v *veil) wrap(w *EntryWrap) *EntryWrap {
 	return &c
 }
 
-// data hides the texts in JSON; names, numbers, true, false and null stay. What
+// data hides the texts in JSON, but those whose nearest name is in plain, as Vault
+// does: alone or in a list. Names, numbers, true, false and null stay. What
 // is no JSON, is too deep or would be too long is hidden as a whole.
 func (v *veil) data(raw []byte, plain []string, list bool) []byte {
 	raw = bytes.TrimSpace(raw)
@@ -225,7 +233,7 @@ type dataWriter struct {
 	veil  *veil
 	in    []byte // what is left
 	out   []byte
-	plain []string // fields of the outermost object that are not hidden
+	plain []string // names of fields; texts whose nearest name is one of them are not hidden
 	list  bool
 }
 
@@ -307,8 +315,9 @@ func (w *dataWriter) group(depth int, clear bool) bool {
 			}
 			w.next()
 			w.out, w.in = append(w.out, ':'), w.in[1:]
-			if name := string(token[1 : len(token)-1]); depth == 0 {
-				inside = clear || slices.Contains(w.plain, name)
+			name := string(unquote(token))
+			inside = w.veil.raw || slices.Contains(w.plain, name)
+			if depth == 0 {
 				if w.list && (name == "keys" || name == "key_info") && (w.next() == '[' || w.in[0] == '{') {
 					w.out = strconv.AppendInt(w.out, int64(w.count()), 10)
 					continue
@@ -354,15 +363,14 @@ func (w *dataWriter) count() (members int) {
 // show writes what a request and its answer have in common, as one device shows
 // it.
 func (v *veil) show(e *Entry) ([]byte, error) {
-	auth := EntryAuth{TokenType: "default"} // as Vault says of nobody
-	secret, accessor := v.text(e.Secret), ""
+	auth := &EntryAuth{TokenType: "default"} // as Vault says of nobody
+	secret := v.text(e.Secret)
 	if t := e.Token; t != nil {
-		accessor = v.accessor(t.Accessor)
-		auth = EntryAuth{
-			ClientToken: secret, Accessor: accessor, DisplayName: t.DisplayName, Policies: t.Policies, TokenPolicies: t.Policies,
+		auth = v.auth(EntryAuth{
+			ClientToken: e.Secret, Accessor: t.Accessor, DisplayName: t.DisplayName, Policies: t.Policies, TokenPolicies: t.Policies,
 			Metadata: t.Meta, RemainingUses: t.NumUses, EntityID: t.EntityID, TokenType: t.Type, TokenTTL: int64(t.TTL / time.Second),
 			IssueTime: t.Created.UTC().Format(time.RFC3339),
-		}
+		})
 	}
 	if e.Decided {
 		auth.PolicyResults = &policyResults{e.Allowed}
@@ -370,7 +378,7 @@ func (v *veil) show(e *Entry) ([]byte, error) {
 	request := shownRequest{
 		ID: e.ID, Operation: e.Operation,
 		MountPoint: e.Mount.Point, MountType: e.Mount.Type, MountAccessor: e.Mount.Accessor, MountClass: e.Mount.Class,
-		ClientToken: secret, TokenAccessor: accessor, Namespace: shownNamespace{"root"}, Path: e.Path,
+		ClientToken: secret, TokenAccessor: auth.Accessor, Namespace: shownNamespace{"root"}, Path: e.Path,
 		RemoteAddr: e.RemoteAddr, RemotePort: e.RemotePort,
 		WrapTTL: int64(e.WrapTTL / time.Second), CertSerial: e.CertSerial,
 	}

@@ -11,6 +11,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -148,7 +149,7 @@ func (s *keySet) get(ctx context.Context) ([]jose.JSONWebKey, error) {
 			return nil, err
 		}
 		if found.Issuer != s.discovery {
-			return nil, fmt.Errorf("the issuer calls itself %q, not %q: write what it says", found.Issuer, s.discovery)
+			return nil, fmt.Errorf("the issuer calls itself %q, not %q: write what it says", bareURL(found.Issuer), bareURL(s.discovery))
 		}
 		if err := checkKeyURL(found.Keys); err != nil {
 			return nil, fmt.Errorf("the jwks_uri of the issuer %w", err)
@@ -163,7 +164,7 @@ func (s *keySet) get(ctx context.Context) ([]jose.JSONWebKey, error) {
 	}
 	keys := publicKeys(set.Keys)
 	if len(keys) == 0 {
-		return nil, fmt.Errorf("%s has no public key for signatures", from)
+		return nil, fmt.Errorf("%s has no public key for signatures", bareURL(from))
 	}
 	return keys, nil
 }
@@ -187,12 +188,13 @@ func publicKeys(set []json.RawMessage) (keys []jose.JSONWebKey) {
 func (s *keySet) read(ctx context.Context, from string, into any) error {
 	q, err := http.NewRequestWithContext(ctx, http.MethodGet, from, nil)
 	if err != nil {
-		return err
+		return withoutURL(err)
 	}
 	q.Header.Set("Accept", "application/json")
 	a, err := s.client.Do(q)
+	from = bareURL(from)
 	if err != nil {
-		return err
+		return fmt.Errorf("fetching %s: %w", from, withoutURL(err))
 	}
 	defer a.Body.Close()
 	if a.StatusCode != http.StatusOK {
@@ -209,6 +211,23 @@ func (s *keySet) read(ctx context.Context, from string, into any) error {
 		return fmt.Errorf("%s is no JSON of the expected form", from)
 	}
 	return nil
+}
+
+// bareURL is a URL as errors tell it: what follows "?" may be a secret.
+func bareURL(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return "the URL"
+	}
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
+}
+
+// withoutURL is the error of an HTTP client without the URL in it.
+func withoutURL(err error) error {
+	if failed, ok := errors.AsType[*url.Error](err); ok {
+		return failed.Err
+	}
+	return err
 }
 
 // parseCertificates reads certificates in PEM, at least one, and nothing else.

@@ -102,6 +102,9 @@ func (r *JWTRole) Match(c Claims, now time.Time) (user string, meta map[string]s
 	if user, ok = who.(string); !ok || user == "" {
 		return "", nil, mistake("claim %q could not be converted to string", r.UserClaim)
 	}
+	if err := CheckName("user", user); err != nil {
+		return "", nil, mistake("claim %q: %v", r.UserClaim, err)
+	}
 	meta = map[string]string{"role": r.Name}
 	for claim, name := range r.Mappings {
 		switch value := c.at(claim).(type) {

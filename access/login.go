@@ -26,7 +26,12 @@ type TokenParams struct {
 }
 
 // Check tells what is wrong with the parameters: [ErrInvalid], with Vault's texts.
+// It makes the names of the policies canonical.
 func (p *TokenParams) Check() error {
+	p.Policies = CanonicalNames(p.Policies)
+	if err := checkNames("policy", p.Policies); err != nil {
+		return err
+	}
 	switch {
 	case p.TTL < 0:
 		return mistake("'token_ttl' cannot be negative")

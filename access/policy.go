@@ -68,6 +68,11 @@ func (c Capability) Names() []string {
 	return names
 }
 
+// Has tells whether all of need is allowed.
+func (c Capability) Has(need Capability) bool {
+	return c&isRoot != 0 || c&Denied == 0 && c&need == need
+}
+
 // MaxPolicy is the longest text of a policy, in bytes.
 const MaxPolicy = 128 << 10
 
@@ -80,6 +85,24 @@ type Policy struct {
 	Name  string
 	Text  string // as it was written
 	rules []*rule
+}
+
+// Paths lists the paths of the policy's rules, without a slash at their beginning.
+func (p *Policy) Paths() []string {
+	paths := make([]string, len(p.rules))
+	for i, r := range p.rules {
+		paths[i] = r.pattern
+	}
+	return paths
+}
+
+// Size is about how many bytes of memory the policy takes.
+func (p *Policy) Size() int {
+	size := 256 + len(p.Text)
+	for _, r := range p.rules {
+		size += r.size()
+	}
+	return size
 }
 
 // ParsePolicy reads a policy in HCL or, when its first character is a brace, in

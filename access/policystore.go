@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
-	"strings"
 
 	"github.com/sealkeep/sealkeep/storage"
 )
@@ -68,8 +67,8 @@ type policyRecord struct {
 	Text    string `json:"text"`
 }
 
-// PolicyName is the name as policies are stored and compared: in lower case.
-func PolicyName(name string) string { return strings.ToLower(name) }
+// PolicyName is the name as policies are stored and compared.
+func PolicyName(name string) string { return CanonicalName(name) }
 
 // policyPath is where a policy lies, "" when the name cannot be one. A name may
 // have slashes: it is one segment.
@@ -145,6 +144,9 @@ func PutPolicy(tx *storage.Tx, p *Policy) error {
 		return mistake("the name of a policy is empty, or longer than %d bytes as a URL has it", storage.MaxSegment)
 	case name == RootPolicy || name == WrappingPolicy || name == "control-group":
 		return mistake("cannot update %q policy", name)
+	}
+	if err := CheckName("policy", name); err != nil {
+		return err
 	}
 	value, err := json.Marshal(policyRecord{policyVersion, p.Text})
 	if err != nil {

@@ -37,7 +37,7 @@ type CreateRequest struct {
 // Check refuses what no token may carry. It takes no transaction, so that what is
 // large is refused before one begins.
 func (q *CreateRequest) Check() error {
-	return (&Token{Meta: q.Meta, DisplayName: q.DisplayName, Policies: q.Policies}).checkSize()
+	return (&Token{Meta: q.Meta, DisplayName: q.DisplayName, Policies: CanonicalNames(q.Policies)}).checkSize()
 }
 
 // mistakeError is the client's: its text goes to the client as it is.
@@ -126,10 +126,9 @@ func Derive(parent *Token, role *Role, q *CreateRequest, sudo bool, now time.Tim
 	if !orphan {
 		t.EntityID = parent.EntityID
 	}
-	if role != nil {
+	t.BoundCIDRs = parent.BoundCIDRs // an orphan too: it is not to be used from where its maker was not
+	if role != nil && len(role.BoundCIDRs) > 0 {
 		t.BoundCIDRs = role.BoundCIDRs
-	} else if !orphan {
-		t.BoundCIDRs = parent.BoundCIDRs
 	}
 	if t.Period > 0 || q.TTL > 0 || !t.Root() {
 		var more []string
@@ -142,7 +141,7 @@ func Derive(parent *Token, role *Role, q *CreateRequest, sudo bool, now time.Tim
 		if parent.TTL != 0 {
 			return nil, nil, mistake("expiring root tokens cannot create non-expiring root tokens")
 		}
-		t.Renewable, t.BoundCIDRs = false, nil
+		t.Renewable = false
 	} else {
 		t.Expires = t.Created.Add(t.TTL)
 	}
@@ -225,7 +224,7 @@ func (t *Token) checkSize() error {
 			return mistake("the name of a policy has at most %d bytes", maxPolicyName)
 		}
 	}
-	return nil
+	return checkNames("policy", t.Policies)
 }
 
 // childPolicies are those that a new token gets: with a role that has rules of
@@ -291,12 +290,7 @@ func rolePolicies(parent *Token, role *Role, q *CreateRequest) ([]string, error)
 // cleanPolicies are names as they are compared and kept: in lower case, sorted,
 // each once; root stands alone.
 func cleanPolicies(names []string, addDefault bool) []string {
-	clean := []string{}
-	for _, name := range names {
-		if name = strings.ToLower(strings.TrimSpace(name)); name != "" {
-			clean = append(clean, name)
-		}
-	}
+	clean := append([]string{}, CanonicalNames(names)...)
 	if slices.Contains(clean, RootPolicy) {
 		return []string{RootPolicy}
 	}

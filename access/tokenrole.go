@@ -1,6 +1,7 @@
 package access
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -64,13 +65,35 @@ func GetRole(tx *storage.Tx, name string) (*Role, error) {
 	if r.Version != roleVersion {
 		return nil, fmt.Errorf("decoding the token role %q: %w: record version %d, this program reads %d", name, storage.ErrFormat, r.Version, roleVersion)
 	}
+	r.canonical() // which older records are not
 	return r.Role, nil
+}
+
+// lists are the names and patterns of policies in the role.
+func (r *Role) lists() []*[]string {
+	return []*[]string{&r.AllowedPolicies, &r.AllowedPoliciesGlob, &r.DisallowedPolicies, &r.DisallowedPoliciesGlob}
+}
+
+// canonical makes the lists such as the policies of a token are compared with.
+func (r *Role) canonical() {
+	for _, list := range r.lists() {
+		*list = CanonicalNames(*list)
+	}
 }
 
 // PutRole writes a role.
 func PutRole(tx *storage.Tx, r *Role) error {
 	path, err := rolePath(r.Name)
 	if err != nil {
+		return err
+	}
+	r.canonical()
+	for _, list := range r.lists() {
+		if err := checkNames("policy", *list); err != nil {
+			return err
+		}
+	}
+	if err := cmp.Or(CheckName("role", r.Name), CheckName("path", r.PathSuffix)); err != nil {
 		return err
 	}
 	switch {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -24,7 +23,7 @@ func appRole() authMethod {
 		{path: "role", gate: authenticated, on: [ops]handler{opList: listAppRoles}},
 	}
 	below := func(path string, on [ops]handler) {
-		routes = append(routes, route{path: "role/*" + path, gate: authenticated, body: bodySmall, timeout: timeoutShort, on: on})
+		routes = append(routes, route{path: "role/*" + path, named: true, gate: authenticated, body: bodySmall, timeout: timeoutShort, on: on})
 	}
 	below("/secret-id", [ops]handler{opWrite: makeSecretID, opList: listSecretIDs})
 	below("/custom-secret-id", [ops]handler{opWrite: makeCustomSecretID})
@@ -92,17 +91,18 @@ func (f appRoleField) handlers() (on [ops]handler) {
 		if err := r.decode(&given); err != nil {
 			return answer{}, err
 		}
-		maps.DeleteFunc(given, func(name string, _ json.RawMessage) bool {
-			return !slices.ContainsFunc(f.names, func(known string) bool { return strings.EqualFold(name, known) })
-		})
-		if len(given) == 0 {
+		found := false
+		for name, value := range given {
+			if slices.ContainsFunc(f.names, func(known string) bool { return strings.EqualFold(name, known) }) {
+				found = true
+			} else if !void(value) {
+				return answer{}, invalid("the parameter %.100q is not for this path, which sets %s", name, f.names[0])
+			}
+		}
+		if !found {
 			return answer{}, invalid("missing %s", f.names[0])
 		}
-		body, err := json.Marshal(given)
-		if err != nil {
-			return answer{}, err
-		}
-		return s.changeAppRole(r, body, false)
+		return s.changeAppRole(r, r.body, false)
 	}
 	if f.reset != "" {
 		on[opDelete] = func(s *Server, r *request) (answer, error) { return s.changeAppRole(r, []byte(f.reset), false) }
@@ -185,10 +185,8 @@ func (s *Server) changeAppRole(r *request, body []byte, create bool) (answer, er
 		SecretIDTTL     loose[time.Duration] `json:"secret_id_ttl"`
 		LocalSecretIDs  loose[bool]          `json:"local_secret_ids"`
 	}
-	if len(body) > 0 {
-		if err := json.Unmarshal(body, &in); err != nil {
-			return answer{}, invalid("failed to parse JSON input: %v", err)
-		}
+	if err := r.settingsOf(body, &in); err != nil {
+		return answer{}, err
 	}
 	if in.OldCIDRs.given && !in.BoundCIDRs.given {
 		in.BoundCIDRs = in.OldCIDRs
@@ -207,7 +205,7 @@ func (s *Server) changeAppRole(r *request, body []byte, create bool) (answer, er
 		case role == nil && !create:
 			return &requestError{http.StatusNotFound, fmt.Sprintf("role %q does not exist", r.rest)}
 		case role == nil:
-			role = &access.AppRole{Name: strings.ToLower(r.rest), RoleID: storage.NewUUID(), BindSecretID: true, LocalSecretIDs: in.LocalSecretIDs.value}
+			role = &access.AppRole{Name: r.rest, RoleID: storage.NewUUID(), BindSecretID: true, LocalSecretIDs: in.LocalSecretIDs.value}
 		case in.LocalSecretIDs.given && in.LocalSecretIDs.value != role.LocalSecretIDs:
 			return invalid("local_secret_ids can only be modified during role creation")
 		}
@@ -257,7 +255,7 @@ func (s *Server) makeSecretID(r *request, choose func(given string) string) (ans
 		NumUses    loose[int]           `json:"num_uses"`
 		TTL        loose[time.Duration] `json:"ttl"`
 	}
-	if err := r.decode(&in); err != nil {
+	if err := r.settings(&in); err != nil {
 		return answer{}, err
 	}
 	meta, err := parsePairs(in.Metadata)

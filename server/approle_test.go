@@ -125,7 +125,8 @@ func TestAppRoleByClient(t *testing.T) {
 		"token-ttl":             {"token_ttl", "5m", "300", "0"},
 		"token-max-ttl":         {"token_max_ttl", 3000, "3000", "0"},
 	} {
-		write("role/app/"+path, map[string]any{c.field: c.to, "role_id": "not here"})
+		write("role/app/"+path, map[string]any{c.field: c.to})
+		f.must(t, 400, "POST", "auth/approle/role/app/"+path, `{"`+c.field+`":null,"role_id":"not here"}`)
 		if got := fmt.Sprint(read("role/app/"+path, c.field)); got != c.shown {
 			t.Errorf("%s: %s", path, got)
 		}

@@ -138,8 +138,8 @@ func TestAuditRecords(t *testing.T) {
 		{write, "request data data n", `17`}, {write, "request data data on", `true`}, {write, "request data options cas", `0`},
 		{write, "request mount_point", `"secret/"`}, {write, "request mount_type", `"kv"`}, {write, "request mount_class", `"secret"`},
 		{write, "request remote_address", `"192.0.2.1"`}, {write, "request remote_port", `1234`}, {write, "request namespace id", `"root"`},
-		{write, "auth display_name", `"root"`}, {write, "auth policies", `["root"]`}, {write, "auth token_type", `"service"`},
-		{write, "auth policy_results allowed", `true`}, {denied, "auth policy_results allowed", `false`}, {denied, "auth display_name", `"token"`},
+		{write, "auth policies", `["root"]`}, {write, "auth token_type", `"service"`},
+		{write, "auth policy_results allowed", `true`}, {denied, "auth policy_results allowed", `false`},
 		{read, "response data metadata version", `1`}, {read, "response mount_type", `"kv"`},
 		{create, "response auth policies", `["default"]`}, {create, "response auth token_ttl", `3600`},
 		{list[12], "error", `null`}, {list[8], "auth token_type", `"default"`},
@@ -155,6 +155,7 @@ func TestAuditRecords(t *testing.T) {
 		t.Error("the same token has two HMACs")
 	}
 	mac(read, "request", "data", "version")
+	mac(write, "auth", "display_name")
 
 	// And after it was opened again, under the same salt.
 	if err := f.Unseal(t.Context()); err != nil {
@@ -178,8 +179,8 @@ func TestAuditOptions(t *testing.T) {
 	f.must(t, 200, "POST", "secret/data/b", `{"data":{"large":"`+strings.Repeat("x", 200<<10)+`"}}`)
 	f.must(t, 400, "POST", "secret/data/c", `no JSON hunter4`)
 	f.must(t, 200, "LIST", "secret/metadata", "")
-	f.must(t, 204, "POST", "sys/mounts/secret/tune", `{"audit_non_hmac_request_keys":["data"],"audit_non_hmac_response_keys":["metadata"]}`)
-	f.must(t, 200, "POST", "secret/data/d", `{"data":{"password":"hunter3"},"options":{"x":"hunter5"}}`)
+	f.must(t, 204, "POST", "sys/mounts/secret/tune", `{"audit_non_hmac_request_keys":["data","note"],"audit_non_hmac_response_keys":["metadata","created_time"]}`)
+	f.must(t, 200, "POST", "secret/data/d", `{"data":{"password":"hunter3","note":"a note"},"options":{"x":"hunter5"}}`)
 	f.must(t, 200, "GET", "secret/data/d", "")
 	f.must(t, 200, "SCAN", "secret/detailed-metadata", "")
 
@@ -207,7 +208,10 @@ func TestAuditOptions(t *testing.T) {
 			t.Errorf("of a scan the log has %v", scan)
 		}
 	}
-	if list[10].get("request", "data", "data", "password") != "hunter3" || list[10].get("request", "data", "options", "x") == "hunter5" {
+	if mac, _ := list[10].get("request", "data", "data", "password").(string); !strings.HasPrefix(mac, "hmac-sha256:") {
+		t.Errorf("audit_non_hmac_request_keys shows what is beneath a key: %v", list[10])
+	}
+	if list[10].get("request", "data", "data", "note") != "a note" || list[10].get("request", "data", "options", "x") == "hunter5" {
 		t.Errorf("with audit_non_hmac_request_keys the log has %v", list[10])
 	}
 	if at, _ := list[13].get("response", "data", "metadata", "created_time").(string); !strings.HasPrefix(at, "20") {
@@ -580,5 +584,43 @@ func BenchmarkAudit(b *testing.B) {
 				}
 			})
 		})
+	}
+}
+
+// What a client says is not in the log in the clear: neither what it calls a token
+// and notes of it, nor a key in the URL of an issuer's keys.
+func TestEveryTextIsHiddenInTheAuditLog(t *testing.T) {
+	d, file := auditFile(t)
+	f := freshAudited(t, []access.Device{d})
+	issuer := httptest.NewServer(http.NotFoundHandler())
+	defer issuer.Close()
+	gone := httptest.NewServer(nil)
+	gone.Close()
+
+	token := f.token(t, `{"display_name":"hunter1","meta":{"note":"hunter2"},"policies":["p"]}`)
+	f.must(t, 200, "GET", "auth/token/lookup-self", "", as(token))
+	id := f.withAppRole(t, `{}`)
+	secret := f.secretID(t, `{"metadata":"{\"note\":\"hunter3\"}"}`).get("data", "secret_id").(string)
+	f.appLogin(t, id, secret)
+	f.must(t, 204, "POST", "sys/auth/jwt", `{"type":"jwt"}`)
+	for _, url := range []string{issuer.URL, gone.URL} {
+		for field, at := range map[string]string{"jwks_url": "/keys?key=hunter4", "oidc_discovery_url": "?key=hunter5#hunter6"} {
+			f.must(t, 400, "POST", "auth/jwt/config", `{"`+field+`":"`+url+at+`"}`)
+			f.must(t, 200, "POST", "auth/jwt/config", `{"`+field+`":"`+url+at+`","skip_jwks_validation":true}`)
+			f.call(t, "POST", "auth/jwt/login", `{"role":"x","jwt":"hunter7.hunter8.hunter9"}`)
+		}
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if i := strings.Index(line, "hunter"); i >= 0 {
+			t.Errorf("the log has %q in %s", line[i:i+7], line)
+		}
+	}
+	list := records(t, file)
+	if m, _ := list[2].get("auth", "metadata").(map[string]any); len(m) != 1 || !strings.HasPrefix(fmt.Sprint(m["note"]), "hmac-sha256:") {
+		t.Errorf("of the metadata of a token the log has %v", list[2])
 	}
 }

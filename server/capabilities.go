@@ -17,11 +17,11 @@ type capabilitiesInput struct {
 }
 
 func writeCapabilitiesSelf(s *Server, r *request) (answer, error) {
-	return r.capabilities(func(*capabilitiesInput) (*access.Token, error) { return r.token, nil })
+	return s.capabilities(r, func(*capabilitiesInput) (*access.Token, error) { return r.token, nil })
 }
 
 func writeCapabilities(s *Server, r *request) (answer, error) {
-	return r.capabilities(func(in *capabilitiesInput) (*access.Token, error) {
+	return s.capabilities(r, func(in *capabilitiesInput) (*access.Token, error) {
 		if in.Token == "" {
 			return nil, invalid("no token found")
 		}
@@ -34,7 +34,7 @@ func writeCapabilities(s *Server, r *request) (answer, error) {
 }
 
 func writeCapabilitiesAccessor(s *Server, r *request) (answer, error) {
-	return r.capabilities(func(in *capabilitiesInput) (*access.Token, error) {
+	return s.capabilities(r, func(in *capabilitiesInput) (*access.Token, error) {
 		if in.Accessor == "" {
 			return nil, invalid("missing accessor")
 		}
@@ -47,7 +47,7 @@ func writeCapabilitiesAccessor(s *Server, r *request) (answer, error) {
 }
 
 // capabilities answers what the token that find returns may do on some paths.
-func (r *request) capabilities(find func(*capabilitiesInput) (*access.Token, error)) (answer, error) {
+func (s *Server) capabilities(r *request, find func(*capabilitiesInput) (*access.Token, error)) (answer, error) {
 	var in capabilitiesInput
 	if err := r.decode(&in); err != nil {
 		return answer{}, err
@@ -72,7 +72,11 @@ func (r *request) capabilities(find func(*capabilitiesInput) (*access.Token, err
 	}
 	data := make(map[string]any)
 	for _, p := range paths {
-		data[p] = acl.Capabilities(strings.TrimPrefix(p, "/")).Names()
+		path, folder := strings.CutSuffix(strings.TrimPrefix(p, "/"), "/")
+		if path = s.canonicalPath(r.keep, path); folder {
+			path += "/"
+		}
+		data[p] = acl.Capabilities(path).Names()
 	}
 	if len(paths) == 1 {
 		data["capabilities"] = data[paths[0]]

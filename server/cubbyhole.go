@@ -15,7 +15,7 @@ import (
 // the token's own cubbyhole.
 var cubbyholeRoutes = []route{
 	{path: "cubbyhole", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: cubbyholeRoot, opList: cubbyholeList, opWrite: cubbyholeRoot, opDelete: cubbyholeRoot}},
-	{path: "cubbyhole/*", gate: authenticated, exists: cubbyholeExists, body: bodyKV, timeout: timeoutShort, on: [ops]handler{opRead: cubbyholeRead, opList: cubbyholeList, opWrite: cubbyholeWrite, opDelete: cubbyholeDelete}},
+	{path: "cubbyhole/*", free: true, gate: authenticated, exists: cubbyholeExists, body: bodyKV, timeout: timeoutShort, on: [ops]handler{opRead: cubbyholeRead, opList: cubbyholeList, opWrite: cubbyholeWrite, opDelete: cubbyholeDelete}},
 }
 
 // builtin lists what is there without having been mounted, and shown as if it

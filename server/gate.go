@@ -15,6 +15,11 @@ import (
 // write, the query of a read. Vault says the same of both.
 func (r *request) params() (map[string]any, error) {
 	if r.op == opRead || r.op == opHead {
+		for name, values := range r.query {
+			if len(values) > 1 {
+				return nil, invalid("the parameter %s stands twice in the query, which is refused where a policy restricts parameters", name)
+			}
+		}
 		return r.queryParams(), nil
 	}
 	params := make(map[string]any)
@@ -134,7 +139,7 @@ func (r *request) checkParams() error {
 	if err != nil {
 		return err
 	}
-	return r.grant.Check(params)
+	return r.grant.Check(params, r.route.free)
 }
 
 // roleExists tells whether writing a role updates it.

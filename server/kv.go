@@ -377,7 +377,7 @@ func kvPatchMetadata(s *Server, r *request) (answer, error) {
 // changeMetadata warns of settings that the mount overrules.
 func (s *Server) changeMetadata(r *request, change func(kv.Engine, *storage.Tx, string, kv.Settings, kv.Data, *int, time.Time) error) (a answer, err error) {
 	var in settingsInput
-	if err := r.decode(&in); err != nil {
+	if err := r.settings(&in); err != nil {
 		return a, err
 	}
 	custom, err := kv.Parse("custom_metadata", in.Custom)
@@ -419,7 +419,7 @@ func kvReadConfig(s *Server, r *request) (answer, error) {
 
 func kvWriteConfig(s *Server, r *request) (answer, error) {
 	var in settingsInput
-	if err := r.decode(&in); err != nil {
+	if err := r.settings(&in); err != nil {
 		return answer{}, err
 	}
 	return answer{}, r.update(func(tx *storage.Tx, e kv.Engine) error { return e.PutConfig(tx, in.settings()) })

@@ -248,7 +248,8 @@ func TestKVAnswers(t *testing.T) {
 		t.Errorf("list: %s", r.text)
 	}
 	for _, folder := range []string{"data", "metadata"} {
-		r := f.must(t, 404, "PATCH", "secret/"+folder+"/none", `{"data":{"k":"v"},"max_versions":2}`, "Content-Type: application/merge-patch+json")
+		body := map[string]string{"data": `{"data":{"k":"v"}}`, "metadata": `{"max_versions":2}`}[folder]
+		r := f.must(t, 404, "PATCH", "secret/"+folder+"/none", body, "Content-Type: application/merge-patch+json")
 		if r.text != `{"errors":[]}` {
 			t.Errorf("patching nothing in %s: %s", folder, r.text)
 		}

@@ -17,7 +17,7 @@ var certMethod = authMethod{
 	routes: append(certRoles.routes(),
 		route{path: "config", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readCertConfig, opWrite: writeCertConfig}},
 		route{path: "crls", gate: authenticated, on: [ops]handler{opList: listCRLs}},
-		route{path: "crls/*", gate: authenticated, body: bodyKV, timeout: timeoutShort, on: [ops]handler{opRead: readCRL, opWrite: writeCRL, opDelete: deleteCRL}},
+		route{path: "crls/*", named: true, gate: authenticated, body: bodyKV, timeout: timeoutShort, on: [ops]handler{opRead: readCRL, opWrite: writeCRL, opDelete: deleteCRL}},
 		route{path: "login", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: loginCert}},
 	),
 	renew: renewCert,
@@ -27,7 +27,7 @@ var certMethod = authMethod{
 var certRoles = methodRole[access.CertRole]{
 	path: strings.TrimPrefix(access.CertFolder, "/"), cached: true,
 	new: func(name string) *access.CertRole {
-		return &access.CertRole{Name: strings.ToLower(name)}
+		return &access.CertRole{Name: name}
 	},
 	check: func(r *access.CertRole) interface{ Check() error } { return r },
 	view: func(r *access.CertRole) map[string]any {
@@ -64,7 +64,7 @@ func editCertRole(r *request) (apply func(*access.CertRole) ([]string, error), e
 		Metadata    loose[[]string] `json:"allowed_metadata_extensions"`
 		OCSP        loose[bool]     `json:"ocsp_enabled"`
 	}
-	if err := r.decode(&in); err != nil {
+	if err := r.settings(&in); err != nil {
 		return nil, err
 	}
 	if in.OCSP.value {
@@ -102,7 +102,7 @@ func writeCertConfig(s *Server, r *request) (answer, error) {
 	var in struct {
 		DisableBinding loose[bool] `json:"disable_binding"`
 	}
-	if err := r.decode(&in); err != nil {
+	if err := r.settings(&in); err != nil {
 		return answer{}, err
 	}
 	return answer{}, r.updateMethod(func(tx *storage.Tx, folder string) error {
@@ -141,7 +141,7 @@ func writeCRL(s *Server, r *request) (answer, error) {
 		CRL string `json:"crl"`
 		URL string `json:"url"`
 	}
-	if err := r.decode(&in); err != nil {
+	if err := r.settings(&in); err != nil {
 		return answer{}, err
 	}
 	switch {
@@ -204,7 +204,7 @@ func loginCert(s *Server, r *request) (answer, error) {
 		if err != nil {
 			return answer{}, err
 		}
-		role, err := roles.Match(shown, strings.ToLower(in.Name), s.now())
+		role, err := roles.Match(shown, access.CanonicalName(in.Name), s.now())
 		if err != nil {
 			return answer{}, err
 		}

@@ -27,7 +27,7 @@ var jwtMethod = authMethod{
 
 var jwtRoles = methodRole[access.JWTRole]{
 	path: "role", create: true,
-	new:   func(name string) *access.JWTRole { return &access.JWTRole{Name: strings.ToLower(name)} },
+	new:   func(name string) *access.JWTRole { return &access.JWTRole{Name: name} },
 	check: func(r *access.JWTRole) interface{ Check() error } { return r },
 	view: func(r *access.JWTRole) map[string]any {
 		seconds := func(d time.Duration) int64 { return int64(d / time.Second) }
@@ -70,7 +70,7 @@ func editJWTRole(r *request) (apply func(*access.JWTRole) ([]string, error), err
 		ClockSkew      loose[time.Duration] `json:"clock_skew_leeway"`
 		TemplateClaims loose[bool]          `json:"token_policies_template_claims"`
 	}
-	if err := r.decode(&in); err != nil {
+	if err := r.settings(&in); err != nil {
 		return nil, err
 	}
 	switch {
@@ -156,7 +156,7 @@ func writeJWTConfig(s *Server, r *request) (answer, error) {
 		Provider     map[string]any  `json:"provider_config"`
 		ServerNames  loose[[]string] `json:"override_allowed_server_names"`
 	}
-	if err := r.decode(&in); err != nil {
+	if err := r.settings(&in); err != nil {
 		return answer{}, err
 	}
 	switch {
@@ -170,7 +170,7 @@ func writeJWTConfig(s *Server, r *request) (answer, error) {
 	c := access.JWTConfig{
 		DiscoveryURL: in.DiscoveryURL, DiscoveryCA: in.DiscoveryCA, JWKSURL: in.JWKSURL, JWKSCA: in.JWKSCA,
 		PublicKeys: append([]string{}, in.PublicKeys.value...), Algorithms: append([]string{}, in.Algorithms.value...),
-		Issuer: in.Issuer, DefaultRole: strings.ToLower(in.DefaultRole),
+		Issuer: in.Issuer, DefaultRole: access.CanonicalName(in.DefaultRole),
 	}
 	if err := c.Check(); err != nil {
 		return answer{}, err
@@ -242,7 +242,7 @@ func loginJWT(s *Server, r *request) (answer, error) {
 	case in.JWT == "":
 		return answer{}, invalid("missing token")
 	}
-	in.Role = strings.ToLower(in.Role)
+	in.Role = access.CanonicalName(in.Role)
 	// Nobody guesses a JWT: who shows bad ones must not slow down the jobs of a role, which come from anywhere.
 	return s.tryLoginOf(r, in.JWT, in.Role, func() (answer, error) {
 		var role *access.JWTRole

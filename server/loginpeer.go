@@ -4,7 +4,6 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/storage"
@@ -27,7 +26,7 @@ var peerMethod = authMethod{
 
 var peerRoles = methodRole[access.PeerRole]{
 	path: "role", create: true,
-	new:   func(name string) *access.PeerRole { return &access.PeerRole{Name: strings.ToLower(name)} },
+	new:   func(name string) *access.PeerRole { return &access.PeerRole{Name: name} },
 	check: func(r *access.PeerRole) interface{ Check() error } { return r },
 	view: func(r *access.PeerRole) map[string]any {
 		return viewParams(&r.TokenParams, map[string]any{
@@ -41,7 +40,7 @@ var peerRoles = methodRole[access.PeerRole]{
 			UIDs loose[[]string] `json:"bound_uids"`
 			GIDs loose[[]string] `json:"bound_gids"`
 		}
-		if err := r.decode(&in); err != nil {
+		if err := r.settings(&in); err != nil {
 			return nil, err
 		}
 		uids, err := idNumbers(in.UIDs.value)

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/sealkeep/sealkeep/access"
 )
 
 // Vault takes a number, a boolean or a list also as a string, which is all that
@@ -25,7 +27,7 @@ func (l *loose[T]) UnmarshalJSON(b []byte) error {
 	case *bool:
 		*to, err = parseBool(scalar(b))
 	case *time.Duration:
-		*to, err = parseDuration(scalar(b))
+		*to, err = access.ParseDuration(scalar(b))
 	case *[]uint64:
 		*to, err = parseVersions(b)
 	case *[]string:
@@ -72,29 +74,6 @@ func parseBool(text string) (bool, error) {
 		return false, invalid("%q is neither true nor false", text)
 	}
 	return b, nil
-}
-
-const maxDuration = 100 * 365 * 24 * time.Hour
-
-// parseDuration reads a duration as Vault does: "90" (seconds), "1h30m", "30d";
-// empty and "system" are 0. It is at most 100 years either way.
-func parseDuration(text string) (time.Duration, error) {
-	if text == "" || text == "system" {
-		return 0, nil
-	}
-	const day = int64(24 * time.Hour)
-	if n, err := strconv.ParseInt(text, 10, 64); err == nil {
-		if n >= -int64(maxDuration/time.Second) && n <= int64(maxDuration/time.Second) {
-			return time.Duration(n) * time.Second, nil
-		}
-	} else if days, ok := strings.CutSuffix(text, "d"); ok {
-		if n, err := strconv.ParseInt(days, 10, 64); err == nil && n >= -int64(maxDuration)/day && n <= int64(maxDuration)/day {
-			return time.Duration(n * day), nil
-		}
-	} else if d, err := time.ParseDuration(text); err == nil && d.Abs() <= maxDuration {
-		return d, nil
-	}
-	return 0, invalid("%q is not a duration like 90, \"90s\" or \"1h30m\", of at most 100 years", text)
 }
 
 // parseList reads ["a","b"], "a, b" or "a"; null and "" are the empty list.

@@ -22,7 +22,7 @@ type methodRole[R any] struct {
 }
 
 func (m *methodRole[R]) routes() []route {
-	one := route{path: m.path + "/*", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: m.read, opWrite: m.write, opDelete: m.delete}}
+	one := route{path: m.path + "/*", named: true, gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: m.read, opWrite: m.write, opDelete: m.delete}}
 	if m.create {
 		one.exists = m.exists
 	}

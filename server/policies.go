@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,9 +14,12 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// maxACLs is how many sets of policies are compiled in memory. Tokens with the
-// same policies share one.
-const maxACLs = 4096
+// What is kept in memory of parsed policies, and as much of compiled sets of them.
+// Tokens with the same policies share one.
+const (
+	maxACLs     = 4096
+	maxACLBytes = 32 << 20
+)
 
 // A policyCache has every policy parsed and every set of them compiled once. A
 // change of a policy replaces the generation; what a reader of the old one still
@@ -25,8 +30,40 @@ type policyCache struct {
 
 type policyGeneration struct {
 	mu       sync.RWMutex
-	policies map[string]*access.Policy
-	acls     map[string]*access.ACL // by the names of the policies
+	policies sizedCache[*access.Policy]
+	acls     sizedCache[*access.ACL] // by the names of the policies
+}
+
+// A sizedCache has maxACLs values that take maxACLBytes, or one that takes more.
+type sizedCache[T any] struct {
+	values map[string]sizedValue[T]
+	bytes  int
+}
+
+type sizedValue[T any] struct {
+	value T
+	size  int
+}
+
+func (c *sizedCache[T]) put(key string, value T, size int) {
+	size += 128 + len(key)
+	if c.values == nil {
+		c.values = make(map[string]sizedValue[T])
+	}
+	c.drop(key)
+	for old := range c.values { // in random order
+		if len(c.values) < maxACLs && c.bytes+size <= maxACLBytes {
+			break
+		}
+		c.drop(old)
+	}
+	c.values[key] = sizedValue[T]{value, size}
+	c.bytes += size
+}
+
+func (c *sizedCache[T]) drop(key string) {
+	c.bytes -= c.values[key].size
+	delete(c.values, key)
 }
 
 // load returns the generation that counts.
@@ -34,17 +71,13 @@ func (c *policyCache) load() *policyGeneration {
 	if g := c.current.Load(); g != nil {
 		return g
 	}
-	c.current.CompareAndSwap(nil, newPolicyGeneration())
+	c.current.CompareAndSwap(nil, new(policyGeneration))
 	return c.current.Load()
-}
-
-func newPolicyGeneration() *policyGeneration {
-	return &policyGeneration{policies: make(map[string]*access.Policy), acls: make(map[string]*access.ACL)}
 }
 
 // forget is called after every change of a policy, whatever its outcome, before
 // anybody is told of it.
-func (c *policyCache) forget() { c.current.Store(newPolicyGeneration()) }
+func (c *policyCache) forget() { c.current.Store(new(policyGeneration)) }
 
 // acl returns what a token's policies allow; of nil: nothing. Names without a
 // policy allow nothing.
@@ -52,13 +85,14 @@ func (k *keep) acl(ctx context.Context, t *access.Token) (*access.ACL, error) {
 	if t == nil || len(t.Policies) == 0 {
 		return new(access.ACL), nil
 	}
-	names := t.Policies[0]
-	if len(t.Policies) > 1 {
-		names = strings.Join(t.Policies, "\x00")
+	var buf [256]byte
+	key := buf[:0] // names of any text make different keys, for each begins with its length
+	for _, name := range t.Policies {
+		key = append(append(strconv.AppendInt(key, int64(len(name)), 10), ':'), name...)
 	}
 	g := k.policies.load()
 	g.mu.RLock()
-	acl := g.acls[names]
+	acl := g.acls.values[string(key)].value
 	g.mu.RUnlock()
 	if acl != nil {
 		return acl, nil
@@ -68,12 +102,10 @@ func (k *keep) acl(ctx context.Context, t *access.Token) (*access.ACL, error) {
 		return nil, err
 	}
 	acl = access.NewACL(policies)
+	size := acl.Size()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.acls) >= maxACLs {
-		clear(g.acls)
-	}
-	g.acls[names] = acl
+	g.acls.put(string(key), acl, size)
 	return acl, nil
 }
 
@@ -83,7 +115,7 @@ func (k *keep) readPolicies(ctx context.Context, g *policyGeneration, names []st
 	err = k.store.View(ctx, func(tx *storage.Tx) error {
 		for _, name := range names {
 			g.mu.RLock()
-			p := g.policies[name]
+			p := g.policies.values[name].value
 			g.mu.RUnlock()
 			if p == nil {
 				if p, err = access.GetPolicy(tx, name); err != nil {
@@ -103,11 +135,8 @@ func (k *keep) readPolicies(ctx context.Context, g *policyGeneration, names []st
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.policies) >= maxACLs {
-		clear(g.policies)
-	}
 	for _, p := range read {
-		g.policies[p.Name] = p
+		g.policies.put(p.Name, p, p.Size())
 	}
 	return policies, nil
 }
@@ -157,22 +186,17 @@ func (r *request) readPolicy(field string, inject bool) (answer, error) {
 	return answer{data: map[string]any{"name": access.PolicyName(r.rest), field: text}, inject: inject}, err
 }
 
-// notInPolicies are the fields of OpenBao that would limit what is written.
-var notInPolicies = []string{"cas", "cas_required", "expiration", "ttl"}
-
 func writePolicy(s *Server, r *request) (answer, error) {
-	var in map[string]json.RawMessage
-	if err := r.decode(&in); err != nil {
+	var in struct {
+		Policy json.RawMessage `json:"policy"`
+		Rules  json.RawMessage `json:"rules"` // Vault's older name
+	}
+	if err := r.settings(&in); err != nil {
 		return answer{}, err
 	}
-	for _, name := range notInPolicies {
-		if _, given := in[name]; given {
-			return answer{}, invalid("the parameter %s is not supported: leave it out", name)
-		}
-	}
-	text := scalar(in["policy"])
+	text := scalar(in.Policy)
 	if text == "" {
-		text = scalar(in["rules"]) // Vault's older name
+		text = scalar(in.Rules)
 	}
 	if text == "" {
 		return answer{}, invalid("'policy' parameter not supplied or empty")
@@ -188,7 +212,24 @@ func writePolicy(s *Server, r *request) (answer, error) {
 		return answer{}, err
 	}
 	s.log.Info("policy written", "policy", p.Name, "request", r.id)
-	return answer{}, nil
+	return answer{warnings: s.unmatched(r.keep, p)}, nil
+}
+
+// unmatched warns of rules that no request has, for the name in their path is not
+// canonical.
+func (s *Server) unmatched(k *keep, p *access.Policy) (warnings []string) {
+	for _, path := range p.Paths() {
+		text, prefix := strings.CutSuffix(path, "*")
+		want := s.canonicalPath(k, text)
+		if want == text {
+			continue
+		}
+		if prefix {
+			want += "*"
+		}
+		warnings = append(warnings, fmt.Sprintf("The rule for %q matches no request, because names there are in lower case: write %q", path, want))
+	}
+	return warnings
 }
 
 func deletePolicy(s *Server, r *request) (answer, error) {

@@ -200,7 +200,7 @@ func writeRotateConfig(s *Server, r *request) (answer, error) {
 		Interval      *seconds    `json:"interval"`
 		MaxOperations loose[int]  `json:"max_operations"`
 	}
-	if err := r.decode(&in); err != nil {
+	if err := r.settings(&in); err != nil {
 		return answer{}, err
 	}
 	enabled, operations := in.Enabled.pointer(), in.MaxOperations.pointer()

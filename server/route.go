@@ -64,7 +64,11 @@ type route struct {
 	exists func(*request, *storage.Tx) (bool, error)
 	// denied answers a token that does not work; nil: access.ErrDenied.
 	denied error
-	label  string // the path with its prefix, for metrics; set by newTable
+	// named says that "*" stands for a name which is the same in upper case: the
+	// request is that of its canonical form.
+	named bool
+	free  bool   // the fields of the body are the client's own data
+	label string // the path with its prefix, for metrics; set by newTable
 }
 
 // A handler computes an answer. It returns after its transactions have ended.
@@ -78,7 +82,7 @@ type request struct {
 	id     string // UUID, in the answer and the log
 	op     op
 	known  bool              // op is what the method means
-	path   string            // below /v1/, without a slash at its end
+	path   string            // below /v1/, canonical, without a slash at its end
 	rest   string            // what the route's "*" stands for
 	keep   *keep             // nil unless unsealed
 	token  *access.Token     // nil unless there was a valid one
@@ -286,22 +290,52 @@ func (s *Server) admit(w http.ResponseWriter, r *request) (err error) {
 }
 
 // find returns the request's route, nil when there is none, and fills in the
-// mount and what the route's "*" stands for.
+// mount and what the route's "*" stands for. A name in the path becomes canonical,
+// so that what is authorized is what the handler works on.
 func (s *Server) find(r *request) (found *route) {
-	if found, r.rest = s.tables.sys.find(r.path); found != nil || r.keep == nil {
-		return found
+	found, r.mount, r.rest = s.locate(r.keep, r.path)
+	r.path, r.rest = found.canonical(r.path, r.rest)
+	return found
+}
+
+// canonicalPath is a path as it is authorized.
+func (s *Server) canonicalPath(k *keep, path string) string {
+	found, _, rest := s.locate(k, path)
+	path, _ = found.canonical(path, rest)
+	return path
+}
+
+// locate returns where a path leads: a route, the mount if it is in one, and what
+// the route's "*" stands for. k is nil unless the keep is unsealed.
+func (s *Server) locate(k *keep, path string) (found *route, m *mount, rest string) {
+	if found, rest = s.tables.sys.find(path); found != nil || k == nil {
+		return found, nil, rest
 	}
-	if path, ok := strings.CutPrefix(r.path, "auth/"); ok {
-		return s.findAuth(r, path)
+	if below, ok := strings.CutPrefix(path, "auth/"); ok {
+		return s.locateAuth(k, below)
 	}
-	var below string
-	if r.mount, below = r.keep.mounts.Load().find(r.path); r.mount == nil {
-		return nil
+	m, below := k.mounts.Load().find(path)
+	if m == nil {
+		return nil, nil, ""
 	}
-	if found, r.rest = s.tables.kv.find(below); found == nil {
+	if found, rest = s.tables.kv.find(below); found == nil {
 		found = &kvUnknown
 	}
-	return found
+	return found, m, rest
+}
+
+// canonical returns a path of the route, whose "*" stands for rest, with the
+// canonical form of the name in it, and that name.
+func (t *route) canonical(path, rest string) (string, string) {
+	if t == nil || !t.named {
+		return path, rest
+	}
+	name := access.CanonicalName(rest)
+	if name == rest {
+		return path, rest
+	}
+	_, after, _ := strings.Cut(t.path, "*")
+	return path[:len(path)-len(rest)-len(after)] + name + after, name
 }
 
 // refuse rejects headers that would change the meaning of the request if they

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"crypto/sha256"
 	"net/http"
 	"net/netip"
@@ -16,14 +17,21 @@ import (
 // told when to come again, and nothing is checked. A quarter of an hour without a
 // failure forgets them.
 //
+// An attempt that is not decided yet counts as a failure: as many guesses at once
+// as may still fail are checked, and the others wait for their end, at most
+// attemptsWaiting of them. So many right ones at once are all let in.
+//
 // A name waits briefly, and a source from which its last login went well does not
 // wait for it at all, nor for what others do from the same source: so who knows a
 // name can hardly keep its owner out.
 //
-// Memory is bounded: slowSize of each kind in each half, some 10 MB in all.
+// Memory is bounded: slowSize of each kind in each half, some 10 MB in all. An
+// attempt that is refused, or fails through no fault of the client, leaves nothing
+// there, so that a source which is refused cannot make others be forgotten. Names
+// from where there are no addresses, on a unix socket, have memory of their own.
 const (
 	freeFailures      = 5
-	attemptsAtOnce    = 64 // of a source or of a name that is not slowed down yet
+	attemptsWaiting   = 64 // for others of the same source or name
 	longestSourceWait = 30 * time.Second
 	longestNameWait   = 2 * time.Second
 	failuresForgotten = 15 * time.Minute
@@ -31,10 +39,11 @@ const (
 )
 
 type slowdown struct {
-	mu    sync.Mutex
-	names halves
-	froms halves
-	known halves // a name or group from a source: its last login went well
+	mu     sync.Mutex
+	names  halves
+	locals halves // names from where there are no addresses
+	froms  halves
+	known  halves // a name or group from a source: its last login there went well
 }
 
 type slowKey [sha256.Size]byte
@@ -46,6 +55,8 @@ type tally struct {
 	last     time.Time // failure
 	until    time.Time // then the next attempt may be made
 	running  int
+	waiting  int           // attempts that wait for one that runs
+	ended    chan struct{} // closed when one ends; nil when nobody waits
 }
 
 // halves holds tallies in two halves: when the younger is full it becomes the
@@ -78,28 +89,42 @@ func (h *halves) delete(k slowKey) {
 	delete(h.old, k)
 }
 
-// ensure is get; what is not there begins.
-func (h *halves) ensure(k slowKey, now time.Time) *tally {
+// look is get that forgets old failures.
+func (h *halves) look(k slowKey, now time.Time) *tally {
 	t := h.get(k)
-	if t == nil {
-		t = &tally{longest: h.longest}
-		h.put(k, t)
-	}
-	if now.Sub(t.last) > failuresForgotten {
+	if t != nil && now.Sub(t.last) > failuresForgotten {
 		t.failures, t.until = 0, time.Time{}
 	}
 	return t
 }
 
-// wait is how long the next attempt has to wait, 0 if it may be made now.
-func (t *tally) wait(now time.Time) time.Duration {
-	switch {
-	case now.Before(t.until):
-		return t.until.Sub(now)
-	case t.running >= attemptsAtOnce, t.failures >= freeFailures && t.running > 0:
-		return time.Second
+// ensure is look; what is not there begins.
+func (h *halves) ensure(k slowKey, now time.Time) *tally {
+	t := h.look(k, now)
+	if t == nil {
+		t = &tally{longest: h.longest}
+		h.put(k, t)
 	}
-	return 0
+	return t
+}
+
+// tidy deletes a tally of which there is nothing to know any more.
+func (h *halves) tidy(k slowKey) {
+	if t := h.get(k); t != nil && t.failures+t.running+t.waiting == 0 {
+		h.delete(k)
+	}
+}
+
+// wait is how long the next attempt has to wait, 0 if it may be made now; busy
+// that it depends on those that run. Of nil nothing is known.
+func (t *tally) wait(now time.Time) (wait time.Duration, busy bool) {
+	switch {
+	case t == nil:
+		return 0, false
+	case now.Before(t.until):
+		return t.until.Sub(now), false
+	}
+	return 0, t.running > 0 && t.failures+t.running >= freeFailures
 }
 
 func (t *tally) fail(now time.Time) {
@@ -111,7 +136,7 @@ func (t *tally) fail(now time.Time) {
 }
 
 func newSlowdown() *slowdown {
-	return &slowdown{names: halves{longest: longestNameWait}, froms: halves{longest: longestSourceWait}}
+	return &slowdown{names: halves{longest: longestNameWait}, locals: halves{longest: longestNameWait}, froms: halves{longest: longestSourceWait}}
 }
 
 // A tooSoon tells a client to come again later.
@@ -131,7 +156,7 @@ func (s *Server) tryLogin(r *request, name string, login func() (answer, error))
 // tryLoginOf is tryLogin of a name that is one of a group: a source from which
 // the last login of the group went well does not wait.
 func (s *Server) tryLoginOf(r *request, name, group string, login func() (answer, error)) (answer, error) {
-	a := s.slowdown.begin(r.mount.UUID+"/"+name, r.mount.UUID+"/"+group, r.source(), s.now())
+	a := s.slowdown.begin(r.ctx, r.mount.UUID+"/"+name, r.mount.UUID+"/"+group, r.source(), s.now)
 	if a.wait > 0 {
 		s.metrics.login(r.mount.Type, "slowed")
 		return answer{}, &tooSoon{"too many failed logins: try again later", a.wait}
@@ -153,56 +178,127 @@ func (s *Server) tryLoginOf(r *request, name, group string, login func() (answer
 // A loginAttempt is one that has begun, or has to wait.
 type loginAttempt struct {
 	wait    time.Duration
-	pair    slowKey
-	tallies []*tally // of the name and of the source, if there is one
-	counted []*tally // those that it counts in while it runs
+	pair    slowKey  // the group from the source
+	name    slowKey  // in names or locals
+	names   *halves  // where the name is
+	from    *slowKey // in froms; nil when there is no source
+	running []*tally // in which it counts while it runs
 }
 
-func (d *slowdown) begin(name, group string, from netip.Addr, now time.Time) *loginAttempt {
+// begin admits an attempt, after those of the same name or source that run as far as
+// it depends on them, or returns how long it has to wait. An attempt that is
+// admitted ends with end.
+func (d *slowdown) begin(ctx context.Context, name, group string, from netip.Addr, now func() time.Time) *loginAttempt {
 	if from.Is6() {
 		p, _ := from.Prefix(64) // never fails
 		from = p.Addr()
 	}
-	nameKey, fromKey := slowKey(sha256.Sum256([]byte(name))), slowKey(sha256.Sum256(from.AsSlice()))
-	groupKey := sha256.Sum256([]byte(group))
-	a := &loginAttempt{pair: sha256.Sum256(slices.Concat(groupKey[:], fromKey[:]))}
+	fromKey, groupKey := slowKey(sha256.Sum256(from.AsSlice())), sha256.Sum256([]byte(group))
+	a := &loginAttempt{pair: sha256.Sum256(slices.Concat(groupKey[:], fromKey[:])), name: sha256.Sum256([]byte(name)), names: &d.locals}
+	if from.IsValid() {
+		a.names, a.from = &d.names, &fromKey
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	a.tallies = append(a.tallies, d.names.ensure(nameKey, now))
-	if from.IsValid() {
-		a.tallies = append(a.tallies, d.froms.ensure(fromKey, now))
+	for {
+		at := now()
+		busy := d.ask(a, at)
+		switch {
+		case a.wait > 0:
+			return a
+		case busy == nil:
+			d.run(a, at)
+			return a
+		case busy.waiting >= attemptsWaiting || ctx.Err() != nil:
+			a.wait = time.Second
+			return a
+		}
+		if busy.ended == nil {
+			busy.ended = make(chan struct{})
+		}
+		ended := busy.ended
+		busy.waiting++
+		d.mu.Unlock()
+		select {
+		case <-ended:
+		case <-ctx.Done():
+		}
+		d.mu.Lock()
+		busy.waiting--
 	}
-	a.counted = a.tallies
-	if known := d.known.get(a.pair); known != nil { // it has no failures
-		a.counted = []*tally{known}
-	}
-	for _, t := range a.counted {
-		a.wait = max(a.wait, t.wait(now))
-	}
-	if a.wait == 0 {
-		for _, t := range a.counted {
-			t.running++
+}
+
+// ask fills in how long the attempt has to wait, or returns the tally whose running
+// attempts it has to wait for. It makes no tally.
+func (d *slowdown) ask(a *loginAttempt, now time.Time) (busy *tally) {
+	for _, t := range d.tallies(a, func(h *halves, k slowKey) *tally { return h.look(k, now) }) {
+		wait, full := t.wait(now)
+		if a.wait = max(a.wait, wait); full {
+			busy = t
 		}
 	}
-	return a
+	return busy
+}
+
+// run counts the attempt while it runs.
+func (d *slowdown) run(a *loginAttempt, now time.Time) {
+	a.running = d.tallies(a, func(h *halves, k slowKey) *tally { return h.ensure(k, now) })
+	for _, t := range a.running {
+		t.running++
+	}
+}
+
+// tallies are those that decide about an attempt: that of the group at the source
+// alone, if its last login there went well, else those of the name and of the
+// source; and where one of several that run at once has failed, all of them.
+func (d *slowdown) tallies(a *loginAttempt, find func(*halves, slowKey) *tally) (all []*tally) {
+	known := d.known.get(a.pair)
+	if known != nil {
+		all = append(all, known)
+	}
+	if known == nil || known.failures > 0 {
+		all = append(all, find(a.names, a.name))
+		if a.from != nil {
+			all = append(all, find(&d.froms, *a.from))
+		}
+	}
+	return all
 }
 
 func (d *slowdown) end(a *loginAttempt, result string, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, t := range a.counted {
+	for _, t := range a.running {
 		t.running--
+		if t.ended != nil {
+			close(t.ended)
+			t.ended = nil
+		}
 	}
 	switch result {
 	case "failed":
-		for _, t := range a.tallies {
-			t.fail(now)
+		a.names.ensure(a.name, now).fail(now)
+		if a.from != nil {
+			d.froms.ensure(*a.from, now).fail(now)
 		}
-		d.known.delete(a.pair)
+		if known := d.known.get(a.pair); known != nil {
+			known.failures++
+		}
 	case "ok":
-		a.tallies[0].failures, a.tallies[0].until = 0, time.Time{}
-		if d.known.get(a.pair) == nil {
-			d.known.put(a.pair, new(tally))
+		if t := a.names.get(a.name); t != nil {
+			t.failures, t.until = 0, time.Time{}
 		}
+		if known := d.known.get(a.pair); known == nil {
+			d.known.put(a.pair, new(tally))
+		} else {
+			known.failures = 0
+		}
+	}
+	if known := d.known.get(a.pair); known != nil && known.failures > 0 && known.running == 0 {
+		d.known.delete(a.pair)
+	}
+	a.names.tidy(a.name)
+	if a.from != nil {
+		d.froms.tidy(*a.from)
 	}
 }

@@ -1,9 +1,11 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -107,65 +109,150 @@ func TestOwnerGetsIn(t *testing.T) {
 	}
 }
 
+// try is an attempt that does not wait for others.
+func (d *slowdown) try(name string, from netip.Addr, now time.Time) *loginAttempt {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return d.begin(ctx, name, name, from, func() time.Time { return now })
+}
+
 // Many guesses at once are no way around it, and the memory has a bound.
 func TestSlowdownBounds(t *testing.T) {
 	d := newSlowdown()
 	now := time.Now()
-	from := netip.MustParseAddr("10.0.0.1")
-	var begun []*loginAttempt
-	for range 2 * attemptsAtOnce {
-		if a := d.begin("bob", "bob", from, now); a.wait == 0 {
-			begun = append(begun, a)
+	from, home := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
+	d.end(d.try("eve", home, now), "ok", now)
+	for _, at := range []struct {
+		name string
+		from netip.Addr
+	}{{"bob", from}, {"eve", home}} { // where all has gone well, many may not guess at once either
+		var begun []*loginAttempt
+		for range 100 {
+			if a := d.try(at.name, at.from, now); a.wait == 0 {
+				begun = append(begun, a)
+			}
+		}
+		if len(begun) != freeFailures {
+			t.Errorf("%d attempts at once of %s", len(begun), at.name)
+		}
+		for _, a := range begun {
+			d.end(a, "failed", now)
+		}
+		if a := d.try("ann", at.from, now); a.wait != time.Second {
+			t.Errorf("after the failures of %s: wait %s", at.name, a.wait)
 		}
 	}
-	if len(begun) != attemptsAtOnce {
-		t.Errorf("%d attempts at once", len(begun))
-	}
-	for _, a := range begun {
-		d.end(a, "failed", now)
-	}
-	if a := d.begin("ann", "ann", from, now); a.wait != longestSourceWait {
-		t.Errorf("wait %s", a.wait)
-	}
 	later := now.Add(longestSourceWait)
-	one, two := d.begin("ann", "ann", from, later), d.begin("ann", "ann", from, later)
+	one, two := d.try("ann", from, later), d.try("ann", from, later)
 	if one.wait != 0 || two.wait == 0 {
 		t.Errorf("after many failures two at once: %s, %s", one.wait, two.wait)
 	}
 	d.end(one, "error", later)
-	if a := d.begin("ann", "ann", from, later); a.wait != 0 {
+	if a := d.try("ann", from, later); a.wait != 0 {
 		t.Errorf("a fault of ours counts: %s", a.wait)
-	}
-	home := netip.MustParseAddr("10.0.0.2") // where all has gone well, many may not guess at once either
-	d.end(d.begin("eve", "eve", home, now), "ok", now)
-	begun = nil
-	for range 2 * attemptsAtOnce {
-		if a := d.begin("eve", "eve", home, now); a.wait == 0 {
-			begun = append(begun, a)
-		}
-	}
-	if len(begun) != attemptsAtOnce {
-		t.Errorf("%d attempts at once from where a login went well", len(begun))
-	}
-	for _, a := range begun {
-		d.end(a, "failed", now)
-	}
-	if a := d.begin("eve", "eve", home, now); a.wait != longestSourceWait {
-		t.Errorf("wait %s", a.wait)
 	}
 	var all sync.WaitGroup
 	for g := range 4 {
 		all.Go(func() {
 			for n := range 2 * slowSize {
-				a := d.begin(fmt.Sprint(g, n), fmt.Sprint(g, n), netip.AddrFrom4([4]byte{10, byte(g), byte(n >> 8), byte(n)}), now)
-				d.end(a, []string{"ok", "failed"}[n%2], now)
+				for _, result := range []string{"ok", "failed"} {
+					a := d.try(fmt.Sprint(g, n, result), netip.AddrFrom4([4]byte{10, byte(g), byte(n >> 8), byte(n)}), now)
+					d.end(a, result, now)
+				}
+				d.end(d.try(fmt.Sprint(g, n), netip.Addr{}, now), "failed", now)
 			}
 		})
 	}
 	all.Wait()
-	for _, h := range []*halves{&d.names, &d.froms, &d.known} {
+	for _, h := range []*halves{&d.names, &d.locals, &d.froms, &d.known} {
 		if len(h.young) > slowSize || len(h.old) > slowSize || len(h.old) == 0 {
 			t.Errorf("%d and %d", len(h.young), len(h.old))
 		}
+	}
+}
+
+// Guesses that come at once are as few as those that come one by one, whether of
+// one name, from one source, or of a name whose owner was just there.
+func TestFiveFailuresAreFiveWhenGuessesComeAtOnce(t *testing.T) {
+	f := fresh(t)
+	f.withMethod(t)
+	f.clock.stop()
+	f.must(t, 204, "POST", "sys/auth/t", `{"type":"test"}`)
+	f.enter(t, "t", "ann", "RemoteAddr: 10.9.0.1:1")
+	for what, guess := range map[string]func(n int) (name, from string){
+		"a name":           func(n int) (string, string) { return "bob", fmt.Sprintf("10.0.0.%d:1", n) },
+		"a source":         func(n int) (string, string) { return fmt.Sprint("n", n), "10.1.0.1:1" },
+		"its owner's home": func(n int) (string, string) { return "ann", "10.9.0.1:1" },
+	} {
+		var checked atomic.Int32
+		var all sync.WaitGroup
+		for n := range 200 {
+			all.Go(func() {
+				name, from := guess(n)
+				switch r := f.guess(t, name, from); r.status {
+				case 400:
+					checked.Add(1)
+				case 429:
+				default:
+					t.Error(r.text)
+				}
+			})
+		}
+		all.Wait()
+		if n := checked.Load(); n != freeFailures {
+			t.Errorf("of %s %d guesses were checked", what, n)
+		}
+	}
+}
+
+// Right ones that come at once get in, as after a boot, and one that fails among
+// them stops nobody.
+func TestManyRightLoginsAtOnceGetIn(t *testing.T) {
+	f := fresh(t)
+	f.withMethod(t)
+	f.must(t, 204, "POST", "sys/auth/t", `{"type":"test"}`)
+	var all sync.WaitGroup
+	for n := range attemptsWaiting {
+		all.Go(func() {
+			r := f.call(t, "POST", "auth/t/login", `{"name":"job","word":"right"}`, fmt.Sprintf("RemoteAddr: 10.0.0.1:%d", n+1))
+			if r.status != 200 {
+				t.Error(r.text)
+			}
+		})
+		if n == 3 {
+			all.Go(func() { f.guess(t, "other", "10.0.0.1:9") })
+		}
+	}
+	all.Wait()
+}
+
+// Who is refused makes nothing be forgotten, nor does who fails through no fault of
+// his own, or is right.
+func TestARefusedSourceMakesNoNewTally(t *testing.T) {
+	d := newSlowdown()
+	now := time.Now()
+	at := netip.MustParseAddr("10.0.0.1")
+	for range freeFailures {
+		d.end(d.try("bob", at, now), "failed", now)
+	}
+	guesses := 0
+	for n := range 3 * slowSize {
+		if a := d.try(fmt.Sprint("name", n), at, now); a.wait == 0 {
+			guesses++
+			d.end(a, "failed", now)
+		}
+		d.end(d.try(fmt.Sprint("local", n), netip.Addr{}, now), "failed", now)
+		other := netip.AddrFrom4([4]byte{10, 1, byte(n >> 8), byte(n)})
+		d.end(d.try(fmt.Sprint("fault", n), other, now), "error", now)
+		d.end(d.try(fmt.Sprint("right", n), other, now), "ok", now)
+		if a := d.try("bob", other, now); a.wait == 0 {
+			guesses++
+		}
+	}
+	if a := d.try("bob", netip.MustParseAddr("10.2.0.1"), now); a.wait == 0 || guesses > 0 {
+		t.Errorf("%d guesses were checked, and bob waits %s", guesses, a.wait)
+	}
+	if n, m := len(d.names.young)+len(d.names.old), len(d.froms.young)+len(d.froms.old); n != 1 || m != 1 {
+		t.Errorf("%d names and %d sources are remembered", n, m)
 	}
 }

@@ -46,10 +46,13 @@ func enableAudit(s *Server, r *request) (answer, error) {
 		Type        string                     `json:"type"`
 		Description string                     `json:"description"`
 		Options     map[string]json.RawMessage `json:"options"`
-		Local       loose[bool]                `json:"local"` // there is one node
+		Local       loose[bool]                `json:"local"`
 	}
-	if err := r.decode(&in); err != nil {
+	if err := r.settings(&in); err != nil {
 		return answer{}, err
+	}
+	if in.Local.value {
+		return answer{}, invalid("local is not supported, since nothing is replicated: leave it out")
 	}
 	s.mu.Lock()
 	allowed := s.auditAPI

@@ -46,15 +46,14 @@ func newAuthTables(methods map[string]authMethod) map[string]*authTable {
 	return tables
 }
 
-// findAuth is find below auth/.
-func (s *Server) findAuth(r *request, path string) (found *route) {
-	m, below := r.keep.auths.Load().find(path)
+// locateAuth is locate below auth/.
+func (s *Server) locateAuth(k *keep, path string) (found *route, m *mount, rest string) {
+	m, below := k.auths.Load().find(path)
 	if m == nil || s.tables.auth[m.Type] == nil {
-		return nil
+		return nil, nil, ""
 	}
-	r.mount = m
-	found, r.rest = s.tables.auth[m.Type].find(below)
-	return found
+	found, rest = s.tables.auth[m.Type].find(below)
+	return found, m, rest
 }
 
 // viewMethod and updateMethod run a transaction of a login method, which has its
@@ -147,8 +146,8 @@ func checkTokenType(kind *string) error {
 }
 
 func enableAuth(s *Server, r *request) (answer, error) {
-	var in mountInput
-	if err := r.decode(&in); err != nil {
+	in, err := r.mountInput()
+	if err != nil {
 		return answer{}, err
 	}
 	switch {
@@ -160,8 +159,6 @@ func enableAuth(s *Server, r *request) (answer, error) {
 		return answer{}, invalid("unknown auth type %q: there is %s", in.Type, strings.Join(slices.Sorted(maps.Keys(s.tables.auth)), ", "))
 	case len(in.Options) > 0:
 		return answer{}, invalid("a login method has no options")
-	case in.SealWrap:
-		return answer{}, invalid("seal_wrap is not supported")
 	case strings.HasPrefix(r.rest+"/", "token/"):
 		return answer{}, invalid("path is already in use at token/")
 	}
@@ -206,7 +203,7 @@ func readAuthTune(s *Server, r *request) (answer, error) {
 
 func writeAuthTune(s *Server, r *request) (answer, error) {
 	var in tuneInput
-	if err := r.decode(&in); err != nil {
+	if err := r.settings(&in); err != nil {
 		return answer{}, err
 	}
 	switch {

@@ -232,7 +232,7 @@ func TestLoginRenewal(t *testing.T) {
 }
 
 // A token with ranges of addresses works from these, and its children inherit them.
-func TestBoundCIDRs(t *testing.T) {
+func TestBoundAddressesAreInheritedByOrphansToo(t *testing.T) {
 	f := fresh(t)
 	f.withMethod(t)
 	f.must(t, 204, "POST", "sys/auth/t", `{"type":"test"}`)
@@ -252,7 +252,7 @@ func TestBoundCIDRs(t *testing.T) {
 	child, orphan, byRole := make("create"), make("create-orphan"), make("create/other")
 	for from, who := range map[string][]string{
 		"10.1.2.3:9": {token, child, orphan}, "[2001:db8::1%eth0]:9": {token, child, orphan}, "[::ffff:10.1.0.1]:9": {token, child, orphan},
-		"192.0.2.7:1": {token, child, orphan}, "10.2.0.0:1": {orphan}, "[2001:db9::1]:1": {orphan}, "@": {orphan}, "192.0.2.8:1": {orphan}, "10.9.0.1:1": {orphan, byRole},
+		"192.0.2.7:1": {token, child, orphan}, "10.2.0.0:1": nil, "[2001:db9::1]:1": nil, "@": nil, "192.0.2.8:1": nil, "10.9.0.1:1": {byRole},
 	} {
 		for _, secret := range []string{token, child, orphan, byRole} {
 			want := http.StatusForbidden
@@ -265,6 +265,19 @@ func TestBoundCIDRs(t *testing.T) {
 	if r := f.must(t, 200, "GET", "auth/token/lookup-self", "", as(token), inside); fmt.Sprint(r.get("data", "bound_cidrs")) != "[10.1.0.0/16 2001:db8::/32 192.0.2.7]" {
 		t.Error(r.text)
 	}
+	// Nobody makes a token that is good for more addresses than his own, whichever way.
+	f.must(t, 204, "POST", "auth/token/roles/free", `{}`)
+	f.must(t, 204, "POST", "auth/token/roles/orphans", `{"orphan":true}`)
+	for path, body := range map[string]string{"create": `{"no_parent":true}`, "create-orphan": `{"period":"1h"}`, "create/free": `{}`, "create/orphans": `{}`} {
+		secret := f.must(t, 200, "POST", "auth/token/"+path, body, as(token), inside).get("auth", "client_token").(string)
+		f.must(t, 200, "GET", "auth/token/lookup-self", "", as(secret), inside)
+		f.must(t, 403, "GET", "auth/token/lookup-self", "", as(secret), "RemoteAddr: 10.2.0.1:9")
+	}
+	// Nor does a root token without an end lose those of its role.
+	r := f.must(t, 200, "POST", "auth/token/create/other", `{"policies":["root"]}`)
+	f.must(t, 200, "GET", "secret/config", "", as(r.get("auth", "client_token").(string)), "RemoteAddr: 10.9.0.1:9")
+	f.must(t, 403, "GET", "secret/config", "", as(r.get("auth", "client_token").(string)), inside)
+
 	// A use from elsewhere does not count, nor one where no token is needed.
 	f.must(t, 204, "POST", "auth/t/role", `{"token_num_uses":2}`)
 	_, token = f.enter(t, "t", "bob", inside)

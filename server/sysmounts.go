@@ -31,7 +31,7 @@ func (s *seconds) UnmarshalJSON(b []byte) error {
 		*s = unchanged
 		return nil
 	}
-	d, err := parseDuration(text)
+	d, err := access.ParseDuration(text)
 	if err != nil {
 		return err
 	}
@@ -111,7 +111,32 @@ type mountConfigInput struct {
 	PassthroughRequestHeaders *[]string `json:"passthrough_request_headers"`
 	AllowedResponseHeaders    *[]string `json:"allowed_response_headers"`
 	TokenType                 *string   `json:"token_type"` // of a login method
+
+	// Some clients write these here. What stands beside the configuration counts.
+	Description *string           `json:"description"`
+	Options     map[string]string `json:"options"`
 }
+
+// mountInput reads the body of enable, and refuses what no mount can be here.
+func (r *request) mountInput() (in mountInput, err error) {
+	err = r.settings(&in)
+	switch {
+	case err != nil:
+	case in.SealWrap:
+		err = invalid("seal_wrap is not supported")
+	case in.Local:
+		err = invalid("local is not supported, since nothing is replicated: leave it out")
+	}
+	if in.Description == nil {
+		in.Description = in.Config.Description
+	}
+	if in.Options == nil {
+		in.Options = in.Config.Options
+	}
+	return in, err
+}
+
+var errTokenType = invalid("token_type is a setting of login methods: leave it out")
 
 func (in *mountConfigInput) apply(c *mountConfig) error {
 	if in.DefaultLeaseTTL != nil && *in.DefaultLeaseTTL != unchanged {
@@ -171,8 +196,8 @@ func checkMountPath(path string) error {
 }
 
 func enableMount(s *Server, r *request) (answer, error) {
-	var in mountInput
-	if err := r.decode(&in); err != nil {
+	in, err := r.mountInput()
+	if err != nil {
 		return answer{}, err
 	}
 	switch in.Type {
@@ -185,8 +210,8 @@ func enableMount(s *Server, r *request) (answer, error) {
 	if err := checkVersion(in.Options); err != nil {
 		return answer{}, err
 	}
-	if in.SealWrap {
-		return answer{}, invalid("seal_wrap is not supported")
+	if in.Config.TokenType != nil && *in.Config.TokenType != "" {
+		return answer{}, errTokenType
 	}
 	if first, _, _ := strings.Cut(r.rest, "/"); slices.Contains(reserved, first) {
 		return answer{}, invalid("cannot mount %q", r.rest+"/")
@@ -247,11 +272,14 @@ type tuneInput struct {
 
 func writeTune(s *Server, r *request) (answer, error) {
 	var in tuneInput
-	if err := r.decode(&in); err != nil {
+	if err := r.settings(&in); err != nil {
 		return answer{}, err
 	}
 	if err := checkVersion(in.Options); err != nil {
 		return answer{}, err
+	}
+	if in.TokenType != nil && *in.TokenType != "" {
+		return answer{}, errTokenType
 	}
 	return answer{}, r.keep.tune(r.ctx, &r.keep.mounts, r.rest, func(m *mount) error {
 		set(&m.Description, in.Description)

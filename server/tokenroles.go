@@ -79,7 +79,7 @@ func writeRole(s *Server, r *request) (answer, error) {
 		CIDRs                  loose[[]string]      `json:"token_bound_cidrs"`
 		OldCIDRs               loose[[]string]      `json:"bound_cidrs"`
 	}
-	if err := r.decode(&in); err != nil {
+	if err := r.settings(&in); err != nil {
 		return answer{}, err
 	}
 	if len(in.EntityAliases.value) > 0 { // what would widen what a token may do is not ignored

@@ -113,7 +113,7 @@ func (s *Server) create(r *request, path string, orphan bool, roleName string) (
 		Type            string               `json:"type"`
 		EntityAlias     string               `json:"entity_alias"`
 	}
-	if err := r.decode(&in); err != nil {
+	if err := r.settings(&in); err != nil {
 		return answer{}, err
 	}
 	if in.EntityAlias != "" {

@@ -23,11 +23,11 @@ func hashesAtOnce() int { return max(1, min(4, runtime.GOMAXPROCS(0)/2)) }
 func userPass() authMethod {
 	return authMethod{
 		routes: []route{
-			{path: "login/*", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: loginUser}},
+			{path: "login/*", named: true, gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: loginUser}},
 			{path: "users", gate: authenticated, on: [ops]handler{opList: listUsers}},
-			{path: "users/*/password", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writePassword}},
-			{path: "users/*/policies", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeUserPolicies}},
-			{path: "users/*", gate: authenticated, exists: userExists, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readUser, opWrite: writeUser, opDelete: deleteUser}},
+			{path: "users/*/password", named: true, gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writePassword}},
+			{path: "users/*/policies", named: true, gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeUserPolicies}},
+			{path: "users/*", named: true, gate: authenticated, exists: userExists, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readUser, opWrite: writeUser, opDelete: deleteUser}},
 		},
 		renew: func(_ *request, tx *storage.Tx, folder string, t *access.Token) (*access.TokenParams, error) {
 			user, err := access.Users(folder).Get(tx, t.Login)
@@ -134,7 +134,7 @@ func writeUser(s *Server, r *request) (answer, error) {
 		tokenFields
 		passwordInput
 	}
-	if err := r.decode(&in); err != nil {
+	if err := r.settings(&in); err != nil {
 		return answer{}, err
 	}
 	hash, err := s.hash(r, in.passwordInput)
@@ -157,7 +157,7 @@ func writeUser(s *Server, r *request) (answer, error) {
 
 func writePassword(s *Server, r *request) (answer, error) {
 	var in passwordInput
-	if err := r.decode(&in); err != nil {
+	if err := r.settings(&in); err != nil {
 		return answer{}, err
 	}
 	hash, err := s.hash(r, in)
@@ -175,7 +175,7 @@ func writeUserPolicies(s *Server, r *request) (answer, error) {
 		Policies loose[[]string] `json:"token_policies"`
 		Old      loose[[]string] `json:"policies"`
 	}
-	if err := r.decode(&in); err != nil {
+	if err := r.settings(&in); err != nil {
 		return answer{}, err
 	}
 	var warnings []string
@@ -207,7 +207,7 @@ func loginUser(s *Server, r *request) (answer, error) {
 	case len(in.Password) > access.MaxCredential:
 		return answer{}, errPassword
 	}
-	return s.tryLogin(r, strings.ToLower(r.rest), func() (answer, error) {
+	return s.tryLogin(r, r.rest, func() (answer, error) {
 		var hash access.PasswordHash // of nobody
 		err := r.viewMethod(func(tx *storage.Tx, folder string) error {
 			user, err := access.Users(folder).Get(tx, r.rest)

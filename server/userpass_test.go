@@ -33,7 +33,7 @@ func TestUserPass(t *testing.T) {
 		t.Fatal(r.text)
 	}
 	token := r.get("auth", "client_token").(string)
-	if r := f.must(t, 200, "GET", "auth/token/lookup-self", "", as(token)); say(r.get("data", "display_name"), r.get("data", "path")) != "userpass-bob auth/userpass/login/bOb" {
+	if r := f.must(t, 200, "GET", "auth/token/lookup-self", "", as(token)); say(r.get("data", "display_name"), r.get("data", "path")) != "userpass-bob auth/userpass/login/bob" {
 		t.Error(r.text)
 	}
 	for n, c := range []struct {

@@ -21,7 +21,7 @@ import (
 // the one that it is about, and does not use it up.
 var wrappingRoutes = []route{
 	{path: "sys/wrapping/lookup", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: lookupWrapped, opWrite: lookupWrapped}},
-	{path: "sys/wrapping/wrap", gate: authenticated, body: bodyKV, timeout: timeoutShort, on: [ops]handler{opWrite: wrapData}},
+	{path: "sys/wrapping/wrap", free: true, gate: authenticated, body: bodyKV, timeout: timeoutShort, on: [ops]handler{opWrite: wrapData}},
 	{path: "sys/wrapping/unwrap", gate: authenticated, denied: errNotWrapping, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: unwrapAnswer}},
 	{path: "sys/wrapping/rewrap", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: rewrapAnswer}},
 }
@@ -50,7 +50,7 @@ func wrapTTL(h http.Header) (time.Duration, error) {
 	if len(values) == 0 {
 		return 0, nil
 	}
-	ttl, err := parseDuration(values[0])
+	ttl, err := access.ParseDuration(values[0])
 	switch {
 	case len(values) > 1:
 		return 0, invalid("there is more than one header X-Vault-Wrap-TTL")

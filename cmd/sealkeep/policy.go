@@ -31,7 +31,7 @@ func policyCommands() []command {
 
 const policyTestHelp = `Tells which rule of a policy decides about a path of the API, such as secret/data/app, and what it allows there.
 POLICY is the name of a policy of the keep, or @FILE for one in a file (- for standard input), which takes no server.
-The path of a folder that is listed or scanned ends in a slash. With -capability the exit code is 2 when the policy
+Whether it may be listed or scanned is decided for PATH as a folder. With -capability the exit code is 2 when the policy
 does not give all of them.`
 
 // policyName is a name as the keep has it.
@@ -203,16 +203,22 @@ func policyTest(f *flag.FlagSet) action {
 			return err
 		}
 		path := strings.TrimPrefix(strings.TrimPrefix(args[1], "/"), "v1/")
-		grant := access.NewACL([]*access.Policy{p}).Find(path)
+		acl := access.NewACL([]*access.Policy{p})
+		grant := acl.Find(path)
 		rule, line, found := grant.Rule()
-		caps := grant.Capabilities().Names()
+		listed, listLine, lists := acl.Find(strings.TrimSuffix(path, "/") + "/").Rule()
+		can := acl.Capabilities(path)
+		caps := can.Names()
 		if asJSON {
-			out := object{"path": path, "capabilities": caps, "rule": nil, "line": nil, "parameters_restricted": grant.Restricted()}
+			out := object{"path": path, "capabilities": caps, "rule": nil, "line": nil, "list_rule": nil, "list_line": nil, "parameters_restricted": grant.Restricted()}
 			if least, most := grant.Wrapping(); least > 0 || most > 0 {
 				out["min_wrapping_ttl"], out["max_wrapping_ttl"] = least/time.Second, most/time.Second
 			}
 			if found {
 				out["rule"], out["line"] = rule, line
+			}
+			if lists {
+				out["list_rule"], out["list_line"] = listed, listLine
 			}
 			if err := c.printValue(out); err != nil {
 				return err
@@ -225,7 +231,11 @@ func policyTest(f *flag.FlagSet) action {
 			case slices.Contains(caps, access.RootPolicy):
 				decides = "none: the root policy allows everything"
 			}
-			rows := [][]string{{"Key", "Value"}, {"path", path}, {"rule", decides}, {"capabilities", strings.Join(caps, ", ")}}
+			rows := [][]string{{"Key", "Value"}, {"path", path}, {"rule", decides}}
+			if lists && (listed != rule || listLine != line) {
+				rows = append(rows, []string{"rule for list, scan", fmt.Sprintf("path %q (line %d)", listed, listLine)})
+			}
+			rows = append(rows, []string{"capabilities", strings.Join(caps, ", ")})
 			if grant.Restricted() {
 				rows = append(rows, []string{"parameters", "restricted by the rule"})
 			}
@@ -236,7 +246,7 @@ func policyTest(f *flag.FlagSet) action {
 			}
 			table(c.stdout, rows)
 		}
-		if !grant.Has(need) && need != 0 {
+		if !can.Has(need) && need != 0 {
 			return exit{2}
 		}
 		return nil
