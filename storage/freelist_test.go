@@ -599,7 +599,9 @@ func TestNestingWithTheOuterContextIsRefused(t *testing.T) {
 func TestRelistIsReadByBolt(t *testing.T) {
 	for _, n := range []int{0, 1, 500, 70000} {
 		path := filepath.Join(t.TempDir(), "s.db")
-		db, err := bolt.Open(path, 0o600, boltOptions(Options{}.withDefaults()))
+		o := boltOptions(Options{}.withDefaults())
+		o.PageSize, o.NoSync = minPageSize, true
+		db, err := bolt.Open(path, 0o600, o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -610,7 +612,7 @@ func TestRelistIsReadByBolt(t *testing.T) {
 				}
 			}
 			b := btx.Bucket(bucketData)
-			if err := b.Put([]byte("large"), make([]byte, (n+1)*os.Getpagesize())); err != nil {
+			if err := b.Put([]byte("large"), make([]byte, (n+1)*minPageSize)); err != nil {
 				return err
 			}
 			return btx.Bucket(bucketMeta).Put(keyHeader, []byte(`{"format":1,"reader":1,"uuid":"`+NewUUID()+`"}`))

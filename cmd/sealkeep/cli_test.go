@@ -102,7 +102,7 @@ func TestData(t *testing.T) {
 		{args: []string{"a"}},
 		{args: []string{"a=@" + filepath.Join(dir, "absent")}},
 	} {
-		c := &cli{stdin: strings.NewReader(tt.stdin)}
+		c := &cli{Context: t.Context(), stdin: strings.NewReader(tt.stdin)}
 		got, err := c.data(tt.args)
 		if tt.want == "" {
 			if err == nil {
