@@ -9,6 +9,7 @@ import (
 	"hash/maphash"
 	"io"
 	"math"
+	"math/bits"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -127,6 +128,17 @@ func (s pageSet) add(r run) bool {
 	return true
 }
 
+// after returns the first page from id on that is in the set, or n.
+func (s pageSet) after(id, n uint64) uint64 {
+	for id < n {
+		if rest := s[id/64] >> (id % 64); rest != 0 {
+			return min(id+uint64(bits.TrailingZeros64(rest)), n)
+		}
+		id = (id/64 + 1) * 64
+	}
+	return n
+}
+
 // missing returns the pages below n that are not in the set.
 func (s pageSet) missing(n uint64) (runs []run) {
 	for id := uint64(0); id < n; id++ {
@@ -141,65 +153,98 @@ func (s pageSet) missing(n uint64) (runs []run) {
 	return runs
 }
 
-// A lead is what a branch says of a page.
-type lead struct {
-	id    uint64
-	first uint64 // hash of the page's first key; 0 is not known
+// walk finds the pages that a state of the file uses, level by level.
+type walk struct {
+	*meta
+	f io.ReaderAt
+
+	used, level, next pageSet
+	firsts            []uint32 // by page: hash of the key with which it begins, 0 where that is not known
+
+	// The pages read last. They are read and not mapped, because a fault a page
+	// costs more than a copy, and what is mapped counts as memory of the process.
+	b     []byte
+	first uint64 // where b begins
 }
+
+const (
+	windowPages = 128 // read at once
+	windowGap   = 8   // pages read in vain rather than in another window
+)
 
 // reachable returns the pages that a state uses for its trees. ErrCorrupt: a
 // page is not what the branch above it says, or is in use twice. An error of
 // stop, which is asked now and then, ends the walk.
 func reachable(f io.ReaderAt, m *meta, stop func() error) (pageSet, error) {
-	used := newPageSet(m.pages)
-	used.add(run{0, 2})
-	w := window{f: f, meta: m}
-	level, next := []lead{{id: m.root}}, []lead(nil)
-	for depth := 0; len(level) > 0; depth++ {
+	w := walk{meta: m, f: f, used: newPageSet(m.pages), level: newPageSet(m.pages), next: newPageSet(m.pages), firsts: make([]uint32, m.pages)}
+	w.used.add(run{0, 2})
+	if err := w.lead(m.root, 0); err != nil {
+		return w.used, err
+	}
+	for depth := 0; ; depth++ {
 		if depth == 2*maxTreeDepth { // the tree of buckets above that of a bucket
-			return used, corrupt("pages", "more than %d levels", depth)
+			return w.used, corrupt("pages", "more than %d levels", depth)
 		}
-		slices.SortFunc(level, func(a, b lead) int { return cmp.Compare(a.id, b.id) })
-		next = next[:0]
-		for i, at := range level {
-			if i%1024 == 0 {
+		w.level, w.next = w.next, w.level
+		clear(w.next)
+		any := false
+		for id := w.level.after(0, m.pages); id < m.pages; id = w.level.after(id+1, m.pages) {
+			if id%1024 == 0 || !any {
 				if err := stop(); err != nil {
-					return used, err
+					return w.used, err
 				}
 			}
-			p, n, err := w.page(level[i:])
-			if err != nil {
-				return used, err
-			}
-			if !used.add(run{at.id, n}) {
-				return used, corrupt("pages", "page %d is in use twice", at.id)
-			}
-			if next, err = p.leads(at, next); err != nil {
-				return used, err
+			any = true
+			if err := w.visit(id); err != nil {
+				return w.used, err
 			}
 		}
-		level, next = next, level
+		if !any {
+			return w.used, nil
+		}
 	}
-	return used, nil
 }
 
-// leads adds the pages to which a page leads.
-func (p page) leads(at lead, next []lead) ([]lead, error) {
-	if p.n == 0 && at.first != 0 {
-		return next, corrupt("pages", "page %d has no keys", at.id)
+// lead notes a page for the next level.
+func (w *walk) lead(id uint64, first uint32) error {
+	if id < 2 || id >= w.pages {
+		return corrupt("pages", "page %d does not exist", id)
+	}
+	if w.used.has(id) || !w.next.add(run{id, 1}) {
+		return corrupt("pages", "page %d is in use twice", id)
+	}
+	w.firsts[id] = first
+	return nil
+}
+
+func hashKey(key []byte) uint32 { return uint32(maphash.Bytes(listSeed, key)) | 1 }
+
+// visit claims a page and notes those to which it leads.
+func (w *walk) visit(id uint64) error {
+	p, n, err := w.page(id)
+	if err != nil {
+		return err
+	}
+	if !w.used.add(run{id, n}) {
+		return corrupt("pages", "page %d is in use twice", id)
+	}
+	if p.n == 0 && w.firsts[id] != 0 {
+		return corrupt("pages", "page %d has no keys", id)
 	}
 	for i := range p.n {
 		if i == 0 || !p.leaf {
 			key, err := p.key(i)
 			if err != nil {
-				return next, err
+				return err
 			}
-			hash := maphash.Bytes(listSeed, key)
-			if i == 0 && at.first != 0 && at.first != hash {
-				return next, corrupt("pages", "a branch that leads past its keys, to page %d", at.id)
+			hash := hashKey(key)
+			if i == 0 && w.firsts[id] != 0 && w.firsts[id] != hash {
+				return corrupt("pages", "a branch that leads past its keys, to page %d", id)
 			}
 			if !p.leaf {
-				next = append(next, lead{p.child(i), hash})
+				if err := w.lead(p.child(i), hash); err != nil {
+					return err
+				}
 				continue
 			}
 		}
@@ -211,56 +256,28 @@ func (p page) leads(at lead, next []lead) ([]lead, error) {
 				err = corrupt("pages", "a bucket of %d bytes", len(value))
 			}
 			if err != nil {
-				return next, err
+				return err
 			}
 			if root := binary.NativeEndian.Uint64(value); root != 0 { // else it is inside the element
-				next = append(next, lead{id: root})
+				if err := w.lead(root, 0); err != nil {
+					return err
+				}
 			}
 		default:
-			return next, corrupt("pages", "an element with flags %#x", p.kind(i))
+			return corrupt("pages", "an element with flags %#x", p.kind(i))
 		}
 	}
-	return next, nil
+	return nil
 }
 
-// window reads pages in the order of their numbers, those that lie near one
-// another at once. The walk reads, and does not map, because a fault a page costs
-// more than a copy, and what is mapped counts as memory of the process.
-type window struct {
-	*meta
-	f     io.ReaderAt
-	first uint64 // page at which b begins
-	b     []byte
-}
-
-const (
-	windowPages = 128
-	windowGap   = 8 // pages that are read in vain rather than begin another window
-)
-
-func (w *window) read(id, n uint64, b []byte) ([]byte, error) {
-	size := int(n * w.pageSize)
-	b = slices.Grow(b[:0], size)[:size]
-	if _, err := w.f.ReadAt(b, int64(id*w.pageSize)); err != nil {
-		return nil, corrupt("file", "reading page %d: %v", id, err)
-	}
-	return b, nil
-}
-
-// page returns the first of the pages that are wanted, which ascend, and how many
-// it takes. Of a leaf that overflows it is only read what leads needs.
-func (w *window) page(wanted []lead) (p page, n uint64, err error) {
-	id := wanted[0].id
-	if id < 2 || id >= w.pages {
-		return p, 0, corrupt("pages", "page %d does not exist", id)
-	}
+// page returns a page of the level, and how many it takes. Of a leaf that
+// overflows it is only read what visit needs.
+func (w *walk) page(id uint64) (p page, n uint64, err error) {
 	if have := uint64(len(w.b)) / w.pageSize; id < w.first || id-w.first >= have {
 		last := id
-		for _, s := range wanted {
-			if s.id >= w.pages || s.id >= id+windowPages || s.id > last+windowGap {
-				break
-			}
-			last = s.id
+		for next := id; next < min(id+windowPages, last+windowGap+1, w.pages); {
+			last = next
+			next = w.level.after(next+1, w.pages)
 		}
 		if w.b, err = w.read(id, last-id+1, w.b); err != nil {
 			w.b = nil
@@ -282,6 +299,15 @@ func (w *window) page(wanted []lead) (p page, n uint64, err error) {
 	}
 	p, err = parsePage(b, size, int(w.pageSize))
 	return p, n, err
+}
+
+func (w *walk) read(id, n uint64, b []byte) ([]byte, error) {
+	size := int(n * w.pageSize)
+	b = slices.Grow(b[:0], size)[:size]
+	if _, err := w.f.ReadAt(b, int64(id*w.pageSize)); err != nil {
+		return nil, corrupt("file", "reading page %d: %v", id, err)
+	}
+	return b, nil
 }
 
 // leadBytes is how much of a page of size bytes, of which b is the beginning, is
@@ -370,7 +396,11 @@ func (s *Store) prove(h *handle) (err error) {
 		if err := h.relist(m, free); err != nil {
 			return err
 		}
-		s.o.Logger.Error("the list of free pages did not hold and was made anew, before anything was written by it", "path", s.path, "error", damage)
+		said := "the list of free pages did not hold; it was made anew before anything was written by it"
+		if len(free) == 0 {
+			said = "which pages are free cannot be proven, so none of them is used again; run sealkeep operator storage check"
+		}
+		s.o.Logger.Error(said, "path", s.path, "error", damage)
 		h.parked = parked
 		h.proven.Store(true)
 		return nil

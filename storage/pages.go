@@ -335,18 +335,21 @@ func parsePage(b []byte, size, unit int) (page, error) {
 func (p page) check(flags uint32) error {
 	end, last := pageHeader+p.n*element, []byte(nil)
 	for i := range p.n {
-		key, value, kind, _, err := p.at(i)
-		switch start, _, _ := p.bounds(i); {
-		case err != nil:
-			return err
-		case start != end:
+		start, ksize, vsize := p.bounds(i)
+		if start != end {
 			return corrupt("pages", "an element that does not begin where the one before it ends")
-		case i > 0 && bytes.Compare(key, last) <= 0:
-			return corrupt("pages", "keys are out of order")
-		case p.leaf && kind != flags:
-			return corrupt("pages", "an element with flags %#x", kind)
 		}
-		end, last = end+len(key)+len(value), key
+		if end = start + ksize + vsize; end > len(p.b) {
+			return errElement
+		}
+		key := p.b[start : start+ksize]
+		if i > 0 && bytes.Compare(key, last) <= 0 {
+			return corrupt("pages", "keys are out of order")
+		}
+		if p.leaf && p.kind(i) != flags {
+			return corrupt("pages", "an element with flags %#x", p.kind(i))
+		}
+		last = key
 	}
 	return nil
 }
