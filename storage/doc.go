@@ -13,7 +13,7 @@
 // XAES-256-GCM. An update costs its share of one bbolt commit (two fdatasync):
 // one committer runs every function that is waiting inside one transaction and
 // commits once; nothing waits for a timer. Opening costs the same at any size;
-// the first update after it waits for one walk over the pages, 0.1 s for a
+// the first update after it waits for one walk over the pages, 0.3 s for a
 // million secrets of 1 KiB in the page cache, while reads are served.
 //
 // # Format 1

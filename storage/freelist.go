@@ -22,8 +22,9 @@ import (
 // therefore proven before the first write of a handle: one walk finds every
 // page that the committed state uses, and the list must name none of them, nor
 // any page twice. Reads are served meanwhile. The walk goes level by level, in
-// the order of the file, and reads of each page only its elements: it costs a
-// tenth of a second for 1,000,000 secrets of 1 KiB that are in the page cache.
+// the order of the file, and looks at the elements of each page: it costs one
+// reading of the file without its large values, 0.3 s for 1,000,000 secrets of
+// 1 KiB (2 GB) in the page cache.
 //
 // A list that does not hold is replaced by what the walk found to be free.
 // Where a page cannot be walked, what lies beneath it is not known, and no page
