@@ -87,7 +87,7 @@
 // opens the file; a meta page that differs in up to three bits from one whose
 // checksum holds is mended. The free list is proven before the first update: it
 // must name no page that can be reached, nor one twice. One that does not hold
-// is made anew from the walk. See freelist.go and meta.go.
+// is made anew from the walk. See meta.go, walk.go and freelist.go.
 //
 // # When a commit fails
 //
