@@ -94,6 +94,9 @@ func (c *cli) statusTable(s sealStatus) {
 	if s.Initialized && !s.Sealed {
 		add("Settled", "%t", s.Settled)
 	}
+	if s.Held {
+		add("Held", "%t", true)
+	}
 	if s.N > 0 {
 		add("Total Recovery Shares", "%d", s.N)
 		add("Threshold", "%d", s.T)
