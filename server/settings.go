@@ -27,8 +27,15 @@ func (r *request) settingsOf(body []byte, in any) error {
 	return r.checkKnown(body, reflect.TypeOf(in))
 }
 
-// pathFields are Vault's names of what stands in the path.
-var pathFields = []string{"name", "path", "role", "role_name", "username"}
+// pathFields are the names that Vault, and clients that fill in a path from their
+// parameters, have for what stands in the path.
+var pathFields = []string{"mount_point", "name", "path", "path_prefix", "role", "role_name", "username"}
+
+// repeats reports whether a field says what the request's path says.
+func (r *request) repeats(name string, value json.RawMessage) bool {
+	given := strings.Trim(access.CanonicalName(scalar(value)), "/")
+	return slices.Contains(pathFields, name) && given != "" && strings.Contains("/"+access.CanonicalName(r.path)+"/", "/"+given+"/")
+}
 
 // checkKnown refuses the fields of an object that a struct has no place for, and of
 // the structs in it.
@@ -50,7 +57,7 @@ func (r *request) checkKnown(object []byte, of reflect.Type) error {
 			}
 		}
 		switch {
-		case field == nil && (name == "cas" || !void(given[name])) && !(slices.Contains(pathFields, name) && access.CanonicalName(scalar(given[name])) == access.CanonicalName(r.rest)):
+		case field == nil && (name == "cas" || !void(given[name])) && !r.repeats(name, given[name]):
 			return invalid("the parameter %.100q is not supported here, and is not ignored in silence: leave it out; there are %s",
 				name, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
 		case field != nil && field.Kind() == reflect.Struct && !reflect.PointerTo(field).Implements(unmarshaler):
@@ -76,7 +83,7 @@ func addFields(to map[string]reflect.Type, of reflect.Type) {
 
 var unmarshaler = reflect.TypeFor[json.Unmarshaler]()
 
-// void tells whether a value says nothing: it is empty, zero or false, or has
+// void reports whether a value says nothing: it is empty, zero or false, or has
 // only such values in it.
 func void(value json.RawMessage) bool {
 	var v any

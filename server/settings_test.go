@@ -76,6 +76,11 @@ func TestUnknownSecuritySettingsAreNotDropped(t *testing.T) {
 	for path, body := range map[string]string{ // what clients send where nothing is set
 		"sys/mounts/kv": `{"type":"kv-v2","local":false,"external_entropy_access":false,"config":{"plugin_version":"","user_lockout_config":{"lockout_disable":false},"token_type":"","options":null,"default_lease_ttl":"0s"}}`,
 		"sys/auth/up":   `{"type":"userpass","local":false,"config":{"token_type":"","allowed_managed_keys":[]}}`,
+		// And by clients that fill in the path from their parameters.
+		"sys/mounts/team/kv":        `{"type":"kv-v2","mount_point":"team/kv"}`,
+		"auth/approle/role/web":     `{"mount_point":"approle","role_name":"Web"}`,
+		"auth/userpass/users/ann":   `{"username":"ann","mount_point":"/userpass/","password":"pw"}`,
+		"sys/policies/acl/listener": `{"name":"listener","policy":"path \"a\" {}"}`,
 	} {
 		f.must(t, 204, "POST", path, body)
 	}
