@@ -304,6 +304,7 @@ func (s *journalSink) pass(message []byte, to *net.UnixAddr) error {
 	if _, err := f.Write(message); err != nil {
 		return err
 	}
+	s.conn.SetWriteDeadline(time.Now().Add(s.wait)) // the file took its time
 	_, _, err = s.conn.WriteMsgUnix(nil, syscall.UnixRights(int(f.Fd())), to)
 	return err
 }
