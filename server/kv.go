@@ -269,6 +269,31 @@ func kvPatch(s *Server, r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	// One at a time: what is being merged takes many times its size in memory,
+	// and those that patch one secret would make each other's work vain.
+	alone := false
+	merging := func() error {
+		if alone {
+			return nil
+		}
+		select {
+		case s.merging <- struct{}{}:
+			alone = true
+			return nil
+		case <-r.ctx.Done():
+			return r.ctx.Err()
+		}
+	}
+	defer func() {
+		if alone {
+			<-s.merging
+		}
+	}()
+	if len(r.body) > kv.MergeInside {
+		if err := merging(); err != nil {
+			return answer{}, err
+		}
+	}
 	merge, err := kv.NewMerge(w.data)
 	if err != nil {
 		return answer{}, err
@@ -281,6 +306,9 @@ func kvPatch(s *Server, r *request) (answer, error) {
 		})
 		if !errors.Is(err, kv.ErrUnprepared) {
 			break
+		}
+		if err = merging(); err != nil {
+			return answer{}, err
 		}
 		if err = r.view(func(tx *storage.Tx, e kv.Engine) error { return e.Prepare(tx, r.rest, merge) }); err != nil {
 			return answer{}, err

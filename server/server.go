@@ -141,6 +141,7 @@ type Server struct {
 
 	hashes       chan struct{} // holds a value for each password that is being hashed
 	large        *places       // of large bodies in memory
+	merging      chan struct{} // full while a large patch is merged
 	backingUp    sync.Mutex    // held while a backup is made and sent
 	initializing chan struct{} // holds one value while Init runs
 	opening      sync.Mutex    // held while the store is being unsealed or sealed
@@ -185,6 +186,7 @@ func New(c Config) (*Server, error) {
 		now:          c.Now,
 		hashes:       make(chan struct{}, hashesAtOnce()),
 		large:        newPlaces(largeBodies),
+		merging:      make(chan struct{}, 1),
 		initializing: make(chan struct{}, 1),
 		seals:        newSealSet(c.Seals),
 		slowdown:     newSlowdown(),

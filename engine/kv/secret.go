@@ -82,9 +82,9 @@ func NewMerge(patch Data) (*Merge, error) {
 	return &Merge{patch: object, size: len(patch.raw)}, nil
 }
 
-// mergeInside is how many bytes a secret and a patch may have together to be
+// MergeInside is how many bytes a secret and a patch may have together to be
 // merged while other writers wait, which takes some milliseconds.
-const mergeInside = 32 << 10
+const MergeInside = 32 << 10
 
 // Prepare merges the patch into the newest version, in a read transaction, for
 // Patch to write. What keeps the patch from being written is for Patch to say.
@@ -142,7 +142,7 @@ func (e Engine) Patch(tx *storage.Tx, path string, m *Merge, cas *int, now time.
 	}
 	data := m.data
 	if data == nil || !bytes.Equal(m.base, r.data) {
-		if len(r.data)+m.size > mergeInside {
+		if len(r.data)+m.size > MergeInside {
 			return Meta{}, ErrUnprepared
 		}
 		if data, err = m.apply(path, r.data); err != nil {

@@ -308,7 +308,7 @@ func TestJSON(t *testing.T) {
 // A secret that takes long to merge is never merged while other writers wait.
 func TestLargePatchIsMergedBeforeTheTransaction(t *testing.T) {
 	k := newKeep(t)
-	large := strings.Repeat("x", mergeInside)
+	large := strings.Repeat("x", MergeInside)
 	k.mustPut("app/large", `{"a":"1","large":"`+large+`"}`)
 	m, err := NewMerge(k.data(`{"b":"2"}`))
 	k.must(err)
