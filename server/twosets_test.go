@@ -569,7 +569,7 @@ func TestNobodyIsLockedOutByARekey(t *testing.T) {
 						r = f.must(t, 200, "GET", "sys/rotate/recovery/init", "")
 					}
 					nonce, _ := r.get("data", "nonce").(string)
-					if r, ok = request(1, "PUT", "sys/rotate/recovery/update", with(shareOf(old[0]), nonce)); over(1) {
+					if request(1, "PUT", "sys/rotate/recovery/update", with(shareOf(old[0]), nonce)); over(1) {
 						check(1, "first share")
 						return
 					}
@@ -586,11 +586,11 @@ func TestNobodyIsLockedOutByARekey(t *testing.T) {
 					}
 					check(2, "two sets")
 					nonce, _ = f.must(t, 200, "GET", "sys/rotate/recovery/verify", "").get("data", "nonce").(string)
-					if _, ok = request(3, "PUT", "sys/rotate/recovery/verify", with(shareOf(fresh[0]), nonce)); over(3) {
+					if request(3, "PUT", "sys/rotate/recovery/verify", with(shareOf(fresh[0]), nonce)); over(3) {
 						check(3, "given back one")
 						return
 					}
-					_, ok = request(4, "PUT", "sys/rotate/recovery/verify", with(shareOf(fresh[1]), nonce))
+					request(4, "PUT", "sys/rotate/recovery/verify", with(shareOf(fresh[1]), nonce))
 					verify = true
 					check(4, "given back")
 					if step == 4 && f.opens(t, sharesOf(old)...) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
@@ -210,4 +211,39 @@ func (k *keep) writeUntilKilled(token string, round, n int, acked map[string]str
 	}
 	k.kill()
 	<-idle
+}
+
+// run runs a command of the program against the keep.
+func (k *keep) run(token string, args ...string) (code int, out string) {
+	k.t.Helper()
+	ctx, cancel := context.WithTimeout(k.t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, k.program, args...)
+	cmd.Env = append(os.Environ(), "VAULT_ADDR="+k.url, "VAULT_TOKEN="+token)
+	b, err := cmd.CombinedOutput()
+	if cmd.ProcessState == nil {
+		k.t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), string(b)
+}
+
+// awaitHealth waits until the keep answers with this status.
+func (k *keep) awaitHealth(want int) {
+	k.t.Helper()
+	for deadline := time.Now().Add(patience); ; <-time.After(5 * time.Millisecond) {
+		if status, err := k.call("", "GET", "sys/health", "", nil); err == nil && status == want {
+			return
+		} else if time.Now().After(deadline) {
+			k.t.Fatalf("health is %d, %v, not %d", status, err, want)
+		}
+	}
+}
+
+// launch starts the process and waits for nothing.
+func (k *keep) launch() {
+	k.t.Helper()
+	k.cmd = exec.Command(k.program, "server", "-config="+k.config)
+	if err := k.cmd.Start(); err != nil {
+		k.t.Fatal(err)
+	}
 }

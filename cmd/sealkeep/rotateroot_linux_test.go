@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -13,11 +12,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // A console is a pseudo terminal with a command of the program on it.
@@ -33,23 +29,7 @@ type console struct {
 // onConsole runs a command whose input, output and errors are a terminal.
 func (k *keep) onConsole(token string, args ...string) *console {
 	k.t.Helper()
-	keys, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		k.t.Fatal(err)
-	}
-	k.t.Cleanup(func() { keys.Close() })
-	if err := unix.IoctlSetPointerInt(int(keys.Fd()), unix.TIOCSPTLCK, 0); err != nil {
-		k.t.Fatal(err)
-	}
-	n, err := unix.IoctlGetInt(int(keys.Fd()), unix.TIOCGPTN)
-	if err != nil {
-		k.t.Fatal(err)
-	}
-	tty, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		k.t.Fatal(err)
-	}
-	defer tty.Close()
+	keys, tty := openTerminal(k.t)
 	c := &console{t: k.t, keys: keys, cmd: exec.Command(k.program, args...)}
 	c.cmd.Env = append(os.Environ(), "VAULT_ADDR="+k.url, "VAULT_TOKEN="+token)
 	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = tty, tty, tty
@@ -93,41 +73,6 @@ func (c *console) enter(prompt, line string) {
 	c.see(prompt)
 	if _, err := c.keys.WriteString(line + "\n"); err != nil {
 		c.t.Fatal(err)
-	}
-}
-
-// run runs a command of the program against the keep.
-func (k *keep) run(token string, args ...string) (code int, out string) {
-	k.t.Helper()
-	ctx, cancel := context.WithTimeout(k.t.Context(), time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, k.program, args...)
-	cmd.Env = append(os.Environ(), "VAULT_ADDR="+k.url, "VAULT_TOKEN="+token)
-	b, err := cmd.CombinedOutput()
-	if cmd.ProcessState == nil {
-		k.t.Fatal(err)
-	}
-	return cmd.ProcessState.ExitCode(), string(b)
-}
-
-// awaitHealth waits until the keep answers with this status.
-func (k *keep) awaitHealth(want int) {
-	k.t.Helper()
-	for deadline := time.Now().Add(patience); ; <-time.After(5 * time.Millisecond) {
-		if status, err := k.call("", "GET", "sys/health", "", nil); err == nil && status == want {
-			return
-		} else if time.Now().After(deadline) {
-			k.t.Fatalf("health is %d, %v, not %d", status, err, want)
-		}
-	}
-}
-
-// launch starts the process and waits for nothing.
-func (k *keep) launch() {
-	k.t.Helper()
-	k.cmd = exec.Command(k.program, "server", "-config="+k.config)
-	if err := k.cmd.Start(); err != nil {
-		k.t.Fatal(err)
 	}
 }
 
