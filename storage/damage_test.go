@@ -55,7 +55,7 @@ const (
 //
 // SEALKEEP_LONG=1 makes it 10,000 flips and 2,000 pages.
 func TestDamage(t *testing.T) {
-	flips, pages, seed := 60, 40, uint64(1)
+	flips, pages, seed := 40, 25, uint64(1)
 	if os.Getenv("SEALKEEP_LONG") != "" {
 		flips, pages, seed = 2500, 500, rand.Uint64()
 	}
