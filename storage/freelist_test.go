@@ -241,8 +241,13 @@ func TestReadsAreServedWhileTheFreeListIsProven(t *testing.T) {
 	put(t, s, "a", "1")
 	s = reborn(t, s, root)
 	h := s.state.Load().h
+	set := func(p *proof) {
+		h.proving.Lock()
+		defer h.proving.Unlock()
+		h.proof = p
+	}
 	p := &proof{done: make(chan struct{})}
-	h.proof = p // one that does not end
+	set(p) // one that does not end
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	if err := s.Update(ctx, func(tx *Tx) error { return tx.Put("a", nil) }); !errors.Is(err, context.DeadlineExceeded) {
@@ -258,7 +263,7 @@ func TestReadsAreServedWhileTheFreeListIsProven(t *testing.T) {
 		t.Error(err)
 	}
 	p.err = s.prove(h)
-	h.proof = nil
+	set(nil)
 	close(p.done)
 	if err := <-waiting; err != nil {
 		t.Error(err)
