@@ -412,10 +412,10 @@ func TestAMovedKeyIsFollowedBeforeTheKeepIsSettled(t *testing.T) {
 				answers := make(chan struct{})
 				for _, seal := range next {
 					seal.turn(seal.name + "-moved")
-					opened := how == "a reload"
+					var opened atomic.Bool
+					opened.Store(how == "a reload")
 					seal.tell(func(ctx context.Context) error { // once it is open, the service takes its time
-						if !opened {
-							opened = true
+						if opened.CompareAndSwap(false, true) {
 							return nil
 						}
 						select {

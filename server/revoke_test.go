@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -358,11 +359,11 @@ func TestRotateRootIsCutOffAtEveryStep(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "keep.db")
 		f := start(t, path, a, b)
 		shares := f.initShares(t, 2, 2)
-		calls := 0
-		count := 0
+		var calls atomic.Int32 // the rounds ask, too
+		var count int32
 		var cut context.CancelFunc
 		at := func(context.Context) error {
-			if calls++; calls == count {
+			if calls.Add(1) == count {
 				cut()
 			}
 			return nil
@@ -371,7 +372,8 @@ func TestRotateRootIsCutOffAtEveryStep(t *testing.T) {
 		first := f.Status().Fingerprint
 		done := false
 		for count = 1; !done; count++ { // until none of the calls is the one at which it is cut off
-			calls = 0
+			synctest.Wait()
+			calls.Store(0)
 			slow := a.again()
 			slow.tell(at)
 			f.reload(b.again())
@@ -389,12 +391,13 @@ func TestRotateRootIsCutOffAtEveryStep(t *testing.T) {
 			if (w.Code == 200) != (now != first) {
 				t.Errorf("cut off at call %d: %d, root key %s, was %s", count, w.Code, now, first)
 			}
-			first, done = now, calls < count
+			first, done = now, calls.Load() < count
 			cut()
 			slots, missing, err := f.store.TrustedSlots()
 			if err != nil || len(missing) > 0 || len(slots) != 3 {
 				t.Fatalf("cut off at call %d: %d slots, missing %v, %v", count, len(slots), missing, err)
 			}
+			synctest.Wait()
 		}
 		if count < 3 {
 			t.Errorf("%d calls", count)
@@ -447,9 +450,9 @@ func TestSlotAddThatFailsAtItsLastOpeningSaysWhatIsStored(t *testing.T) {
 		f := one(t, a)
 		b.manual = true
 		f.reload(a.again(), b)
-		calls := 0
+		var calls atomic.Int32 // the keep asks again in the background, too
 		b.tell(func(context.Context) error {
-			if calls++; calls > 2 { // wrapped, opened, stored: and then it is away
+			if calls.Add(1) > 2 { // wrapped, opened, stored: and then it is away
 				return classed("unreachable")
 			}
 			return nil
