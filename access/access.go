@@ -1,6 +1,5 @@
-// Package access decides who may do what, and records who did: tokens, policies,
-// login methods and the audit log. It holds every such decision, so that the
-// server only asks.
+// Package access decides who may do what: tokens, policies and login methods. It
+// holds every such decision, so that the server only asks.
 //
 // A token is never stored. Its record sits under the HMAC-SHA256 of the token
 // with a random key that the store itself keeps, so that neither a stolen
@@ -13,24 +12,6 @@
 // deleted in the background, and is seen from the records alone. In the same way
 // the tokens of a login method end with the mark of the method.
 //
-// # The audit log
-//
-// Each line is a JSON object in the shape of Vault's, between fields of ours:
-//
-//	{"seq":7,"prev":"<hash of line 6>","time":...,"type":"request",...,"hash":"<hash>"}
-//
-// The hash is the SHA-256, in hex, of the line's bytes up to its own field;
-// prev is that of the line before, 64 zeros in line 1. So a line that is changed,
-// removed, moved or repeated is seen from the log alone. A cut end is not: for that
-// the store has the number and hash of the last line, written in the background
-// after the file was flushed, and when the keep is sealed. Lines of type "device"
-// tell that the device was opened, and what was lost before.
-//
-// A record costs one write per device, under a lock, and the hashes; nothing is
-// waited for but a pipe, a socket or the journal, 2 s at most. A device that fails
-// is left alone until the background has it working again. A part of a line that
-// a full disk took is cut off again.
-//
 // # In the store
 //
 //	access/token-key             32 random bytes, made with the first token
@@ -41,13 +22,10 @@
 //	access/token-role/<name>     JSON {"version":1, ...}: a role
 //	access/policy/<name>         JSON {"version":1,"text":...}: a policy
 //	access/method/<uuid>         JSON {"version":1}: a login method is enabled
-//	access/audit-devices         JSON {"version":1,"data":[...]}: audit devices made over the API
-//	access/audit-salt/<path>     JSON {"version":1,"data":...}: 32 random bytes of a device, in base64
-//	access/audit-head/<path>     JSON {"version":1,"data":{"seq":...,"hash":...}}: how far its log has come
 //
-// and of the login methods, below the folder of the mount, which the server
-// chooses, each as JSON {"version":1,"data":...}, see [AppRoles] and [Users] for
-// theirs:
+// Package audit keeps its records beside these, as access/audit-*. Those of the
+// login methods sit below the folder of the mount, which the server chooses, each as
+// JSON {"version":1,"data":...}; see [AppRoles] and [Users] for theirs:
 //
 //	<folder>/config              jwt, cert: the configuration
 //	<folder>/role/<name>         jwt, peer: a role
@@ -59,9 +37,7 @@
 // the store stays unsealed and no token changes.
 package access
 
-import (
-	"errors"
-)
+import "errors"
 
 var (
 	// ErrDenied means that the token is unknown or may not do this. It never

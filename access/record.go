@@ -8,7 +8,7 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// An envelope is around what login methods and the audit log store.
+// An envelope surrounds the records of login methods.
 type envelope struct {
 	Version int             `json:"version"`
 	Data    json.RawMessage `json:"data"`

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/audit"
 	"github.com/sealkeep/sealkeep/engine/kv"
 )
 
@@ -41,7 +41,7 @@ func (s *Server) send(w http.ResponseWriter, r *request, a answer, err error) in
 	if err != nil {
 		var text string
 		status, body, text = s.refusal(w, r, err)
-		if e := s.auditResponse(r, answer{}, text); e != nil && !errors.Is(err, access.ErrAudit) {
+		if e := s.auditResponse(r, answer{}, text); e != nil && !errors.Is(err, audit.ErrFailed) {
 			status, body, _ = s.refusal(w, r, e)
 		}
 		a.kind = ""

@@ -8,8 +8,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/audit"
 )
 
 // unrecorded are the routes that are asked all the time and tell no secret. All
@@ -92,18 +94,18 @@ func (s *Server) writeResponse(r *request, a answer, text string) error {
 	if !r.hold() { // only after what began to be sent
 		return errSealed
 	}
-	o := access.Outcome{Error: text, Warnings: a.warnings, List: r.op.folder()}
+	o := audit.Outcome{Error: text, Warnings: a.warnings, List: r.op.folder()}
 	if r.mount != nil {
 		o.Plain = r.mount.Config.AuditNonHMACResponseKeys
 	}
 	if a.auth != nil {
-		o.Auth = &access.EntryAuth{
+		o.Auth = &audit.Auth{
 			ClientToken: a.auth.ClientToken, Accessor: a.auth.Accessor, DisplayName: a.auth.displayName, Policies: a.auth.Policies, TokenPolicies: a.auth.TokenPolicies,
 			Metadata: a.auth.Metadata, NumUses: a.auth.NumUses, EntityID: a.auth.EntityID, TokenType: a.auth.TokenType, TokenTTL: a.auth.LeaseDuration,
 		}
 	}
 	if w := a.wrap; w != nil {
-		o.Wrap = &access.EntryWrap{TTL: w.TTL, Token: w.Token, Accessor: w.Accessor, CreationTime: w.CreationTime, CreationPath: w.CreationPath, WrappedAccessor: w.WrappedAccessor}
+		o.Wrap = &audit.Wrap{TTL: w.TTL, Token: w.Token, Accessor: w.Accessor, CreationTime: w.CreationTime, CreationPath: w.CreationPath, WrappedAccessor: w.WrappedAccessor}
 	}
 	var err error
 	switch d := a.data.(type) {
@@ -127,10 +129,17 @@ func (s *Server) writeResponse(r *request, a answer, text string) error {
 }
 
 // auditEntry is what the audit log is told of a request.
-func (s *Server) auditEntry(r *request, refused error) *access.Entry {
-	e := &access.Entry{ID: r.id, Path: r.path, Token: r.token, Secret: r.secret, Data: r.body, WrapTTL: r.wrap}
+func (s *Server) auditEntry(r *request, refused error) *audit.Entry {
+	e := &audit.Entry{ID: r.id, Path: r.path, Secret: r.secret, Data: r.body, WrapTTL: r.wrap}
+	if t := r.token; t != nil {
+		e.Auth = &audit.Auth{
+			Accessor: t.Accessor, DisplayName: t.DisplayName, Policies: t.Policies, TokenPolicies: t.Policies, Metadata: t.Meta,
+			RemainingUses: t.NumUses, EntityID: t.EntityID, TokenType: t.Type, TokenTTL: int64(t.TTL / time.Second),
+			IssueTime: t.Created.UTC().Format(time.RFC3339),
+		}
+	}
 	if r.path == "" { // it is none
-		e.Path = access.Shorten(strings.TrimPrefix(r.http.URL.Path, "/v1/"))
+		e.Path = audit.Shorten(strings.TrimPrefix(r.http.URL.Path, "/v1/"))
 	}
 	if e.Secret == "" { // refused before it was looked at
 		e.Secret = bearer(r.http.Header)
@@ -143,17 +152,17 @@ func (s *Server) auditEntry(r *request, refused error) *access.Entry {
 	}
 	switch {
 	case r.mount != nil && strings.HasPrefix(r.path, "auth/"):
-		e.Mount = access.EntryMount{Point: "auth/" + r.mount.Path, Type: r.mount.Type, Accessor: r.mount.Accessor, Class: "auth"}
+		e.Mount = audit.Mount{Point: "auth/" + r.mount.Path, Type: r.mount.Type, Accessor: r.mount.Accessor, Class: "auth"}
 		e.Plain = r.mount.Config.AuditNonHMACRequestKeys
 	case r.mount != nil:
-		e.Mount = access.EntryMount{Point: r.mount.Path, Type: r.mount.Type, Accessor: r.mount.Accessor, Class: "secret"}
+		e.Mount = audit.Mount{Point: r.mount.Path, Type: r.mount.Type, Accessor: r.mount.Accessor, Class: "secret"}
 		e.Plain = r.mount.Config.AuditNonHMACRequestKeys
 	case strings.HasPrefix(r.path, "auth/token/"):
-		e.Mount = access.EntryMount{Point: "auth/token/", Type: "token", Class: "auth"}
+		e.Mount = audit.Mount{Point: "auth/token/", Type: "token", Class: "auth"}
 	case strings.HasPrefix(r.path, "cubbyhole"):
-		e.Mount = access.EntryMount{Point: "cubbyhole/", Type: "cubbyhole", Class: "secret"}
+		e.Mount = audit.Mount{Point: "cubbyhole/", Type: "cubbyhole", Class: "secret"}
 	case strings.HasPrefix(r.path, "sys/"):
-		e.Mount = access.EntryMount{Point: "sys/", Type: "system", Class: "secret"}
+		e.Mount = audit.Mount{Point: "sys/", Type: "system", Class: "secret"}
 	}
 	if params := r.queryParams(); len(params) > 0 && r.body == nil {
 		e.Data, _ = json.Marshal(params) // texts always encode
@@ -171,7 +180,7 @@ func (s *Server) auditEntry(r *request, refused error) *access.Entry {
 // SetAudit replaces the audit devices, as a reload of the configuration does.
 // Those that stay are opened anew. When a device is wrong, or cannot be opened,
 // nothing changes.
-func (s *Server) SetAudit(devices []access.Device, allowAPI bool) error {
+func (s *Server) SetAudit(devices []audit.Device, allowAPI bool) error {
 	for _, d := range devices {
 		if err := d.Check(); err != nil {
 			return err
@@ -182,7 +191,7 @@ func (s *Server) SetAudit(devices []access.Device, allowAPI bool) error {
 	s.mu.Lock()
 	inForce := s.devices
 	s.mu.Unlock()
-	if err := access.Probe(devices, inForce); err != nil {
+	if err := audit.Probe(devices, inForce); err != nil {
 		return err
 	}
 	if k := s.keep.Load(); k != nil {

@@ -16,14 +16,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/audit"
 )
 
 // auditFile is a device that writes to a file, and the file's path.
-func auditFile(t testing.TB, options ...string) (access.Device, string) {
+func auditFile(t testing.TB, options ...string) (audit.Device, string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "audit.log")
-	d := access.Device{Path: "file/", Type: "file", Options: map[string]string{"file_path": path}}
+	d := audit.Device{Path: "file/", Type: "file", Options: map[string]string{"file_path": path}}
 	for _, o := range options {
 		key, value, _ := strings.Cut(o, "=")
 		d.Options[key] = value
@@ -39,7 +39,7 @@ func (r record) get(path ...string) any { return reply{body: r}.get(path...) }
 // records verifies a log and returns its lines but those of devices.
 func records(t testing.TB, files ...string) (list []record) {
 	t.Helper()
-	var v access.Verifier
+	var v audit.Verifier
 	for _, file := range files {
 		b, err := os.ReadFile(file)
 		if err != nil {
@@ -68,7 +68,7 @@ func records(t testing.TB, files ...string) (list []record) {
 // Every request is there twice, with who asked, and what is secret is not.
 func TestAuditRecords(t *testing.T) {
 	d, file := auditFile(t)
-	f := freshAudited(t, []access.Device{d})
+	f := freshAudited(t, []audit.Device{d})
 	f.must(t, 200, "POST", "secret/data/app", `{"data":{"password":"hunter2","n":17,"on":true,"list":["hunter3",null]},"options":{"cas":0}}`)
 	f.must(t, 200, "GET", "secret/data/app?version=1", "")
 	made := f.must(t, 200, "POST", "auth/token/create", `{"policies":["default"],"ttl":"1h"}`)
@@ -174,7 +174,7 @@ func TestAuditOptions(t *testing.T) {
 	d, file := auditFile(t, "log_raw=true", "hmac_accessor=false", "elide_list_responses=1", "mode=0640")
 	hidden, hiddenFile := auditFile(t, "elide_list_responses=1")
 	hidden.Path = "hidden/"
-	f := freshAudited(t, []access.Device{d, hidden})
+	f := freshAudited(t, []audit.Device{d, hidden})
 	f.must(t, 200, "POST", "secret/data/a", `{"data":{"password":"hunter2"}}`)
 	f.must(t, 200, "POST", "secret/data/b", `{"data":{"large":"`+strings.Repeat("x", 200<<10)+`"}}`)
 	f.must(t, 400, "POST", "secret/data/c", `no JSON hunter4`)
@@ -217,15 +217,15 @@ func TestAuditOptions(t *testing.T) {
 	if at, _ := list[13].get("response", "data", "metadata", "created_time").(string); !strings.HasPrefix(at, "20") {
 		t.Errorf("with audit_non_hmac_response_keys the log has %v", list[13])
 	}
-	if _, err := New(Config{Path: filepath.Join(t.TempDir(), "x.db"), Audit: []access.Device{{Path: "x/", Type: "syslog"}}}); err == nil {
+	if _, err := New(Config{Path: filepath.Join(t.TempDir(), "x.db"), Audit: []audit.Device{{Path: "x/", Type: "syslog"}}}); err == nil {
 		t.Error("a wrong device is accepted")
 	}
 }
 
 // When no device can write, nothing is done and nothing is answered.
 func TestAuditFailsClosed(t *testing.T) {
-	full := access.Device{Path: "full/", Type: "file", Options: map[string]string{"file_path": "/dev/full"}}
-	f := freshAudited(t, []access.Device{full})
+	full := audit.Device{Path: "full/", Type: "file", Options: map[string]string{"file_path": "/dev/full"}}
+	f := freshAudited(t, []audit.Device{full})
 	for _, c := range []struct{ method, path, body, token string }{
 		{"POST", "secret/data/a", `{"data":{"a":1}}`, f.root}, {"GET", "secret/data/a", "", f.root}, {"GET", "auth/token/lookup-self", "", ""},
 	} {
@@ -241,7 +241,7 @@ func TestAuditFailsClosed(t *testing.T) {
 
 	// Another device is enough.
 	d, file := auditFile(t)
-	if err := f.SetAudit([]access.Device{full, d}, false); err != nil {
+	if err := f.SetAudit([]audit.Device{full, d}, false); err != nil {
 		t.Fatal(err)
 	}
 	f.must(t, 404, "GET", "secret/data/a", "")
@@ -267,18 +267,18 @@ func TestAuditFailsClosed(t *testing.T) {
 // and the log stays one.
 func TestReloadWithAnAuditDeviceThatCannotBeOpenedChangesNothing(t *testing.T) {
 	d, path := auditFile(t)
-	f := freshAudited(t, []access.Device{d})
+	f := freshAudited(t, []audit.Device{d})
 	absent := filepath.Join(t.TempDir(), "absent", "audit.log")
-	file := func(path, file string, options ...string) access.Device {
-		o := access.Device{Path: path, Type: "file", Options: map[string]string{"file_path": file}}
+	file := func(path, file string, options ...string) audit.Device {
+		o := audit.Device{Path: path, Type: "file", Options: map[string]string{"file_path": file}}
 		if len(options) > 0 {
 			o.Options[options[0]] = options[1]
 		}
 		return o
 	}
-	nobody := access.Device{Path: "socket/", Type: "socket", Options: map[string]string{"address": absent, "socket_type": "unix"}}
+	nobody := audit.Device{Path: "socket/", Type: "socket", Options: map[string]string{"address": absent, "socket_type": "unix"}}
 	full := file("full/", "/dev/full")
-	for name, devices := range map[string][]access.Device{
+	for name, devices := range map[string][]audit.Device{
 		"the same path, another file":           {file("file/", absent)},
 		"another path":                          {file("other/", absent)},
 		"beside the one that works":             {d, file("other/", absent)},
@@ -311,7 +311,7 @@ func TestReloadWithAnAuditDeviceThatCannotBeOpenedChangesNothing(t *testing.T) {
 	if err := errors.Join(os.Rename(path, path+".1"), os.Mkdir(path, 0o700)); err != nil {
 		t.Fatal(err)
 	}
-	for _, reload := range []func() error{func() error { return f.SetAudit([]access.Device{d}, false) }, f.ReopenAudit} {
+	for _, reload := range []func() error{func() error { return f.SetAudit([]audit.Device{d}, false) }, f.ReopenAudit} {
 		if err := reload(); err == nil || !strings.Contains(err.Error(), "is a directory") {
 			t.Errorf("opened anew: %v", err)
 		}
@@ -320,11 +320,11 @@ func TestReloadWithAnAuditDeviceThatCannotBeOpenedChangesNothing(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.SetAudit([]access.Device{d}, false); err != nil {
+	if err := f.SetAudit([]audit.Device{d}, false); err != nil {
 		t.Error(err)
 	}
 	f.must(t, 404, "GET", "secret/data/a", "")
-	v := access.Verifier{From: 1}
+	v := audit.Verifier{From: 1}
 	for _, name := range []string{path + ".1", path} {
 		in, err := os.Open(name)
 		if err != nil {
@@ -342,7 +342,7 @@ func TestReloadWithAnAuditDeviceThatCannotBeOpenedChangesNothing(t *testing.T) {
 
 // collector is an audit device that goes away when stop is called, and comes back
 // with collect.
-func collector(t testing.TB) (d access.Device, stop, collect func()) {
+func collector(t testing.TB) (d audit.Device, stop, collect func()) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "collector") // a socket's path is short
 	if err != nil {
@@ -382,13 +382,13 @@ func collector(t testing.TB) (d access.Device, stop, collect func()) {
 	}
 	collect()
 	t.Cleanup(func() { end() })
-	return access.Device{Path: "socket/", Type: "socket", Options: map[string]string{"address": path, "socket_type": "unix"}}, func() { end() }, collect
+	return audit.Device{Path: "socket/", Type: "socket", Options: map[string]string{"address": path, "socket_type": "unix"}}, func() { end() }, collect
 }
 
 // An answer that cannot be recorded is withheld.
 func TestAuditWithholdsAnswers(t *testing.T) {
 	d, stop, collect := collector(t)
-	f := freshAudited(t, []access.Device{d})
+	f := freshAudited(t, []audit.Device{d})
 	for _, c := range []struct{ method, path, body string }{{"GET", "auth/token/lookup-self", ""}, {"POST", "secret/data/a", `{"data":{"k":"v"}}`}, {"GET", "sys/storage/backup", ""}} {
 		route, _ := f.tables.sys.find(c.path)
 		if route == nil {
@@ -427,8 +427,8 @@ func TestAuditSocket(t *testing.T) {
 			conns <- c
 		}
 	}()
-	d := access.Device{Path: "socket/", Type: "socket", Options: map[string]string{"address": l.Addr().String(), "socket_type": "unix", "write_timeout": "200ms"}}
-	f := freshAudited(t, []access.Device{d})
+	d := audit.Device{Path: "socket/", Type: "socket", Options: map[string]string{"address": l.Addr().String(), "socket_type": "unix", "write_timeout": "200ms"}}
+	f := freshAudited(t, []audit.Device{d})
 	c := <-conns
 	f.must(t, 404, "GET", "secret/data/a", "")
 	// It stops reading: sooner or later the buffers are full.
@@ -456,7 +456,7 @@ func TestAuditSocket(t *testing.T) {
 	rest, _ := io.ReadAll(again)
 	text := <-read
 	text = text[:strings.LastIndexByte(text, '\n')+1] + string(rest)
-	var v access.Verifier
+	var v audit.Verifier
 	if err := v.Read("both", strings.NewReader(text)); err != nil || v.Findings != nil {
 		t.Errorf("what was collected does not verify: %q, %v", v.Findings, err)
 	}
@@ -474,8 +474,8 @@ func TestAuditSocketAndFile(t *testing.T) {
 	}
 	defer l.Close() // which accepts nothing, and so reads nothing
 	d, file := auditFile(t)
-	socket := access.Device{Path: "socket/", Type: "socket", Options: map[string]string{"address": l.Addr().String(), "write_timeout": "500ms"}}
-	f := freshAudited(t, []access.Device{socket, d})
+	socket := audit.Device{Path: "socket/", Type: "socket", Options: map[string]string{"address": l.Addr().String(), "write_timeout": "500ms"}}
+	f := freshAudited(t, []audit.Device{socket, d})
 	large := `{"data":{"` + strings.Repeat("k", 50<<10) + `":1}}`
 	n := 0
 	for ; f.keep.Load().audit.Status()[0].Failing == nil; n++ {
@@ -548,7 +548,7 @@ func TestAuditAPI(t *testing.T) {
 	}
 
 	d, _ := auditFile(t)
-	if err := f.SetAudit([]access.Device{d}, false); err != nil {
+	if err := f.SetAudit([]audit.Device{d}, false); err != nil {
 		t.Fatal(err)
 	}
 	if r := f.must(t, 400, "DELETE", "sys/audit/file", ""); !strings.Contains(r.errors(), "configuration-managed") {
@@ -562,10 +562,10 @@ func TestAuditAPI(t *testing.T) {
 // BenchmarkAudit is a read over the handler alone, without a device and with some.
 func BenchmarkAudit(b *testing.B) {
 	dir := b.TempDir()
-	file := func(name string) access.Device {
-		return access.Device{Path: name + "/", Type: "file", Options: map[string]string{"file_path": filepath.Join(dir, name)}}
+	file := func(name string) audit.Device {
+		return audit.Device{Path: name + "/", Type: "file", Options: map[string]string{"file_path": filepath.Join(dir, name)}}
 	}
-	for name, devices := range map[string][]access.Device{
+	for name, devices := range map[string][]audit.Device{
 		"none": nil, "one file": {file("a")}, "two files": {file("b"), file("c")},
 	} {
 		b.Run(name, func(b *testing.B) {
@@ -591,7 +591,7 @@ func BenchmarkAudit(b *testing.B) {
 // and notes of it, nor a key in the URL of an issuer's keys.
 func TestEveryTextIsHiddenInTheAuditLog(t *testing.T) {
 	d, file := auditFile(t)
-	f := freshAudited(t, []access.Device{d})
+	f := freshAudited(t, []audit.Device{d})
 	issuer := httptest.NewServer(http.NotFoundHandler())
 	defer issuer.Close()
 	gone := httptest.NewServer(nil)

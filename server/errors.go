@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/audit"
 	"github.com/sealkeep/sealkeep/engine/kv"
 	"github.com/sealkeep/sealkeep/storage"
 )
@@ -70,14 +71,14 @@ func fault(err error) (status int, text string, ours bool) {
 		return request.status, request.text, false
 	case errors.Is(err, access.ErrDenied):
 		return http.StatusForbidden, access.ErrDenied.Error(), false
-	case errors.Is(err, access.ErrAudit):
+	case errors.Is(err, audit.ErrFailed):
 		return http.StatusInternalServerError, err.Error(), false // the log has it once, not for each request
 	case errors.Is(err, access.ErrKeys):
 		return http.StatusServiceUnavailable, access.ErrKeys.Error() + ": try again; the server's log says why", false
 	case errors.Is(err, ErrInitialized):
 		return http.StatusBadRequest, "Vault is already initialized", false
-	case errors.Is(err, ErrNotInitialized), errors.Is(err, access.ErrToken), errors.Is(err, access.ErrInvalid), errors.Is(err, storage.ErrPath),
-		errors.Is(err, kv.ErrInvalid), errors.Is(err, kv.ErrCASMismatch), errors.Is(err, kv.ErrCASRequired),
+	case errors.Is(err, ErrNotInitialized), errors.Is(err, access.ErrToken), errors.Is(err, access.ErrInvalid), errors.Is(err, audit.ErrInvalid),
+		errors.Is(err, storage.ErrPath), errors.Is(err, kv.ErrInvalid), errors.Is(err, kv.ErrCASMismatch), errors.Is(err, kv.ErrCASRequired),
 		errors.Is(err, kv.ErrMetadataCASMismatch), errors.Is(err, kv.ErrMetadataCASRequired):
 		return http.StatusBadRequest, err.Error(), false
 	case errors.Is(err, kv.ErrNotFound):

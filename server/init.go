@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/audit"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -48,7 +49,7 @@ func (s *Server) Init(ctx context.Context, in InitRequest) (*InitResponse, error
 
 // initialize is Init. record, if there is one, records the answer in the audit log
 // before the store is there; its error ends it all.
-func (s *Server) initialize(ctx context.Context, in InitRequest, record func(*access.Audit, *InitResponse) error) (*InitResponse, error) {
+func (s *Server) initialize(ctx context.Context, in InitRequest, record func(*audit.Log, *InitResponse) error) (*InitResponse, error) {
 	select {
 	case s.initializing <- struct{}{}:
 		defer func() { <-s.initializing }()
@@ -99,14 +100,14 @@ func (s *Server) initialize(ctx context.Context, in InitRequest, record func(*ac
 		if err := writeUnused(tx); err != nil || record == nil {
 			return err
 		}
-		return access.AuditFirst(tx, devices, s.now, s.log, func(a *access.Audit) error { return record(a, out) })
+		return audit.First(tx, devices, s.now, s.log, func(a *audit.Log) error { return record(a, out) })
 	}, s.config.Storage)
 	switch {
 	case errors.Is(err, storage.ErrExists):
 		return nil, fmt.Errorf("%w: %w", ErrInitialized, err)
-	case errors.Is(err, access.ErrAudit):
+	case errors.Is(err, audit.ErrFailed):
 		s.metrics.withheld.WithLabelValues("response").Inc()
-		return nil, fmt.Errorf("nothing was written, because the answer could not be recorded: %w; mend the audit devices, then begin again", access.ErrAudit)
+		return nil, fmt.Errorf("nothing was written, because the answer could not be recorded: %w; mend the audit devices, then begin again", audit.ErrFailed)
 	case err != nil:
 		return nil, fmt.Errorf("creating the store: %w", err)
 	}

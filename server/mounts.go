@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/audit"
 	"github.com/sealkeep/sealkeep/engine/kv"
 	"github.com/sealkeep/sealkeep/storage"
 )
@@ -29,7 +30,7 @@ type keep struct {
 	now    func() time.Time
 
 	policies policyCache
-	audit    *access.Audit
+	audit    *audit.Log
 
 	ctx       context.Context
 	end       context.CancelFunc
@@ -155,7 +156,7 @@ func (s *Server) newKeep(store *storage.Store) (*keep, error) {
 		s.oldAudit.Wait() // for what is under way
 	}
 	var err error
-	if k.audit, err = access.OpenAudit(k.ctx, store, devices, s.now, s.log); err != nil {
+	if k.audit, err = audit.Open(k.ctx, store, devices, s.now, s.log); err != nil {
 		k.end()
 		return nil, err
 	}

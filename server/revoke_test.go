@@ -12,7 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/audit"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -500,7 +500,7 @@ func TestTheStoreRefusesARevokedSlot(t *testing.T) {
 func TestRotateRootIsUnauditedAtEveryStep(t *testing.T) {
 	d, stop, collect := collector(t)
 	a := newSeal("a", 1)
-	f := startAudited(t, filepath.Join(t.TempDir(), "keep.db"), []access.Device{d}, a)
+	f := startAudited(t, filepath.Join(t.TempDir(), "keep.db"), []audit.Device{d}, a)
 	f.initShares(t, 0, 0)
 	first := f.Status().Fingerprint
 	route, _ := f.tables.sys.find("sys/rotate/root")

@@ -16,6 +16,7 @@ import (
 	"unicode"
 
 	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/audit"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -96,11 +97,11 @@ type request struct {
 	wrap   time.Duration     // for which the answer is to be wrapped; 0: it is not
 	query  url.Values        // never written to
 	listen Listener
-	label  string        // of the route, for metrics
-	entry  *access.Entry // of the audit log; nil when the request is not recorded
-	holds  bool          // the audit log is not closed meanwhile
-	told   bool          // the audit log has the answer already
-	end    []func()      // called when it has been answered
+	label  string       // of the route, for metrics
+	entry  *audit.Entry // of the audit log; nil when the request is not recorded
+	holds  bool         // the audit log is not closed meanwhile
+	told   bool         // the audit log has the answer already
+	end    []func()     // called when it has been answered
 }
 
 // An answer is what goes to the client: Vault's envelope around data, or raw

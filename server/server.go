@@ -61,7 +61,7 @@ import (
 
 	"golang.org/x/time/rate"
 
-	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/audit"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -104,7 +104,7 @@ type Config struct {
 
 	// Audit are the audit devices. Optional. With AllowAuditAPI the API may add
 	// others, and so write to files of this machine.
-	Audit         []access.Device
+	Audit         []audit.Device
 	AllowAuditAPI bool
 
 	Version   string // optional: shown by sys/health and sys/seal-status
@@ -145,7 +145,7 @@ type Server struct {
 	backingUp    sync.Mutex    // held while a backup is made and sent
 	initializing chan struct{} // holds one value while Init runs
 	opening      sync.Mutex    // held while the store is being unsealed or sealed
-	oldAudit     *access.Audit // of the keep before, which may not be closed yet; guarded by opening
+	oldAudit     *audit.Log    // of the keep before, which may not be closed yet; guarded by opening
 	notifying    sync.Mutex    // held around Config.Changed
 
 	mu     sync.Mutex // guards the rest; taken after opening
@@ -160,7 +160,7 @@ type Server struct {
 
 	recipients   []string           // see Config.Recovery
 	generateRoot bool               // see Config.EnableGenerateRoot
-	devices      []access.Device    // see Config.Audit
+	devices      []audit.Device     // see Config.Audit
 	auditAPI     bool               // see Config.AllowAuditAPI
 	shares       struct{ n, t int } // of the recovery shares, as the file says
 }

@@ -21,7 +21,7 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/audit"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -239,7 +239,7 @@ func start(t testing.TB, path string, seals ...Seal) *fixture {
 }
 
 // startAudited is start with audit devices.
-func startAudited(t testing.TB, path string, devices []access.Device, seals ...Seal) *fixture {
+func startAudited(t testing.TB, path string, devices []audit.Device, seals ...Seal) *fixture {
 	t.Helper()
 	log, clock := new(logBuffer), new(clock)
 	s, err := New(Config{
@@ -275,7 +275,7 @@ func fresh(t testing.TB, seals ...Seal) *fixture {
 }
 
 // freshAudited is fresh with audit devices.
-func freshAudited(t testing.TB, devices []access.Device, seals ...Seal) *fixture {
+func freshAudited(t testing.TB, devices []audit.Device, seals ...Seal) *fixture {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "keep.db")
 	check := newSeal("check", 99)

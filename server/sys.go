@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/audit"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -74,7 +74,7 @@ func writeInit(s *Server, r *request) (answer, error) {
 	if err := r.decode(&in); err != nil {
 		return answer{}, err
 	}
-	out, err := s.initialize(r.ctx, in, func(a *access.Audit, out *InitResponse) error {
+	out, err := s.initialize(r.ctx, in, func(a *audit.Log, out *InitResponse) error {
 		data, err := json.Marshal(out)
 		if err != nil {
 			return err
@@ -83,7 +83,7 @@ func writeInit(s *Server, r *request) (answer, error) {
 		if err := a.Request(e, ""); err != nil {
 			return err
 		}
-		return a.Response(e, access.Outcome{Data: data, Warnings: out.Warnings})
+		return a.Response(e, audit.Outcome{Data: data, Warnings: out.Warnings})
 	})
 	if err != nil {
 		return answer{}, err

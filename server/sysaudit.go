@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/audit"
 )
 
 // auditRoutes is the API of the audit log.
@@ -23,10 +23,10 @@ type auditView struct {
 	Options     map[string]string `json:"options"`
 	Local       bool              `json:"local"`
 
-	FromAPI bool        `json:"from_api"` // not of the configuration
-	Head    access.Head `json:"head"`     // the last line that was written before this request's own
-	Failing string      `json:"failing,omitempty"`
-	Since   *time.Time  `json:"failing_since,omitempty"`
+	FromAPI bool       `json:"from_api"` // not of the configuration
+	Head    audit.Head `json:"head"`     // the last line that was written before this request's own
+	Failing string     `json:"failing,omitempty"`
+	Since   *time.Time `json:"failing_since,omitempty"`
 }
 
 func listAudit(s *Server, r *request) (answer, error) {
@@ -60,7 +60,7 @@ func enableAudit(s *Server, r *request) (answer, error) {
 	if !allowed {
 		return answer{}, invalid("cannot enable audit device via API; use declarative, config-based audit device management instead (or set unsafe_allow_api_audit_creation)")
 	}
-	d := access.Device{Path: r.rest + "/", Type: in.Type, Description: in.Description, Options: make(map[string]string)}
+	d := audit.Device{Path: r.rest + "/", Type: in.Type, Description: in.Description, Options: make(map[string]string)}
 	if d.Type == "" {
 		d.Type = r.rest
 	}

@@ -16,7 +16,7 @@ import (
 
 	"filippo.io/age"
 
-	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/audit"
 	"github.com/sealkeep/sealkeep/recovery"
 	"github.com/sealkeep/sealkeep/storage"
 )
@@ -517,7 +517,7 @@ func TestNobodyIsLockedOutByARekey(t *testing.T) {
 					if service {
 						seals = []Seal{newSeal("a", 1)}
 					}
-					f := startAudited(t, filepath.Join(t.TempDir(), "keep.db"), []access.Device{d}, seals...)
+					f := startAudited(t, filepath.Join(t.TempDir(), "keep.db"), []audit.Device{d}, seals...)
 					old := f.initShares(t, 3, 2)
 					var fresh []string
 					verify := false
@@ -611,14 +611,14 @@ func TestNobodyIsLockedOutByARekey(t *testing.T) {
 func TestWhatIsToldOnceIsAuditedBeforeItIsCommitted(t *testing.T) {
 	t.Run("init", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "keep.db")
-		full := access.Device{Path: "full/", Type: "file", Options: map[string]string{"file_path": "/dev/full"}}
-		f := startAudited(t, path, []access.Device{full}, newSeal("a", 1))
+		full := audit.Device{Path: "full/", Type: "file", Options: map[string]string{"file_path": "/dev/full"}}
+		f := startAudited(t, path, []audit.Device{full}, newSeal("a", 1))
 		r := f.must(t, 500, "PUT", "sys/init", `{}`)
 		if _, err := os.Lstat(path); err == nil || !strings.Contains(r.errors(), "nothing was written") || strings.Contains(r.text, "root_token") {
 			t.Errorf("%v: %s", err, r.text)
 		}
 		d, file := auditFile(t)
-		if err := f.SetAudit([]access.Device{d}, false); err != nil {
+		if err := f.SetAudit([]audit.Device{d}, false); err != nil {
 			t.Fatal(err)
 		}
 		out := f.must(t, 200, "PUT", "sys/init", `{}`)
@@ -649,7 +649,7 @@ func TestWhatIsToldOnceIsAuditedBeforeItIsCommitted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for _, works := range []bool{false, true} {
 				d, die, _ := collector(t)
-				f := startAudited(t, filepath.Join(t.TempDir(), "keep.db"), []access.Device{d}, newSeal("a", 1))
+				f := startAudited(t, filepath.Join(t.TempDir(), "keep.db"), []audit.Device{d}, newSeal("a", 1))
 				f.SetRecovery([]string{id.Recipient().String()}, true)
 				f.root, _ = f.must(t, 200, "PUT", "sys/init", `{}`).get("root_token").(string)
 				if name == "rekey" {
@@ -689,7 +689,7 @@ func TestWhatIsToldOnceIsAuditedBeforeItIsCommitted(t *testing.T) {
 // token that stands for it thereafter.
 func TestWrappedSharesAreRecordedAndUnwrapped(t *testing.T) {
 	d, file := auditFile(t)
-	f := startAudited(t, filepath.Join(t.TempDir(), "keep.db"), []access.Device{d}, newSeal("a", 1))
+	f := startAudited(t, filepath.Join(t.TempDir(), "keep.db"), []audit.Device{d}, newSeal("a", 1))
 	old := f.initShares(t, 1, 1)
 	r := f.must(t, 200, "PUT", "sys/rotate/recovery/update", with(shareOf(old[0]), f.begin(t, 1, 1)), "X-Vault-Wrap-TTL: 60")
 	token, _ := r.get("wrap_info", "token").(string)

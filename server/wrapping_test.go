@@ -14,7 +14,7 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/audit"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -445,7 +445,7 @@ func BenchmarkWrap(b *testing.B) {
 // secret nor the wrapping token, nor the token that is wrapped.
 func TestWrappingAudited(t *testing.T) {
 	d, file := auditFile(t)
-	f := freshAudited(t, []access.Device{d})
+	f := freshAudited(t, []audit.Device{d})
 	f.must(t, 200, "POST", "secret/data/a", `{"data":{"k":"s3cret"}}`)
 	token := f.wrapped(t, "GET", "secret/data/a", "")
 	f.must(t, 200, "POST", "sys/wrapping/lookup", `{"token":"`+token+`"}`)

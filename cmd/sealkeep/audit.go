@@ -12,7 +12,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/audit"
 	"github.com/sealkeep/sealkeep/config"
 )
 
@@ -46,7 +46,7 @@ type auditDevice struct {
 	Type        string            `json:"type"`
 	Description string            `json:"description"`
 	Options     map[string]string `json:"options"`
-	Head        access.Head       `json:"head"`
+	Head        audit.Head        `json:"head"`
 	Failing     string            `json:"failing"`
 }
 
@@ -157,7 +157,7 @@ func auditVerify(f *flag.FlagSet) action {
 			return errors.New("standard input can be read once")
 		}
 		last := files[len(files)-1]
-		v := access.Verifier{From: *from}
+		v := audit.Verifier{From: *from}
 		v.Known, err = c.auditHead(strings.Trim(*name, "/"), last) // before the files are read, for they may grow
 		switch {
 		case err != nil && *name != "":
@@ -198,7 +198,7 @@ func auditVerify(f *flag.FlagSet) action {
 	}
 }
 
-func (c *cli) verifyFile(v *access.Verifier, file string) error {
+func (c *cli) verifyFile(v *audit.Verifier, file string) error {
 	var in io.Reader
 	if file == "-" {
 		in = c.input()
@@ -214,8 +214,8 @@ func (c *cli) verifyFile(v *access.Verifier, file string) error {
 }
 
 // auditHead asks the keep for the last line that a device has written: the one of a name, or that of a file.
-func (c *cli) auditHead(name, file string) (access.Head, error) {
-	var none access.Head
+func (c *cli) auditHead(name, file string) (audit.Head, error) {
+	var none audit.Head
 	a, err := c.api()
 	if err != nil {
 		return none, err
@@ -248,10 +248,10 @@ func (c *cli) auditHead(name, file string) (access.Head, error) {
 }
 
 // auditConfig is what the server is told of the audit devices of a configuration.
-func auditConfig(conf *config.Config) []access.Device {
-	var devices []access.Device
+func auditConfig(conf *config.Config) []audit.Device {
+	var devices []audit.Device
 	for _, a := range conf.Audit {
-		devices = append(devices, access.Device{Path: a.Name + "/", Type: a.Type, Description: a.Description, Options: a.Options})
+		devices = append(devices, audit.Device{Path: a.Name + "/", Type: a.Type, Description: a.Description, Options: a.Options})
 	}
 	return devices
 }

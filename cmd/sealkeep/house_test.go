@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestImports holds the direction of imports: config <- seal, and storage <- access, engine/* <- server <- cmd.
+// TestImports holds the direction of imports: config <- seal, and storage <- access, audit, engine/* <- server <- cmd.
 func TestImports(t *testing.T) {
 	const module = "github.com/sealkeep/sealkeep/"
 	allowed := map[string]string{
@@ -15,10 +15,11 @@ func TestImports(t *testing.T) {
 		"seal/sealtest": "",
 		"storage":       "",
 		"access":        "storage",
+		"audit":         "storage",
 		"recovery":      "",
 		"engine/kv":     "storage",
-		"server":        "storage access engine/kv recovery",
-		"cmd/sealkeep":  "config seal storage access server recovery",
+		"server":        "storage access audit engine/kv recovery",
+		"cmd/sealkeep":  "config seal storage access audit server recovery",
 		"e2e":           "",
 		"bench":         "config seal storage engine/kv",
 	}

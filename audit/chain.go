@@ -1,4 +1,4 @@
-package access
+package audit
 
 import (
 	"bufio"
@@ -11,15 +11,15 @@ import (
 	"strconv"
 )
 
-// A Head is the last line of an audit log: its number and its hash. The zero
-// value is that of a log without lines.
+// A Head identifies the last line of an audit log by its number and hash. The zero
+// value stands for a log without lines.
 type Head struct {
 	Seq  uint64 `json:"seq"`
 	Hash string `json:"hash"` // 64 hex digits, "" with Seq 0
 }
 
-// maxLine is the longest line that is read, in bytes; those that are written are
-// far shorter, see maxData.
+// maxLine is the length of the longest line that is read, in bytes. Lines that are
+// written are far shorter: see maxData.
 const maxLine = 4 << 20
 
 const (
@@ -31,9 +31,10 @@ const (
 	hashTrailer = len(lineHash) + hashDigits + len(lineEnd)
 )
 
-// noHash is what the first line of a log says of the one before it.
+// noHash stands in the first line of a log for the hash of the line before.
 var noHash = string(bytes.Repeat([]byte{'0'}, hashDigits))
 
+// prev returns the hash as the next line names it.
 func (h Head) prev() string {
 	if h.Hash == "" {
 		return noHash
@@ -41,8 +42,8 @@ func (h Head) prev() string {
 	return h.Hash
 }
 
-// line appends the line that follows h to b, with its newline: body is its fields
-// without braces, in pieces. It returns the new head.
+// line appends to b the line that follows h, with its newline, and returns the new
+// head. The pieces of body together are the line's fields, without braces.
 func (h Head) line(b []byte, body ...[]byte) ([]byte, Head) {
 	start := len(b)
 	b = strconv.AppendUint(append(b, linePrefix...), h.Seq+1, 10)
@@ -58,8 +59,9 @@ func (h Head) line(b []byte, body ...[]byte) ([]byte, Head) {
 
 var errNoLine = errors.New("no line of an audit log")
 
-// parseLine reads what a line, without its newline, says of itself and of the one
-// before it. The error is errNoLine, or that its hash is not that of its text.
+// parseLine reads from a line, without its newline, the line's own head and the hash
+// of the line before. The error is errNoLine, or says that the hash does not match
+// the text.
 func parseLine(line []byte) (h Head, prev string, err error) {
 	rest, ok := bytes.CutPrefix(line, []byte(linePrefix))
 	digits, rest, ok2 := bytes.Cut(rest, []byte(linePrev))
@@ -80,17 +82,17 @@ func parseLine(line []byte) (h Head, prev string, err error) {
 	return h, prev, nil
 }
 
-// maxFindings is how many findings a verification reports in words.
+// maxFindings is how many findings a Verifier describes; it counts the rest.
 const maxFindings = 100
 
-// A Verifier checks the lines of an audit log: files in the order in which they
-// were written, one [Verifier.Read] for each. It needs little memory, whatever
-// their length.
+// A Verifier checks the lines of an audit log. Call [Verifier.Read] for each file, in
+// the order in which they were written, then [Verifier.Close]. It needs little
+// memory, however long the files are.
 type Verifier struct {
-	// Known is a line that the log must have, if its number is not 0: the
-	// head that the keep says it has written.
+	// Known is the head that the keep says it has written: a line that the log
+	// must have, unless its number is 0.
 	Known Head
-	// From is the number of the first line; 0: that is not known.
+	// From is the number of the first line, 0 if it is not known.
 	From uint64
 
 	Lines    int      // read
@@ -99,7 +101,7 @@ type Verifier struct {
 	Findings []string // "FILE:LINE: what is wrong", at most 100
 	More     int      // findings beyond those
 
-	lost bool // the line before was no line: what follows it cannot be judged
+	lost bool // the line before was unreadable, so the next one cannot be judged
 }
 
 func (v *Verifier) find(name string, line int, format string, args ...any) {
@@ -113,7 +115,7 @@ func (v *Verifier) find(name string, line int, format string, args ...any) {
 	v.Findings = append(v.Findings, name+": "+fmt.Sprintf(format, args...))
 }
 
-// Read checks one file. The error is that of reading.
+// Read checks one file. The error is that of reading it.
 func (v *Verifier) Read(name string, r io.Reader) error {
 	in := bufio.NewReaderSize(r, 64<<10)
 	for n := 1; ; n++ {
@@ -134,8 +136,8 @@ func (v *Verifier) Read(name string, r io.Reader) error {
 	}
 }
 
-// readLine returns the next line without its newline. The last one may have none,
-// and is not whole then. What is too long comes as a line of no bytes.
+// readLine returns the next line without its newline. A last line that has none is
+// not whole. A line that is too long comes back empty; at the end line is nil.
 func readLine(in *bufio.Reader) (line []byte, whole bool, err error) {
 	line = []byte{}
 	tooLong := false
@@ -159,6 +161,7 @@ func readLine(in *bufio.Reader) (line []byte, whole bool, err error) {
 	}
 }
 
+// check judges one whole line against those before it.
 func (v *Verifier) check(name string, n int, line []byte) {
 	h, prev, err := parseLine(line)
 	if err != nil {
@@ -184,7 +187,7 @@ func (v *Verifier) check(name string, n int, line []byte) {
 		if !v.lost && h.Seq == 1 && prev != noHash {
 			v.find(name, n, "line 1 of the log names a line before it")
 		}
-	case h.Seq > last.Seq+1 && v.lost && h.Seq == last.Seq+2: // the one between was reported
+	case h.Seq > last.Seq+1 && v.lost && h.Seq == last.Seq+2: // the line between was reported
 	case h.Seq > last.Seq+1:
 		v.find(name, n, "lines %d to %d of the log are missing before this one", last.Seq+1, h.Seq-1)
 	case h == last:
@@ -200,8 +203,7 @@ func (v *Verifier) check(name string, n int, line []byte) {
 	v.Last, v.lost = h, false
 }
 
-// Close checks what only the end shows: that the log goes as far as it is known
-// to go.
+// Close checks what only the end of the log shows: that it reaches the known line.
 func (v *Verifier) Close(name string) {
 	switch {
 	case v.Known.Seq > v.Last.Seq:

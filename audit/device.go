@@ -1,4 +1,4 @@
-package access
+package audit
 
 import (
 	"cmp"
@@ -15,8 +15,7 @@ import (
 	"time"
 )
 
-// A Device is the configuration of an audit device. The names of its options are
-// Vault's.
+// A Device is the configuration of an audit device. Its options have Vault's names.
 type Device struct {
 	Path        string            `json:"path"` // ends in a slash
 	Type        string            `json:"type"` // file, journal or socket
@@ -31,20 +30,21 @@ type deviceOptions struct {
 	raw, hmacAccessor, elide bool
 	file                     string // or stdout, or discard
 	mode                     fs.FileMode
-	network, address         string // of a socket; address also of the journal's
+	network, address         string // of a socket; the address also of the journal's
 	wait                     time.Duration
 }
 
-// deviceKeys are the options of each type beside those of all.
+// deviceKeys are the options that only one type has.
 var deviceKeys = map[string][]string{
 	"file":    {"file_path", "mode"},
 	"journal": {},
 	"socket":  {"address", "socket_type", "write_timeout"},
 }
 
+// commonKeys are the options of every type.
 var commonKeys = []string{"format", "hmac_accessor", "log_raw", "elide_list_responses"}
 
-// Check says what is wrong with the configuration; the error is [ErrInvalid].
+// Check returns what is wrong with the configuration, as [ErrInvalid].
 func (d Device) Check() error {
 	_, err := d.parse()
 	return err
@@ -63,7 +63,7 @@ func (d Device) parse() (o deviceOptions, err error) {
 			return wrong("there is no option %q: there are %s", key, strings.Join(slices.Concat(keys, commonKeys), ", "))
 		}
 	}
-	o = deviceOptions{hmacAccessor: true, wait: auditWait, mode: 0o600}
+	o = deviceOptions{hmacAccessor: true, wait: lineWait, mode: 0o600}
 	for key, to := range map[string]*bool{"log_raw": &o.raw, "hmac_accessor": &o.hmacAccessor, "elide_list_responses": &o.elide} {
 		if v := d.Options[key]; v != "" {
 			if *to, err = strconv.ParseBool(v); err != nil {
@@ -94,7 +94,7 @@ func (d Device) parse() (o deviceOptions, err error) {
 			if err != nil || mode > 0o777 {
 				return wrong("the mode is three octal digits such as 0640, or 0000 to leave it, not %q", m)
 			}
-			o.mode = fs.FileMode(mode) &^ 0o111 // nobody runs it
+			o.mode = fs.FileMode(mode) &^ 0o111 // nobody executes a log
 		}
 	case "journal":
 		o.address = journalPath
@@ -118,7 +118,7 @@ func (d Device) parse() (o deviceOptions, err error) {
 	return o, nil
 }
 
-// file is the file that the device writes to, "" when it is none.
+// file returns the path of the file that the device writes to, "" if there is none.
 func (d Device) file() string {
 	o, err := d.parse()
 	if err != nil || o.file == "discard" || o.file == "stdout" {
@@ -131,8 +131,8 @@ func (d Device) equal(o Device) bool {
 	return d.Path == o.Path && d.Type == o.Type && d.FromAPI == o.FromAPI && d.Description == o.Description && maps.Equal(d.Options, o.Options)
 }
 
-// probe opens what the device writes to as the device would, and writes nothing.
-// held: this keep has the file open.
+// probe opens the device's target as the device would, and writes nothing. If held
+// is true, this keep has the file open already.
 func (d Device) probe(held bool) error {
 	o, err := d.parse()
 	if err != nil {
@@ -156,8 +156,8 @@ func (d Device) probe(held bool) error {
 	return f.Close()
 }
 
-// Probe opens the devices that are not among those in force, and closes them
-// again: a configuration with one that cannot be opened is not to be taken over.
+// Probe opens the devices that are not yet in force, and closes them again. A
+// configuration with a device that cannot be opened must not come into force.
 func Probe(devices, inForce []Device) error {
 	for _, d := range devices {
 		if slices.ContainsFunc(inForce, d.equal) {
@@ -171,44 +171,44 @@ func Probe(devices, inForce []Device) error {
 	return nil
 }
 
-// clash tells whether there cannot be both devices.
+// clash reports whether the two devices exclude each other.
 func clash(a, b Device) bool {
 	return strings.HasPrefix(a.Path, b.Path) || strings.HasPrefix(b.Path, a.Path) || a.file() != "" && a.file() == b.file()
 }
 
-// A device is a Device that is in use.
+// A device is a Device in use.
 type device struct {
 	conf Device
 	opts deviceOptions
 	veil veil
 	log  *slog.Logger
 
-	opening sync.Mutex // held while it is opened; taken before mu
+	opening sync.Mutex // held while the device is opened; taken before mu
 
 	mu     sync.Mutex
-	out    sink // nil: it could not be opened
+	out    sink // nil when it could not be opened
 	head   Head
-	line   []byte // the last one's bytes, to be used again
-	err    error  // that it failed with; nil while it works
-	since  time.Time
-	lost   uint64 // records since then
-	next   time.Time
-	pause  time.Duration // until it is tried again
+	line   []byte        // the last line, whose space is used again
+	err    error         // why the device fails; nil while it works
+	since  time.Time     // when it began to fail
+	lost   uint64        // records lost since then
+	next   time.Time     // when it is tried again
+	pause  time.Duration // before the try after that
 	closed bool
-	saved  Head // that the store knows
+	saved  Head // in the store
 	total  struct{ written, lost uint64 }
 }
 
-// record writes one line and returns the one before it. A device that fails is not tried again by who comes
-// next: [Audit.Run] does that.
-func (d *device) record(a *Audit, body []byte) (before Head, err error) {
+// record writes one line and returns the head before it. On a device that fails it
+// returns at once: [Log.Run] tries the device again.
+func (d *device) record(l *Log, body []byte) (before Head, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	before, err = d.head, d.err
 	if err == nil {
-		err = d.writeLocked(a, body)
+		err = d.writeLocked(l, body)
 		if err != nil {
-			d.failLocked(a, err)
+			d.failLocked(l, err)
 		}
 	}
 	if err != nil {
@@ -220,9 +220,9 @@ func (d *device) record(a *Audit, body []byte) (before Head, err error) {
 	return before, nil
 }
 
-func (d *device) writeLocked(a *Audit, body []byte) error {
+func (d *device) writeLocked(l *Log, body []byte) error {
 	var next Head
-	d.line, next = a.line(d.line[:0], d.head, body)
+	d.line, next = l.line(d.line[:0], d.head, body)
 	if err := d.out.write(d.line); err != nil {
 		return err
 	}
@@ -230,35 +230,36 @@ func (d *device) writeLocked(a *Audit, body []byte) error {
 	return nil
 }
 
-// line appends the line that follows h to b.
-func (a *Audit) line(b []byte, h Head, body []byte) ([]byte, Head) {
-	stamp := a.now().UTC().AppendFormat([]byte(`"time":"`), time.RFC3339Nano)
+// line appends to b the line that follows h, stamped with the time.
+func (l *Log) line(b []byte, h Head, body []byte) ([]byte, Head) {
+	stamp := l.now().UTC().AppendFormat([]byte(`"time":"`), time.RFC3339Nano)
 	return h.line(b, append(stamp, '"', ','), body)
 }
 
-// works reports whether the device has failed with nothing.
+// works reports whether the device is open and does not fail.
 func (d *device) works() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.err == nil
 }
 
-func (d *device) failLocked(a *Audit, err error) {
+// failLocked notes why the device fails and when it is tried again.
+func (d *device) failLocked(l *Log, err error) {
 	if d.since.IsZero() {
-		d.since, d.pause = a.now(), retryFirst
+		d.since, d.pause = l.now(), retryFirst
 		d.log.Error("an audit device fails: records are lost unless another device works", "device", d.conf.Path, "error", err)
 	}
 	d.err = err
 	d.next = time.Now().Add(d.pause)
 	d.pause = min(2*d.pause, retryMost)
-	a.poke()
+	l.notify()
 }
 
-// reopen opens the device, with a line that says so: one that fails, or a file,
-// which may have been renamed. A file that works goes on when it cannot be opened
-// anew. Records wait for a file that works, and for nothing
-// else: how long a collector takes to answer is not known.
-func (d *device) reopen(a *Audit) error {
+// reopen opens a device that fails, or a file, which may have been renamed, and
+// writes a line that says so. A file that works goes on when it cannot be opened
+// anew. Records wait while a working file is opened anew; they wait for nothing else,
+// since a collector may take any time to answer.
+func (d *device) reopen(l *Log) error {
 	d.opening.Lock()
 	defer d.opening.Unlock()
 	d.mu.Lock()
@@ -274,13 +275,13 @@ func (d *device) reopen(a *Audit) error {
 	}
 	failed, lost, head := d.err != nil, d.lost, d.head
 	old := d.out
-	if file, ok := old.(*fileSink); ok { // which may be the one that is opened
+	if file, ok := old.(*fileSink); ok { // it may be the file that is opened
 		file.unlock()
 	}
 	if failed {
 		d.mu.Unlock()
 	}
-	out, head, err := d.open(a, head, lost)
+	out, head, err := d.open(l, head, lost)
 	if failed {
 		d.mu.Lock()
 	}
@@ -289,15 +290,15 @@ func (d *device) reopen(a *Audit) error {
 		err = errClosed
 	}
 	switch {
-	case err != nil && !failed: // what works goes on
+	case err != nil && !failed: // the old file goes on
 		old.(*fileSink).lock()
 		return fmt.Errorf("opening the audit device %s anew: %w", d.conf.Path, err)
 	case err != nil:
-		d.failLocked(a, err)
+		d.failLocked(l, err)
 		return fmt.Errorf("opening the audit device %s: %w", d.conf.Path, err)
 	}
 	if old != nil {
-		old.sync() // as far as it can be
+		old.sync() // if it still can
 		old.close()
 	}
 	if !d.since.IsZero() {
@@ -307,13 +308,13 @@ func (d *device) reopen(a *Audit) error {
 	return nil
 }
 
-// openFirst opens a device that nobody uses yet.
-func (d *device) openFirst(a *Audit) error {
+// openFirst opens a device that is not in use yet.
+func (d *device) openFirst(l *Log) error {
 	if d.opts.file == "discard" {
 		d.err = nil
 		return nil
 	}
-	out, head, err := d.open(a, d.head, 0)
+	out, head, err := d.open(l, d.head, 0)
 	if err != nil {
 		return fmt.Errorf("opening the audit device %s: %w", d.conf.Path, err)
 	}
@@ -321,8 +322,8 @@ func (d *device) openFirst(a *Audit) error {
 	return nil
 }
 
-// open opens a sink that goes on after a line, and writes the first line to it.
-func (d *device) open(a *Audit, head Head, lost uint64) (out sink, next Head, err error) {
+// open opens a sink for the log that goes on after head, and writes the first line.
+func (d *device) open(l *Log, head Head, lost uint64) (out sink, next Head, err error) {
 	event := deviceEvent{Path: d.conf.Path, Event: "opened", Lost: lost}
 	switch {
 	case d.conf.Type == "journal":
@@ -330,7 +331,7 @@ func (d *device) open(a *Audit, head Head, lost uint64) (out sink, next Head, er
 	case d.conf.Type == "socket":
 		out = &socketSink{network: d.opts.network, address: d.opts.address, wait: d.opts.wait}
 	case d.opts.file == "stdout":
-		out = a.stdout
+		out = l.stdout
 	default:
 		s, t, err := openFile(d.opts.file, d.opts.mode, d.opts.wait)
 		if err != nil {
@@ -338,7 +339,7 @@ func (d *device) open(a *Audit, head Head, lost uint64) (out sink, next Head, er
 		}
 		out, head = s, d.join(head, t, &event)
 	}
-	line, next := a.line(nil, head, event.body())
+	line, next := l.line(nil, head, event.body())
 	if err := out.write(line); err != nil {
 		out.close()
 		return nil, head, err
@@ -346,8 +347,9 @@ func (d *device) open(a *Audit, head Head, lost uint64) (out sink, next Head, er
 	return out, next, nil
 }
 
-// join returns the line after which the log goes on in a file: where the file ends,
-// unless that is not where it should end, which it tells.
+// join returns the head after which the log goes on in a file: the file's last line,
+// or the known one if the file does not end as it should, which join notes in event
+// and in the program's log.
 func (d *device) join(known Head, t tail, event *deviceEvent) Head {
 	event.Cut = t.cut
 	log := d.log.With("device", d.conf.Path, "file", d.opts.file)
@@ -375,27 +377,26 @@ func (d *device) join(known Head, t tail, event *deviceEvent) Head {
 	return known
 }
 
-// A deviceEvent is what a line says that is no request.
+// A deviceEvent is the content of a line of type device.
 type deviceEvent struct {
 	Path  string `json:"path"`
 	Event string `json:"event"`           // opened
-	Lost  uint64 `json:"lost,omitempty"`  // records that could not be written before
+	Lost  uint64 `json:"lost,omitempty"`  // records that could not be written before it
 	Cut   int64  `json:"cut,omitempty"`   // bytes of half a line
 	Found string `json:"found,omitempty"` // what is wrong with the lines before
 }
 
 func (e deviceEvent) body() []byte {
-	b, _ := json.Marshal(e) // always encodes
+	b, _ := json.Marshal(e) // an event always encodes
 	return append([]byte(`"type":"device","device":`), b...)
 }
 
-// close closes the device for ever, and returns its last line.
-func (d *device) close() Head {
+// close closes the device for good.
+func (d *device) close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.out != nil {
 		d.out.close()
 	}
 	d.out, d.err, d.closed = nil, errClosed, true
-	return d.head
 }

@@ -1,4 +1,4 @@
-package access
+package audit
 
 import (
 	"bytes"
@@ -14,37 +14,38 @@ import (
 	"time"
 )
 
-// A sink is where a device writes. write gets one whole line with its newline,
-// and leaves nothing of one that it cannot write, where it can. It returns within
-// the device's deadline, unless the disk hangs.
+// A sink is the target of a device. write gets one whole line with its newline; if
+// it fails, it takes back the part that it has written, where it can. It returns
+// within the device's deadline, unless the disk hangs. After sync the lines survive
+// a loss of power.
 type sink interface {
 	write(line []byte) error
-	sync() error // what was written survives a loss of power
+	sync() error
 	close()
 }
 
 // tailRead is how much of a file's end is read to find its last lines.
 const tailRead = maxLine
 
-// A fileSink is a regular file, or a pipe or device that has a name.
+// A fileSink is a regular file, or a pipe or device in the file system.
 type fileSink struct {
 	f       *os.File
 	regular bool
 	wait    time.Duration // for a pipe
-	torn    bool          // a part of a line stands at its end and could not be taken away
+	torn    bool          // part of a line stands at its end and could not be cut off
 }
 
-// A tail is what a file held when it was opened.
+// A tail describes the end of a file when it was opened.
 type tail struct {
 	regular bool
 	empty   bool
-	last    Head              // the zero value: it does not end in a line of an audit log
-	hashes  map[uint64]string // of its last lines
-	cut     int64             // bytes of half a line that were taken away
+	last    Head              // zero if the file does not end in a line of an audit log
+	hashes  map[uint64]string // of its last lines, by number
+	cut     int64             // bytes of half a line that were cut off
 }
 
-// openFile opens a file to append to. The lock keeps another keep away, and this
-// one from its own store.
+// openFile opens a file to append to, and reads its end. The lock keeps other keeps
+// away from the log, and this one from writing into its own store.
 func openFile(path string, mode fs.FileMode, wait time.Duration) (s *fileSink, t tail, err error) {
 	f, err := appendTo(path, mode, true)
 	if err != nil {
@@ -70,7 +71,7 @@ func openFile(path string, mode fs.FileMode, wait time.Duration) (s *fileSink, t
 // appendTo opens a file, locks it if it is a regular one, and gives it its mode.
 func appendTo(path string, mode fs.FileMode, lock bool) (f *os.File, err error) {
 	flags := os.O_RDWR | os.O_APPEND | os.O_CREATE
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() { // a pipe without a reader is an error
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() { // fails at once if a pipe has no reader
 		flags = os.O_WRONLY | os.O_APPEND | syscall.O_NONBLOCK
 	}
 	if f, err = os.OpenFile(path, flags, 0o600); err != nil {
@@ -98,7 +99,7 @@ func appendTo(path string, mode fs.FileMode, lock bool) (f *os.File, err error) 
 
 func lockFile(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) }
 
-// unlock lets the same file be opened once more, and lock takes that back.
+// unlock lets the same file be opened once more; lock takes that back.
 func (s *fileSink) unlock() {
 	if s.regular {
 		syscall.Flock(int(s.f.Fd()), syscall.LOCK_UN)
@@ -107,7 +108,7 @@ func (s *fileSink) unlock() {
 
 func (s *fileSink) lock() {
 	if s.regular {
-		lockFile(s.f) // if another keep has it by now, both write, as both were told to
+		lockFile(s.f) // if another keep has locked the file by now, both write, as both were told to
 	}
 }
 
@@ -145,7 +146,7 @@ func (s *fileSink) write(line []byte) error {
 		line = append([]byte{'\n'}, line...)
 	}
 	if !s.regular {
-		s.f.SetWriteDeadline(time.Now().Add(s.wait)) // what has none does not wait
+		s.f.SetWriteDeadline(time.Now().Add(s.wait)) // fails for files that never wait
 	}
 	n, err := s.f.Write(line)
 	if err == nil {
@@ -170,8 +171,8 @@ func (s *fileSink) sync() error {
 
 func (s *fileSink) close() { s.f.Close() }
 
-// A streamSink is standard output, which may be a pipe that nobody reads and has
-// no deadline of its own.
+// A streamSink is standard output, which has no deadline of its own and may be a pipe
+// that nobody reads.
 type streamSink struct {
 	w    io.Writer
 	wait time.Duration
@@ -207,7 +208,7 @@ func (s *streamSink) write(line []byte) error {
 func (*streamSink) sync() error { return nil }
 func (*streamSink) close()      {}
 
-// A socketSink is a connection to a collector of lines, which says nothing back.
+// A socketSink is a connection to a collector of lines, which never answers.
 type socketSink struct {
 	network, address string
 	wait             time.Duration
@@ -223,7 +224,7 @@ func (s *socketSink) open() error {
 	}
 	gone := new(atomic.Bool)
 	s.conn, s.gone = conn, gone
-	go func() { // else the first line after the end would be lost unnoticed
+	go func() { // otherwise the first line after the collector's end would be lost unnoticed
 		io.Copy(io.Discard, conn)
 		gone.Store(true)
 	}()
@@ -238,7 +239,7 @@ func (s *socketSink) write(line []byte) error {
 	}
 	s.conn.SetWriteDeadline(time.Now().Add(s.wait))
 	if _, err := s.conn.Write(line); err != nil {
-		s.close() // with what it has of this line
+		s.close() // the collector drops its part of the line
 		return err
 	}
 	return nil
@@ -256,8 +257,8 @@ func (s *socketSink) close() {
 // journalPath is the socket of systemd's journal.
 const journalPath = "/run/systemd/journal/socket"
 
-// JournalID is the SYSLOG_IDENTIFIER of lines in the journal.
-const JournalID = "sealkeep-audit"
+// journalID is the SYSLOG_IDENTIFIER of the lines in the journal.
+const journalID = "sealkeep-audit"
 
 // A journalSink speaks the journal's own protocol: one datagram for each line.
 type journalSink struct {
@@ -267,7 +268,7 @@ type journalSink struct {
 }
 
 func (s *journalSink) write(line []byte) error {
-	if s.conn == nil { // connected to nothing: a connection could pass no file
+	if s.conn == nil { // not connected: over a connection no file could be passed
 		conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram"})
 		if err != nil {
 			return err
@@ -276,7 +277,7 @@ func (s *journalSink) write(line []byte) error {
 		s.conn = conn
 	}
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "PRIORITY=6\nSYSLOG_IDENTIFIER=%s\nSEALKEEP_AUDIT_DEVICE=%s\nMESSAGE\n", JournalID, s.name)
+	fmt.Fprintf(&b, "PRIORITY=6\nSYSLOG_IDENTIFIER=%s\nSEALKEEP_AUDIT_DEVICE=%s\nMESSAGE\n", journalID, s.name)
 	binary.Write(&b, binary.LittleEndian, uint64(len(line)-1))
 	b.Write(line)
 	s.conn.SetWriteDeadline(time.Now().Add(s.wait))
@@ -291,7 +292,7 @@ func (s *journalSink) write(line []byte) error {
 	return err
 }
 
-// pass hands over what is too long for a datagram, in a file without a name.
+// pass hands over a message that is too long for a datagram, in an unlinked file.
 func (s *journalSink) pass(message []byte, to *net.UnixAddr) error {
 	f, err := os.CreateTemp("/dev/shm", "sealkeep-journal-")
 	if err != nil {
@@ -304,7 +305,7 @@ func (s *journalSink) pass(message []byte, to *net.UnixAddr) error {
 	if _, err := f.Write(message); err != nil {
 		return err
 	}
-	s.conn.SetWriteDeadline(time.Now().Add(s.wait)) // the file took its time
+	s.conn.SetWriteDeadline(time.Now().Add(s.wait)) // writing the file took some of it
 	_, _, err = s.conn.WriteMsgUnix(nil, syscall.UnixRights(int(f.Fd())), to)
 	return err
 }

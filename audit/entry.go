@@ -1,4 +1,4 @@
-package access
+package audit
 
 import (
 	"bytes"
@@ -15,47 +15,47 @@ import (
 	"unicode/utf8"
 )
 
-// What one line has room for. A request and its answer have maxData each for
-// their data; above that the HMAC of all of it stands in its place.
+// What one line has room for. Data of a request or an answer beyond these limits is
+// replaced by one HMAC of all of it.
 const (
 	maxData = 64 << 10 // bytes of JSON, after hashing
-	maxText = 4 << 10  // bytes of an error, or of a path that is none
-	maxNest = 64       // of objects and lists in data
+	maxText = 4 << 10  // bytes of an error, or of a path that is not valid
+	maxNest = 64       // depth of objects and lists in data
 )
 
-// An Entry is one request, in the clear. What of it is secret is hashed for each
-// device with the device's salt.
+// An Entry is one request, in the clear. Each device hides its secrets with the
+// device's own salt.
 type Entry struct {
 	ID         string
-	Operation  string // read, list, update, patch or delete; "" when it is none of these
+	Operation  string // read, list, update, patch or delete; "" for any other
 	Path       string
-	Mount      EntryMount
-	Token      *Token   // nil when there was no valid one
-	Secret     string   // the token that was sent
+	Mount      Mount
+	Auth       *Auth    // the token, without ClientToken; nil when there was no valid one
+	Secret     string   // the token as it was sent
 	Decided    bool     // the policies were asked
-	Allowed    bool     // and what they said
+	Allowed    bool     // what the policies said
 	Data       []byte   // JSON; nil when there is none
-	Plain      []string // names of fields of Data that are not hashed; what is beneath another name is
+	Plain      []string // names of fields whose texts in Data are shown; all others are hidden
 	RemoteAddr string
 	RemotePort int
-	CertSerial string // of a client certificate that was verified
+	CertSerial string // serial number of a verified client certificate
 	WrapTTL    time.Duration
 
 	shown []shownEntry
 }
 
-// An EntryMount says where the request went.
-type EntryMount struct{ Point, Type, Accessor, Class string }
+// A Mount says where the request went.
+type Mount struct{ Point, Type, Accessor, Class string }
 
-// A shownEntry is the entry as one device shows it.
+// A shownEntry is an entry as one device shows it.
 type shownEntry struct {
 	device *device
 	fields []byte
-	before Head // the line before that of the request; zero: it is not written
+	before Head // the line before the request's; zero while that is not written
 }
 
-// Before returns the last line that a device wrote before that of the request, or
-// head where the request has none.
+// Before returns the last line that the device at path wrote before the request's own,
+// or head if the device has no line of the request.
 func (e *Entry) Before(path string, head Head) Head {
 	if e == nil {
 		return head
@@ -68,7 +68,7 @@ func (e *Entry) Before(path string, head Head) Head {
 	return head
 }
 
-// wrote notes the line before that of the request, which is the first of an entry.
+// wrote notes the line before the request's, which is the first line of an entry.
 func (e *Entry) wrote(d *device, before Head) {
 	for i := range e.shown {
 		if s := &e.shown[i]; s.device == d && s.before.Seq == 0 {
@@ -77,20 +77,21 @@ func (e *Entry) wrote(d *device, before Head) {
 	}
 }
 
-// An Outcome is the answer to a request, in the clear. The zero value is one
+// An Outcome is the answer to a request, in the clear. The zero value is an answer
 // without content.
 type Outcome struct {
 	Error    string
 	Data     []byte   // JSON; nil when there is none
 	Plain    []string // see Entry
-	List     bool     // Data is that of a list
-	Auth     *EntryAuth
-	Wrap     *EntryWrap
+	List     bool     // Data is a list's
+	Auth     *Auth    // a token that is handed out
+	Wrap     *Wrap    // where the answer was wrapped
 	Warnings []string
 }
 
-// EntryAuth is a token, of who asks or in an answer. The names are Vault's.
-type EntryAuth struct {
+// Auth is a token: the one that a request was sent with, or one that an answer hands
+// out. The names are Vault's.
+type Auth struct {
 	ClientToken   string            `json:"client_token,omitempty"`
 	Accessor      string            `json:"accessor,omitempty"`
 	DisplayName   string            `json:"display_name,omitempty"`
@@ -110,8 +111,8 @@ type policyResults struct {
 	Allowed bool `json:"allowed"`
 }
 
-// EntryWrap is what is known of an answer that was wrapped.
-type EntryWrap struct {
+// Wrap describes an answer that was wrapped. The names are Vault's.
+type Wrap struct {
 	TTL             int64  `json:"ttl,omitempty"` // seconds
 	Token           string `json:"token,omitempty"`
 	Accessor        string `json:"accessor,omitempty"`
@@ -142,28 +143,28 @@ type shownRequest struct {
 }
 
 type shownResponse struct {
-	Auth          *EntryAuth `json:"auth,omitempty"`
-	MountPoint    string     `json:"mount_point,omitempty"`
-	MountType     string     `json:"mount_type,omitempty"`
-	MountAccessor string     `json:"mount_accessor,omitempty"`
-	MountClass    string     `json:"mount_class,omitempty"`
-	Warnings      []string   `json:"warnings,omitempty"`
-	Wrap          *EntryWrap `json:"wrap_info,omitempty"`
+	Auth          *Auth    `json:"auth,omitempty"`
+	MountPoint    string   `json:"mount_point,omitempty"`
+	MountType     string   `json:"mount_type,omitempty"`
+	MountAccessor string   `json:"mount_accessor,omitempty"`
+	MountClass    string   `json:"mount_class,omitempty"`
+	Warnings      []string `json:"warnings,omitempty"`
+	Wrap          *Wrap    `json:"wrap_info,omitempty"`
 }
 
-// A veil hides secrets from those who read the log: with the same salt the same
-// text has the same HMAC, so that who knows a value can look for it.
+// A veil hides secrets from the readers of a log. The same text has the same HMAC
+// under the same salt, so that somebody who knows a value can look for it.
 type veil struct {
 	salt         []byte
-	raw          bool // hides nothing
+	raw          bool // nothing is hidden
 	hmacAccessor bool
-	elide        bool // lists are counted, not shown
+	elide        bool // lists are counted instead of shown
 	hashes       sync.Pool
 }
 
 const hmacPrefix = "hmac-sha256:"
 
-// text is the HMAC of a text, that of "" is "".
+// text returns the HMAC of s, and "" for "".
 func (v *veil) text(s string) string {
 	if v.raw || s == "" {
 		return s
@@ -178,6 +179,7 @@ func (v *veil) accessor(s string) string {
 	return v.text(s)
 }
 
+// append appends the HMAC of s to b.
 func (v *veil) append(b, s []byte) []byte {
 	h, _ := v.hashes.Get().(hash.Hash)
 	if h == nil {
@@ -191,7 +193,7 @@ func (v *veil) append(b, s []byte) []byte {
 	return hex.AppendEncode(append(b, hmacPrefix...), sum[:])
 }
 
-func (v *veil) auth(a EntryAuth) *EntryAuth {
+func (v *veil) auth(a Auth) *Auth {
 	a.ClientToken, a.Accessor, a.DisplayName = v.text(a.ClientToken), v.accessor(a.Accessor), v.text(a.DisplayName)
 	if !v.raw && len(a.Metadata) > 0 {
 		hidden := make(map[string]string, len(a.Metadata))
@@ -203,7 +205,7 @@ func (v *veil) auth(a EntryAuth) *EntryAuth {
 	return &a
 }
 
-func (v *veil) wrap(w *EntryWrap) *EntryWrap {
+func (v *veil) wrap(w *Wrap) *Wrap {
 	if w == nil {
 		return nil
 	}
@@ -212,9 +214,9 @@ func (v *veil) wrap(w *EntryWrap) *EntryWrap {
 	return &c
 }
 
-// data hides the texts in JSON, but those whose nearest name is in plain, as Vault
-// does: alone or in a list. Names, numbers, true, false and null stay. What
-// is no JSON, is too deep or would be too long is hidden as a whole.
+// data hides the texts in JSON, except those whose nearest name is in plain, whether
+// alone or in a list, as Vault does. Names, numbers, true, false and null stay. Data
+// that is not valid JSON, too deep or too long is hidden as a whole.
 func (v *veil) data(raw []byte, plain []string, list bool) []byte {
 	raw = bytes.TrimSpace(raw)
 	if len(raw) == 0 {
@@ -227,11 +229,11 @@ func (v *veil) data(raw []byte, plain []string, list bool) []byte {
 	return w.out
 }
 
-// A dataWriter copies JSON that is valid, without the space in it, hiding texts.
-// Its methods return false when there is too much.
+// A dataWriter copies valid JSON without its space, and hides texts. Its methods
+// return false when there is too much.
 type dataWriter struct {
 	veil  *veil
-	in    []byte // what is left
+	in    []byte // the rest
 	out   []byte
 	plain []string // names of fields; texts whose nearest name is one of them are not hidden
 	list  bool
@@ -243,6 +245,7 @@ func (w *dataWriter) next() byte {
 	return w.in[0]
 }
 
+// value copies one value. Texts in it are not hidden if clear is true.
 func (w *dataWriter) value(depth int, clear bool) bool {
 	c := w.next()
 	switch {
@@ -270,7 +273,7 @@ func (w *dataWriter) copy(token []byte) bool {
 	return len(w.out) <= maxData
 }
 
-// text takes a text with its quotes.
+// text takes a text with its quotes from in.
 func (w *dataWriter) text() []byte {
 	n := 1
 	for w.in[n] != '"' {
@@ -284,13 +287,13 @@ func (w *dataWriter) text() []byte {
 	return token
 }
 
-// unquote is what a text in quotes stands for.
+// unquote returns the text that stands in quotes.
 func unquote(token []byte) []byte {
 	if bytes.IndexByte(token, '\\') < 0 {
 		return token[1 : len(token)-1]
 	}
 	var text string
-	json.Unmarshal(token, &text) // it is valid
+	json.Unmarshal(token, &text) // the token is valid
 	return []byte(text)
 }
 
@@ -330,7 +333,7 @@ func (w *dataWriter) group(depth int, clear bool) bool {
 	}
 }
 
-// count takes an object or a list and returns how many members it has.
+// count takes an object or a list from in and returns how many members it has.
 func (w *dataWriter) count() (members int) {
 	depth, empty := 0, true
 	for {
@@ -360,17 +363,13 @@ func (w *dataWriter) count() (members int) {
 	}
 }
 
-// show writes what a request and its answer have in common, as one device shows
-// it.
+// show returns what the lines of a request and of its answer have in common.
 func (v *veil) show(e *Entry) ([]byte, error) {
-	auth := &EntryAuth{TokenType: "default"} // as Vault says of nobody
+	auth := &Auth{TokenType: "default"} // as Vault writes without a token
 	secret := v.text(e.Secret)
-	if t := e.Token; t != nil {
-		auth = v.auth(EntryAuth{
-			ClientToken: e.Secret, Accessor: t.Accessor, DisplayName: t.DisplayName, Policies: t.Policies, TokenPolicies: t.Policies,
-			Metadata: t.Meta, RemainingUses: t.NumUses, EntityID: t.EntityID, TokenType: t.Type, TokenTTL: int64(t.TTL / time.Second),
-			IssueTime: t.Created.UTC().Format(time.RFC3339),
-		})
+	if e.Auth != nil {
+		auth = v.auth(*e.Auth)
+		auth.ClientToken = secret
 	}
 	if e.Decided {
 		auth.PolicyResults = &policyResults{e.Allowed}
@@ -394,7 +393,7 @@ func (v *veil) show(e *Entry) ([]byte, error) {
 	return appendData(append(append(append(b, a...), `,"request":`...), r...), v.data(e.Data, e.Plain, false)), nil
 }
 
-// appendData adds a field to the object at the end of b.
+// appendData adds the field data to the object at the end of b.
 func appendData(b, data []byte) []byte {
 	if data == nil {
 		return b
@@ -406,8 +405,8 @@ func appendData(b, data []byte) []byte {
 	return append(append(append(b, `"data":`...), data...), '}')
 }
 
-// showOutcome writes what only the answer has.
-func (v *veil) showOutcome(m EntryMount, o *Outcome) ([]byte, error) {
+// showOutcome returns what only the line of an answer has.
+func (v *veil) showOutcome(m Mount, o *Outcome) ([]byte, error) {
 	response := shownResponse{
 		MountPoint: m.Point, MountType: m.Type, MountAccessor: m.Accessor, MountClass: m.Class,
 		Warnings: o.Warnings, Wrap: v.wrap(o.Wrap),
@@ -426,11 +425,11 @@ func appendError(b []byte, text string) []byte {
 	if text == "" {
 		return b
 	}
-	quoted, _ := json.Marshal(Shorten(text)) // texts always encode
+	quoted, _ := json.Marshal(Shorten(text)) // strings always encode
 	return append(append(b, `,"error":`...), quoted...)
 }
 
-// Shorten cuts a text to what the log has room for.
+// Shorten cuts text to the length that a line has room for.
 func Shorten(text string) string {
 	if len(text) > maxText {
 		text = text[:maxText] + "..."
