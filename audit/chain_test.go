@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Every single change of a log is found.
+// Every change of a log is found, whatever is edited.
 func TestVerifierFindsEveryEdit(t *testing.T) {
 	s := NewStore(t)
 	path := filepath.Join(t.TempDir(), "audit.log")

@@ -42,7 +42,7 @@ func FuzzData(f *testing.F) {
 	})
 }
 
-// hide is what veil.data does, the slow way.
+// hide does what veil.data does, the slow way.
 func hide(v *veil, value any, clear bool) any {
 	switch value := value.(type) {
 	case string:

@@ -18,8 +18,8 @@ import (
 	"time"
 )
 
-// What is written is on record in the store, so that the log goes on after a crash
-// and what is taken away from it is noticed.
+// The store knows what was written, so that the log goes on after a crash and lines
+// that were taken away are noticed.
 func TestGoesOn(t *testing.T) {
 	s := NewStore(t)
 	dir := t.TempDir()
@@ -84,7 +84,7 @@ func TestGoesOn(t *testing.T) {
 			t.Errorf("%s: the log goes on to %d, was at %d", name, v.Last.Seq, head.Seq)
 		}
 	}
-	// The last line that the store knows is another one, and more follow.
+	// The last line that the store knows was replaced, and more lines follow.
 	b := bytes.Join(lines[:len(lines)-1], nil)
 	before, _, _ := parseLine(bytes.TrimSuffix(lines[len(lines)-2], []byte("\n")))
 	b, before = before.line(b, []byte(`"x":1`))
@@ -99,8 +99,8 @@ func TestGoesOn(t *testing.T) {
 	}
 }
 
-// On a disk that fills up, half a line is taken away again. RLIMIT_FSIZE is a
-// full disk for one process.
+// On a disk that fills up, half a line is cut off again. RLIMIT_FSIZE makes the disk
+// look full to one process.
 func TestDiskFull(t *testing.T) {
 	path := os.Getenv("SEALKEEP_TEST_FULL")
 	if path == "" {
@@ -159,8 +159,7 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
-// A pipe that nobody reads has a deadline, and fails at once while nobody has it
-// open.
+// A pipe that nobody reads has a deadline; one that nobody has open fails at once.
 func TestPipe(t *testing.T) {
 	s := NewStore(t)
 	path := filepath.Join(t.TempDir(), "pipe")
@@ -192,8 +191,8 @@ func TestPipe(t *testing.T) {
 	a.Close()
 }
 
-// While the journal is gone, another device is enough, and without one nothing
-// passes. When it is back it is told what it missed.
+// While the journal is gone, another device is enough; without one, requests are
+// refused. When the journal is back, its first line says how many records it missed.
 func TestJournalGone(t *testing.T) {
 	s := NewStore(t)
 	file := filepath.Join(t.TempDir(), "audit.log")

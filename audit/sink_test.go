@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// The journal's own protocol, and what is too long for a datagram.
+// The journal gets its own protocol, and a file for what is too long for a datagram.
 func TestJournal(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
 	server, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
@@ -54,7 +54,7 @@ func TestJournal(t *testing.T) {
 			t.Errorf("of %d bytes came %d: %.200q", n, len(b), b)
 		}
 	}
-	// It does not read: the deadline ends it.
+	// The journal stops reading: the deadline ends the write.
 	began := time.Now()
 	for n := 0; sink.write([]byte("x\n")) == nil; n++ {
 		if n > 10_000 {
@@ -64,14 +64,14 @@ func TestJournal(t *testing.T) {
 	if time.Since(began) > 5*time.Second {
 		t.Errorf("it took %v", time.Since(began))
 	}
-	// It is gone.
+	// The journal is gone.
 	server.Close()
 	if err := sink.write([]byte("x\n")); err == nil {
 		t.Error("a journal that is gone takes lines")
 	}
 }
 
-// Standard output that hangs.
+// Standard output that hangs has a deadline, and recovers.
 func TestStream(t *testing.T) {
 	r, w := io.Pipe()
 	s := newStream(w, 20*time.Millisecond)

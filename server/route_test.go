@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 
 	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/audit"
 	"github.com/sealkeep/sealkeep/engine/kv"
 	"github.com/sealkeep/sealkeep/storage"
 )
@@ -92,6 +93,7 @@ func TestFault(t *testing.T) {
 		{kv.ErrMetadataCASMismatch, 400, "metadata check-and-set", false},
 		{kv.ErrMetadataCASRequired, 400, "metadata check-and-set", false},
 		{kv.ErrInvalid, 400, "invalid request", false},
+		{fmt.Errorf("%w audit device a/: x", audit.ErrInvalid), 400, "invalid audit device a/: x", false},
 		{ErrInitialized, 400, "Vault is already initialized", false},
 		{ErrNotInitialized, 400, "operator init", false},
 		{invalid("do %s", "this"), 400, "do this", false},
