@@ -135,7 +135,7 @@ func TestParsePolicyIsQuick(t *testing.T) {
 			t.Errorf("%.20q: %v", text, err)
 		}
 	}
-	if took := time.Since(begin); took > 20*time.Second {
+	if took := time.Since(begin); took > time.Minute { // 2 s, and ten times that with the race detector
 		t.Errorf("it took %v", took)
 	}
 }

@@ -1,50 +1,51 @@
 package server
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/audit"
-	"github.com/sealkeep/sealkeep/engine/kv"
 )
-
-// An appender is data that writes its own JSON: the answers of the hot path.
-type appender interface{ AppendJSON(b []byte) []byte }
 
 // errorBody is what Vault sends with every error.
 type errorBody struct {
 	Errors []string `json:"errors"`
 }
 
-// send records the answer, or what the error stands for, writes it and returns the
-// status.
-func (s *Server) send(w http.ResponseWriter, r *request, a answer, err error) int {
-	var body []byte
-	if err == nil && a.stream == nil {
-		body, err = s.encode(r, a)
+// send writes an answer, or, recorded first, what an error stands for, and returns
+// the status. The answer itself has been recorded.
+func (s *Server) send(r *request, a api.Answer, body []byte, err error) (status int) {
+	if a.Raw != nil && a.Raw.Stream != nil {
+		defer a.Raw.Stream.Close()
 	}
-	if err == nil {
-		err = s.auditResponse(r, a, "")
-	}
-	if err == nil && a.stream != nil {
-		r.release()
-		var status int
-		if status, err = a.stream(s, w, r); err == nil {
-			return status
-		}
-	}
-	status := a.status
+	status = a.Status
+	kind := "application/json"
 	if err != nil {
 		var text string
-		status, body, text = s.refusal(w, r, err)
-		if e := s.auditResponse(r, answer{}, text); e != nil && !errors.Is(err, audit.ErrFailed) {
-			status, body, _ = s.refusal(w, r, e)
+		status, body, text = s.refusal(r, err)
+		if e := s.auditResponse(r, api.Answer{}, text); e != nil && !errors.Is(err, audit.ErrFailed) {
+			status, body, _ = s.refusal(r, e)
 		}
-		a.kind = ""
+		a.Raw = nil
+	}
+	r.release() // the client may take its time
+	header := r.w.Header()
+	if a.Raw != nil {
+		kind = cmp.Or(a.Raw.Type, kind)
+		for name, value := range a.Raw.Header {
+			header.Set(name, value)
+		}
+		if a.Raw.Stream != nil {
+			header.Set("Content-Type", kind)
+			return s.stream(r, a)
+		}
 	}
 	if status == 0 {
 		status = http.StatusOK
@@ -52,35 +53,53 @@ func (s *Server) send(w http.ResponseWriter, r *request, a answer, err error) in
 			status = http.StatusNoContent
 		}
 	}
-	r.release() // the client may take its time
-	header := w.Header()
 	switch {
-	case r.http.ContentLength != 0 && r.body == nil: // the answer would wait for a body that nobody reads
+	case r.http.ContentLength != 0 && r.Body == nil: // the answer would wait for a body that nobody reads
 		header.Set("Connection", "close")
 	case r.http.TransferEncoding != nil: // there may have been a Content-Length too, which a proxy may have heeded
 		header.Set("Connection", "close")
 	}
 	if body != nil {
-		kind := a.kind
-		if kind == "" {
-			kind = "application/json"
-		}
 		header.Set("Content-Type", kind)
 		header.Set("Content-Length", strconv.Itoa(len(body)))
 	}
-	w.WriteHeader(status)
+	r.w.WriteHeader(status)
 	if body != nil && r.http.Method != http.MethodHead && status != http.StatusNoContent && status != http.StatusNotModified {
-		w.Write(body)
+		r.w.Write(body)
 	}
 	return status
 }
 
+// streamPiece is how many bytes of a stream a client takes within exchangeTimeout,
+// or is cut off.
+const streamPiece = 1 << 20
+
+// stream sends an answer of any length, however long that takes.
+func (s *Server) stream(r *request, a api.Answer) int {
+	if a.Raw.Length > 0 {
+		r.w.Header().Set("Content-Length", strconv.FormatInt(a.Raw.Length, 10))
+	}
+	r.w.WriteHeader(http.StatusOK)
+	conn := http.NewResponseController(r.w)
+	conn.SetReadDeadline(time.Time{})
+	var err error
+	for err == nil {
+		conn.SetWriteDeadline(time.Now().Add(exchangeTimeout))
+		_, err = io.CopyN(r.w, a.Raw.Stream, streamPiece)
+	}
+	conn.SetWriteDeadline(time.Now().Add(exchangeTimeout)) // for what is buffered
+	if err != io.EOF {
+		s.log.Warn("an answer was not taken to its end", "request", r.ID, "path", r.Path, "error", err)
+	}
+	return http.StatusOK
+}
+
 // refusal is what an error stands for: a status, a body and the text in it.
-func (s *Server) refusal(w http.ResponseWriter, r *request, err error) (status int, body []byte, text string) {
+func (s *Server) refusal(r *request, err error) (status int, body []byte, text string) {
 	status, text, ours := fault(err)
 	if ours {
-		s.log.Error("a request failed", "request", r.id, "method", r.http.Method, "path", r.path, "error", err)
-		text += " (request " + r.id + ")" // by which the log has the cause
+		s.log.Error("a request failed", "request", r.ID, "method", r.http.Method, "path", r.Path, "error", err)
+		text += " (request " + r.ID + ")" // by which the log has the cause
 	}
 	e := errorBody{Errors: []string{}}
 	if text != "" {
@@ -95,10 +114,10 @@ func (s *Server) refusal(w http.ResponseWriter, r *request, err error) (status i
 	}
 	if status == http.StatusTooManyRequests {
 		after := time.Second
-		if early, ok := errors.AsType[*tooSoon](err); ok {
-			after = early.wait
+		if early, ok := errors.AsType[*api.Error](err); ok && early.After > 0 {
+			after = early.After
 		}
-		w.Header().Set("Retry-After", strconv.Itoa(int((after+time.Second-1)/time.Second)))
+		r.w.Header().Set("Retry-After", strconv.Itoa(int((after+time.Second-1)/time.Second)))
 	}
 	body, _ = json.Marshal(e) // strings always encode
 	return status, body, text
@@ -111,64 +130,70 @@ func (s *Server) uninitialized() bool {
 }
 
 // encode returns the body of an answer, nil for none.
-func (s *Server) encode(r *request, a answer) ([]byte, error) {
+func (s *Server) encode(r *request, a api.Answer) ([]byte, error) {
 	switch {
-	case a.text != nil:
-		return a.text, nil
-	case a.raw != nil:
-		return json.Marshal(a.raw)
-	case a.data == nil && a.warnings == nil && a.auth == nil && a.wrap == nil:
+	case a.Raw != nil && a.Raw.JSON != nil:
+		return json.Marshal(a.Raw.JSON)
+	case a.Raw != nil:
+		return a.Raw.Bytes, nil
+	case a.Data == nil && a.Warnings == nil && a.Auth == nil && a.Wrap == nil:
 		return nil, nil
 	}
+	return r.envelope(a)
+}
+
+// envelope puts Vault's around an answer.
+func (r *request) envelope(a api.Answer) ([]byte, error) {
 	data := []byte("null")
 	var err error
-	size := 512
-	switch d := a.data.(type) {
+	size := 400
+	switch d := a.Data.(type) {
 	case nil:
-	case kv.Secret:
-		size += len(d.Data) + len(d.Meta.Custom)
-	case appender:
+	case api.Appender:
+		if d, ok := a.Data.(interface{ Size() int }); ok {
+			size += d.Size()
+		}
 	default:
 		if data, err = json.Marshal(d); err != nil {
 			return nil, err
 		}
 	}
 	b := append(make([]byte, 0, size), '{')
-	if a.inject && len(data) > 2 && data[0] == '{' {
+	if a.Inject && len(data) > 2 && data[0] == '{' {
 		b = append(append(b, data[1:len(data)-1]...), ',')
 	}
-	b = append(append(b, `"request_id":"`...), r.id...)
+	b = append(append(b, `"request_id":"`...), r.ID...)
 	b = append(b, `","lease_id":"","renewable":false,"lease_duration":0,"data":`...)
-	if d, ok := a.data.(appender); ok {
+	if d, ok := a.Data.(api.Appender); ok {
 		b = d.AppendJSON(b)
 	} else {
 		b = append(b, data...)
 	}
 	b = append(b, `,"wrap_info":`...)
-	if a.wrap == nil {
+	if a.Wrap == nil {
 		b = append(b, "null"...)
 	} else {
-		wrap, err := json.Marshal(a.wrap)
+		wrap, err := json.Marshal(a.Wrap)
 		if err != nil {
 			return nil, err
 		}
 		b = append(b, wrap...)
 	}
 	b = append(b, `,"warnings":`...)
-	if a.warnings == nil {
+	if a.Warnings == nil {
 		b = append(b, "null"...)
 	} else {
-		list, err := json.Marshal(a.warnings)
+		list, err := json.Marshal(a.Warnings)
 		if err != nil {
 			return nil, err
 		}
 		b = append(b, list...)
 	}
 	b = append(b, `,"auth":`...)
-	if a.auth == nil {
+	if a.Auth == nil {
 		b = append(b, "null"...)
 	} else {
-		auth, err := json.Marshal(a.auth)
+		auth, err := json.Marshal(a.Auth)
 		if err != nil {
 			return nil, err
 		}
@@ -176,12 +201,12 @@ func (s *Server) encode(r *request, a answer) ([]byte, error) {
 	}
 	b = append(b, `,"mount_type":"`...)
 	switch {
-	case a.wrap != nil:
-	case r.mount != nil:
-		b = append(b, r.mount.Type...)
-	case strings.HasPrefix(r.path, "cubbyhole"):
+	case a.Wrap != nil:
+	case r.Mount != nil:
+		b = append(b, r.Mount.Type...)
+	case strings.HasPrefix(r.Path, "cubbyhole"):
 		b = append(b, "cubbyhole"...)
-	case strings.HasPrefix(r.path, "auth/token/"):
+	case strings.HasPrefix(r.Path, "auth/token/"):
 		b = append(b, "token"...)
 	default:
 		b = append(b, "system"...)

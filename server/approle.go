@@ -5,25 +5,25 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
 // appRole is the login method of machines: a role ID and a secret ID.
 func appRole() authMethod {
-	routes := []route{
+	routes := []oldRoute{
 		{path: "login", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: loginAppRole}},
 		{path: "tidy/secret-id", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: tidySecretIDs}},
 		{path: "role", gate: authenticated, on: [ops]handler{opList: listAppRoles}},
 	}
 	below := func(path string, on [ops]handler) {
-		routes = append(routes, route{path: "role/*" + path, named: true, gate: authenticated, body: bodySmall, timeout: timeoutShort, on: on})
+		routes = append(routes, oldRoute{path: "role/*" + path, named: true, gate: authenticated, body: bodySmall, timeout: timeoutShort, on: on})
 	}
 	below("/secret-id", [ops]handler{opWrite: makeSecretID, opList: listSecretIDs})
 	below("/custom-secret-id", [ops]handler{opWrite: makeCustomSecretID})
@@ -102,7 +102,7 @@ func (f appRoleField) handlers() (on [ops]handler) {
 		if !found {
 			return answer{}, invalid("missing %s", f.names[0])
 		}
-		return s.changeAppRole(r, r.body, false)
+		return s.changeAppRole(r, r.Body, false)
 	}
 	if f.reset != "" {
 		on[opDelete] = func(s *Server, r *request) (answer, error) { return s.changeAppRole(r, []byte(f.reset), false) }
@@ -114,13 +114,13 @@ func (f appRoleField) handlers() (on [ops]handler) {
 func (r *request) getAppRole(tx *storage.Tx, folder string) (*access.AppRole, error) {
 	role, err := access.AppRoles(folder).Get(tx, r.rest)
 	if err == nil && role == nil {
-		err = &requestError{http.StatusNotFound, fmt.Sprintf("role %q does not exist", r.rest)}
+		err = &api.Error{Code: api.NotFound, Text: fmt.Sprintf("role %q does not exist", r.rest)}
 	}
 	return role, err
 }
 
 func appRoleExists(r *request, tx *storage.Tx) (bool, error) {
-	role, err := access.AppRoles(r.mount.prefix()).Get(tx, r.rest)
+	role, err := access.AppRoles(r.Mount.Prefix()).Get(tx, r.rest)
 	return role != nil, err
 }
 
@@ -136,7 +136,7 @@ func viewAppRole(r *request) (map[string]any, error) {
 		return err
 	})
 	if err == nil && role == nil {
-		err = errAbsent
+		err = api.ErrAbsent
 	}
 	if err != nil {
 		return nil, err
@@ -171,7 +171,7 @@ func readAppRole(s *Server, r *request) (answer, error) {
 	return answer{data: view}, nil
 }
 
-func writeAppRole(s *Server, r *request) (answer, error) { return s.changeAppRole(r, r.body, true) }
+func writeAppRole(s *Server, r *request) (answer, error) { return s.changeAppRole(r, r.Body, true) }
 
 // changeAppRole changes what the body names of a role, or makes the role.
 func (s *Server) changeAppRole(r *request, body []byte, create bool) (answer, error) {
@@ -203,7 +203,7 @@ func (s *Server) changeAppRole(r *request, body []byte, create bool) (answer, er
 		case err != nil:
 			return err
 		case role == nil && !create:
-			return &requestError{http.StatusNotFound, fmt.Sprintf("role %q does not exist", r.rest)}
+			return &api.Error{Code: api.NotFound, Text: fmt.Sprintf("role %q does not exist", r.rest)}
 		case role == nil:
 			role = &access.AppRole{Name: r.rest, RoleID: storage.NewUUID(), BindSecretID: true, LocalSecretIDs: in.LocalSecretIDs.value}
 		case in.LocalSecretIDs.given && in.LocalSecretIDs.value != role.LocalSecretIDs:
@@ -219,7 +219,7 @@ func (s *Server) changeAppRole(r *request, body []byte, create bool) (answer, er
 		if warnings, err = in.apply(&role.Token); err != nil {
 			return err
 		}
-		if most := r.mount.longest(); role.Token.Period > most {
+		if most := r.Mount.Longest(); role.Token.Period > most {
 			return invalid("period of %q is greater than the backend's maximum lease TTL of %q", role.Token.Period, most)
 		} else if role.Token.MaxTTL > most {
 			warnings = append(warnings, "token_max_ttl is greater than the backend mount's maximum TTL value; issued tokens' max TTL value will be truncated")
@@ -279,7 +279,7 @@ func (s *Server) makeSecretID(r *request, choose func(given string) string) (ans
 		id.NumUses, id.TTL = role.SecretIDNumUses, role.SecretIDTTL
 		set(&id.NumUses, in.NumUses.pointer())
 		set(&id.TTL, in.TTL.pointer())
-		return access.AppRoles(folder).AddSecretID(tx, role, secret, &id, r.mount.longest(), now)
+		return access.AppRoles(folder).AddSecretID(tx, role, secret, &id, r.Mount.Longest(), now)
 	})
 	if err != nil {
 		return answer{}, err
@@ -292,7 +292,7 @@ func (s *Server) makeSecretID(r *request, choose func(given string) string) (ans
 // parsePairs reads metadata as Vault does: an object, a text that has one, or
 // "a=1,b=2".
 func parsePairs(b json.RawMessage) (map[string]string, error) {
-	text := scalar(b)
+	text := api.Scalar(b)
 	if text == "" || text == "null" {
 		return nil, nil
 	}
@@ -303,7 +303,7 @@ func parsePairs(b json.RawMessage) (map[string]string, error) {
 		}
 		meta := make(map[string]string, len(object))
 		for k, v := range object {
-			meta[k] = scalar(v)
+			meta[k] = api.Scalar(v)
 		}
 		return meta, nil
 	}
@@ -332,7 +332,7 @@ func listSecretIDs(s *Server, r *request) (answer, error) {
 // accessor. Where it is not there the second is an error, as with Vault, the
 // first nil.
 func (r *request) findSecretID(tx *storage.Tx, folder, secret, accessor string) (*access.AppRole, *access.SecretID, error) {
-	byAccessor := strings.Contains(r.route.path, "secret-id-accessor")
+	byAccessor := strings.Contains(r.route.Path, "secret-id-accessor")
 	switch {
 	case byAccessor && accessor == "":
 		return nil, nil, invalid("missing secret_id_accessor")
@@ -349,7 +349,7 @@ func (r *request) findSecretID(tx *storage.Tx, folder, secret, accessor string) 
 	}
 	id, err := access.AppRoles(folder).ByAccessor(tx, role, accessor)
 	if err == nil && id == nil {
-		err = &requestError{http.StatusNotFound, fmt.Sprintf("failed to find accessor entry for secret_id_accessor: %q", accessor)}
+		err = &api.Error{Code: api.NotFound, Text: fmt.Sprintf("failed to find accessor entry for secret_id_accessor: %q", accessor)}
 	}
 	return role, id, err
 }
@@ -480,11 +480,11 @@ func tidyAppRoles(k *keep, folder string) (n int, err error) {
 // tidyMethods lets the login methods delete what is of no use any more.
 func (s *Server) tidyMethods(k *keep) {
 	for _, m := range k.auths.Load().all() {
-		t := s.tables.auth[m.Type]
-		if t == nil || t.tidy == nil {
+		tidy := authMethods[m.Type].tidy
+		if tidy == nil {
 			continue
 		}
-		n, err := t.tidy(k, m.prefix())
+		n, err := tidy(k, m.Prefix())
 		switch {
 		case errors.Is(err, context.Canceled):
 			return

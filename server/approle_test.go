@@ -292,7 +292,7 @@ func TestSecretIDsEnd(t *testing.T) {
 	if r := f.appLogin(t, id, other); r.errors() != "invalid role or secret ID" {
 		t.Errorf("a secret ID of the role of before: %d %s", r.status, r.text)
 	}
-	folder := f.keep.Load().auths.Load().byPath["approle"].prefix()
+	folder := f.keep.Load().auths.Load().byPath["approle"].Prefix()
 	eventually(t, "the secret IDs of the role are deleted", func() bool {
 		return below(t, f, folder+"/secret") == 0 && below(t, f, folder+"/accessor") == 0
 	})
@@ -309,7 +309,7 @@ func TestAppRoleIDsAreNotStored(t *testing.T) {
 	f.appLogin(t, "the-role-id-of-the-test", secret)
 	f.appLogin(t, "the-role-id-of-the-test", secret+"x")
 	k := f.keep.Load()
-	folder := k.auths.Load().byPath["approle"].prefix()
+	folder := k.auths.Load().byPath["approle"].Prefix()
 	var visit func(path string)
 	n := 0
 	visit = func(path string) {
@@ -360,7 +360,7 @@ func FuzzAppRoleRecords(f *testing.F) {
 	id := keep.withAppRole(f, `{}`)
 	secret := keep.secretID(f, `{"num_uses":2}`).get("data", "secret_id").(string)
 	k := keep.keep.Load()
-	folder := k.auths.Load().byPath["approle"].prefix()
+	folder := k.auths.Load().byPath["approle"].Prefix()
 	undo := errors.New("undone")
 	f.Fuzz(func(t *testing.T, record []byte, ofRole bool) {
 		err := k.store.Update(t.Context(), func(tx *storage.Tx) error {

@@ -11,26 +11,20 @@ import (
 	"time"
 
 	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/audit"
 )
 
-// unrecorded are the routes that are asked all the time and tell no secret. All
-// else that an open keep is asked is in its audit log, also what it refuses, but
-// for the rate limits: else who floods the keep would fill its disk.
-var unrecorded = map[string]bool{
-	"sys/health": true, "sys/seal-status": true, "sys/seal-backend-status": true, "sys/leader": true, "sys/metrics": true,
-}
-
-var operations = [ops]string{opRead: "read", opList: "list", opScan: "scan", opWrite: "update", opPatch: "patch", opDelete: "delete", opHead: "read"}
-
 // auditRequest records a request that is about to be carried out, or refused with
-// an error. When that fails it must not be carried out.
+// an error. When that fails it must not be carried out. All that an open keep is
+// asked is in its audit log, also what it refuses, but for what is quiet, and for the
+// rate limits: else who floods the keep would fill its disk.
 func (s *Server) auditRequest(r *request, refused error) error {
 	k := r.keep
-	if k == nil || !k.audit.On() || r.route != nil && unrecorded[r.route.path] {
+	if k == nil || !k.audit.On() || r.route != nil && r.route.Quiet {
 		return nil
 	}
-	if _, flood := errors.AsType[*tooSoon](refused); flood {
+	if told, ok := errors.AsType[*api.Error](refused); ok && told.Code == api.Busy {
 		return nil
 	}
 	if !r.hold() {
@@ -68,7 +62,7 @@ func (r *request) release() {
 // recordAnswer records an answer that tells something once, which nobody can ask
 // for again, before what it tells is committed. When that fails it must not be.
 func (s *Server) recordAnswer(r *request, a answer) error {
-	if err := s.writeResponse(r, a, ""); err != nil {
+	if err := s.writeResponse(r, a.api(), ""); err != nil {
 		return fmt.Errorf("nothing was changed, because the answer could not be recorded: %w; begin again when an audit device works", err)
 	}
 	r.told = true
@@ -77,8 +71,8 @@ func (s *Server) recordAnswer(r *request, a answer) error {
 
 // auditResponse records an answer that is about to be sent. When that fails it must
 // not be.
-func (s *Server) auditResponse(r *request, a answer, text string) error {
-	if r.told && text == "" && a.wrap == nil {
+func (s *Server) auditResponse(r *request, a api.Answer, text string) error {
+	if r.told && text == "" && a.Wrap == nil {
 		return nil
 	}
 	if err := s.writeResponse(r, a, text); err != nil {
@@ -87,33 +81,35 @@ func (s *Server) auditResponse(r *request, a answer, text string) error {
 	return nil
 }
 
-func (s *Server) writeResponse(r *request, a answer, text string) error {
+func (s *Server) writeResponse(r *request, a api.Answer, text string) error {
 	if r.entry == nil {
 		return nil
 	}
 	if !r.hold() { // only after what began to be sent
 		return errSealed
 	}
-	o := audit.Outcome{Error: text, Warnings: a.warnings, List: r.op.folder()}
-	if r.mount != nil {
-		o.Plain = r.mount.Config.AuditNonHMACResponseKeys
+	o := audit.Outcome{Error: text, Warnings: a.Warnings, List: r.Op.Folder()}
+	if r.Mount != nil {
+		o.Plain = r.Mount.Config.AuditNonHMACResponseKeys
 	}
-	if a.auth != nil {
+	if a.Auth != nil {
 		o.Auth = &audit.Auth{
-			ClientToken: a.auth.ClientToken, Accessor: a.auth.Accessor, DisplayName: a.auth.displayName, Policies: a.auth.Policies, TokenPolicies: a.auth.TokenPolicies,
-			Metadata: a.auth.Metadata, NumUses: a.auth.NumUses, EntityID: a.auth.EntityID, TokenType: a.auth.TokenType, TokenTTL: a.auth.LeaseDuration,
+			ClientToken: a.Auth.ClientToken, Accessor: a.Auth.Accessor, DisplayName: a.Auth.DisplayName, Policies: a.Auth.Policies, TokenPolicies: a.Auth.TokenPolicies,
+			Metadata: a.Auth.Metadata, NumUses: a.Auth.NumUses, EntityID: a.Auth.EntityID, TokenType: a.Auth.TokenType, TokenTTL: a.Auth.LeaseDuration,
 		}
 	}
-	if w := a.wrap; w != nil {
+	if w := a.Wrap; w != nil {
 		o.Wrap = &audit.Wrap{TTL: w.TTL, Token: w.Token, Accessor: w.Accessor, CreationTime: w.CreationTime, CreationPath: w.CreationPath, WrappedAccessor: w.WrappedAccessor}
 	}
 	var err error
-	switch d := a.data.(type) {
+	switch d := a.Data.(type) {
 	case nil:
-		if o.Data = a.text; a.raw != nil {
-			o.Data, err = json.Marshal(a.raw)
+		if a.Raw != nil {
+			if o.Data = a.Raw.Bytes; a.Raw.JSON != nil {
+				o.Data, err = json.Marshal(a.Raw.JSON)
+			}
 		}
-	case appender:
+	case api.Appender:
 		o.Data = d.AppendJSON(nil)
 	default:
 		o.Data, err = json.Marshal(d)
@@ -130,41 +126,41 @@ func (s *Server) writeResponse(r *request, a answer, text string) error {
 
 // auditEntry is what the audit log is told of a request.
 func (s *Server) auditEntry(r *request, refused error) *audit.Entry {
-	e := &audit.Entry{ID: r.id, Path: r.path, Secret: r.secret, Data: r.body, WrapTTL: r.wrap}
-	if t := r.token; t != nil {
+	e := &audit.Entry{ID: r.ID, Path: r.Path, Secret: r.Caller.Bearer, Data: r.Body, WrapTTL: r.WrapIn}
+	if t := r.Caller.Token; t != nil {
 		e.Auth = &audit.Auth{
 			Accessor: t.Accessor, DisplayName: t.DisplayName, Policies: t.Policies, TokenPolicies: t.Policies, Metadata: t.Meta,
 			RemainingUses: t.NumUses, EntityID: t.EntityID, TokenType: t.Type, TokenTTL: int64(t.TTL / time.Second),
 			IssueTime: t.Created.UTC().Format(time.RFC3339),
 		}
 	}
-	if r.path == "" { // it is none
+	if r.Path == "" { // it is none
 		e.Path = audit.Shorten(strings.TrimPrefix(r.http.URL.Path, "/v1/"))
 	}
 	if e.Secret == "" { // refused before it was looked at
 		e.Secret = bearer(r.http.Header)
 	}
 	if r.known {
-		e.Operation = operations[r.op]
+		e.Operation = r.Op.String()
 	}
-	if r.acl != nil && (r.route == nil || r.route.gate == authenticated) {
+	if r.Caller.ACL != nil && r.gate() == api.Authenticated {
 		e.Decided, e.Allowed = true, !errors.Is(refused, access.ErrDenied)
 	}
 	switch {
-	case r.mount != nil && strings.HasPrefix(r.path, "auth/"):
-		e.Mount = audit.Mount{Point: "auth/" + r.mount.Path, Type: r.mount.Type, Accessor: r.mount.Accessor, Class: "auth"}
-		e.Plain = r.mount.Config.AuditNonHMACRequestKeys
-	case r.mount != nil:
-		e.Mount = audit.Mount{Point: r.mount.Path, Type: r.mount.Type, Accessor: r.mount.Accessor, Class: "secret"}
-		e.Plain = r.mount.Config.AuditNonHMACRequestKeys
-	case strings.HasPrefix(r.path, "auth/token/"):
+	case r.Mount != nil && strings.HasPrefix(r.Path, "auth/"):
+		e.Mount = audit.Mount{Point: "auth/" + r.Mount.Path, Type: r.Mount.Type, Accessor: r.Mount.Accessor, Class: "auth"}
+		e.Plain = r.Mount.Config.AuditNonHMACRequestKeys
+	case r.Mount != nil:
+		e.Mount = audit.Mount{Point: r.Mount.Path, Type: r.Mount.Type, Accessor: r.Mount.Accessor, Class: "secret"}
+		e.Plain = r.Mount.Config.AuditNonHMACRequestKeys
+	case strings.HasPrefix(r.Path, "auth/token/"):
 		e.Mount = audit.Mount{Point: "auth/token/", Type: "token", Class: "auth"}
-	case strings.HasPrefix(r.path, "cubbyhole"):
+	case strings.HasPrefix(r.Path, "cubbyhole"):
 		e.Mount = audit.Mount{Point: "cubbyhole/", Type: "cubbyhole", Class: "secret"}
-	case strings.HasPrefix(r.path, "sys/"):
+	case strings.HasPrefix(r.Path, "sys/"):
 		e.Mount = audit.Mount{Point: "sys/", Type: "system", Class: "secret"}
 	}
-	if params := r.queryParams(); len(params) > 0 && r.body == nil {
+	if params := r.queryParams(); len(params) > 0 && r.Body == nil {
 		e.Data, _ = json.Marshal(params) // texts always encode
 	}
 	if host, port, err := net.SplitHostPort(r.http.RemoteAddr); err == nil {

@@ -9,21 +9,19 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
 // A backup is first made beside the store, at disk speed, so that a slow client
 // holds up no writer: the transaction ends with the copy. The file loses its name
 // before it is sent, and so is gone whatever becomes of client and process.
-const (
-	backupPiece = 1 << 20 // bytes that a client takes within exchangeTimeout, or is cut off
-	sumPiece    = 8 << 20
-)
+const sumPiece = 8 << 20
 
 // The headers of a backup: the CRC-32C of the body in hex, which finds what a
 // connection does to it and costs nothing beside a copy, and the store's UUID.
@@ -34,50 +32,45 @@ const (
 	headerStore = "X-Sealkeep-Store"
 )
 
-var errBackingUp = &requestError{http.StatusTooManyRequests, "another backup is being made or sent: try again when it is done"}
+var errBackingUp = &api.Error{Code: api.Busy, Text: "another backup is being made or sent: try again when it is done"}
 
+// readBackup makes a backup and sends it.
 func readBackup(s *Server, r *request) (answer, error) {
-	return answer{stream: sendBackup}, nil
-}
-
-// sendBackup makes a backup and sends it. An error means that nothing was sent.
-func sendBackup(s *Server, w http.ResponseWriter, r *request) (status int, err error) {
 	if !s.backingUp.TryLock() {
-		return 0, errBackingUp
+		return answer{}, errBackingUp
 	}
-	defer s.backingUp.Unlock()
 	// However long the copy takes; a client that goes away ends the context.
-	conn := http.NewResponseController(w)
+	conn := http.NewResponseController(r.w)
 	conn.SetReadDeadline(time.Time{})
 	conn.SetWriteDeadline(time.Time{})
 	began := time.Now()
-	f, size, sum, err := s.backup(r.http.Context(), r.keep.store)
+	f, size, sum, err := s.backup(r.Context, r.keep.store)
+	if err != nil {
+		s.backingUp.Unlock()
+	}
 	switch {
 	case errors.Is(err, syscall.ENOSPC):
-		s.log.Error("a backup failed", "request", r.id, "error", err)
-		return 0, &requestError{http.StatusInsufficientStorage, err.Error()}
+		s.log.Error("a backup failed", "request", r.ID, "error", err)
+		return answer{}, &api.Error{Code: api.Full, Text: err.Error()}
 	case err != nil:
-		return 0, err
+		return answer{}, err
 	}
-	defer f.Close()
-	s.log.Info("made a backup", "request", r.id, "bytes", size, "took", time.Since(began).Round(time.Millisecond))
-	h := w.Header()
-	h.Set("Content-Type", "application/octet-stream")
-	h.Set("Content-Length", strconv.FormatInt(size, 10))
-	h.Set(headerCRC, fmt.Sprintf("%08x", sum))
-	h.Set(headerStore, r.keep.store.UUID())
-	w.WriteHeader(http.StatusOK)
-	for left := size; left > 0 && err == nil; {
-		conn.SetWriteDeadline(time.Now().Add(exchangeTimeout))
-		var n int64
-		n, err = io.CopyN(w, f, min(left, backupPiece))
-		left -= n
-	}
-	conn.SetWriteDeadline(time.Now().Add(exchangeTimeout)) // for what is buffered
-	if err != nil {
-		s.log.Warn("a backup was not taken to its end", "request", r.id, "error", err)
-	}
-	return http.StatusOK, nil
+	s.log.Info("made a backup", "request", r.ID, "bytes", size, "took", time.Since(began).Round(time.Millisecond))
+	return answer{stream: &api.Raw{
+		Type: "application/octet-stream", Length: size, Stream: &oneBackup{f, &s.backingUp},
+		Header: map[string]string{headerCRC: fmt.Sprintf("%08x", sum), headerStore: r.keep.store.UUID()},
+	}}, nil
+}
+
+// oneBackup is the one that is being sent.
+type oneBackup struct {
+	*os.File
+	busy *sync.Mutex
+}
+
+func (b *oneBackup) Close() error {
+	defer b.busy.Unlock()
+	return b.File.Close()
 }
 
 // backup makes a file without a name.

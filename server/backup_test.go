@@ -113,7 +113,7 @@ func TestBackupSlowClient(t *testing.T) {
 	}
 	conn.Close()
 	until(t, func() bool { return f.call(t, "GET", "sys/storage/backup", "").status == http.StatusOK })
-	if !strings.Contains(f.log.String(), "a backup was not taken to its end") {
+	if !strings.Contains(f.log.String(), "an answer was not taken to its end") {
 		t.Error("the log does not say so")
 	}
 	f.onlyStore(t)

@@ -17,7 +17,7 @@ type capabilitiesInput struct {
 }
 
 func writeCapabilitiesSelf(s *Server, r *request) (answer, error) {
-	return s.capabilities(r, func(*capabilitiesInput) (*access.Token, error) { return r.token, nil })
+	return s.capabilities(r, func(*capabilitiesInput) (*access.Token, error) { return r.Caller.Token, nil })
 }
 
 func writeCapabilities(s *Server, r *request) (answer, error) {
@@ -25,7 +25,7 @@ func writeCapabilities(s *Server, r *request) (answer, error) {
 		if in.Token == "" {
 			return nil, invalid("no token found")
 		}
-		t, err := r.keep.lookup(r.ctx, in.Token)
+		t, err := r.keep.lookup(r.Context, in.Token)
 		if errors.Is(err, access.ErrDenied) {
 			err = invalid("invalid token")
 		}
@@ -38,7 +38,7 @@ func writeCapabilitiesAccessor(s *Server, r *request) (answer, error) {
 		if in.Accessor == "" {
 			return nil, invalid("missing accessor")
 		}
-		t, err := r.keep.lookupAccessor(r.ctx, in.Accessor)
+		t, err := r.keep.lookupAccessor(r.Context, in.Accessor)
 		if errors.Is(err, access.ErrDenied) {
 			err = invalid("invalid accessor")
 		}
@@ -66,7 +66,7 @@ func (s *Server) capabilities(r *request, find func(*capabilitiesInput) (*access
 	if err != nil {
 		return answer{}, err
 	}
-	acl, err := r.keep.acl(r.ctx, t)
+	acl, err := r.keep.acl(r.Context, t)
 	if err != nil {
 		return answer{}, err
 	}

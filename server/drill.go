@@ -87,7 +87,7 @@ func writeDrill(s *Server, r *request) (answer, error) {
 		return readDrill(s, r)
 	}
 	g.resetLocked()
-	s.log.Info("a recovery drill: the slot opens", "slot", opened.Name, "request", r.id)
+	s.log.Info("a recovery drill: the slot opens", "slot", opened.Name, "request", r.ID)
 	out, err := r.keep.drillStatus()
 	out.Complete = true
 	return answer{inject: true, data: out, warnings: opened.warnings()}, err

@@ -3,11 +3,11 @@ package server
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"syscall"
 
 	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/audit"
 	"github.com/sealkeep/sealkeep/engine/kv"
 	"github.com/sealkeep/sealkeep/storage"
@@ -19,56 +19,47 @@ var (
 	// ErrNotInitialized means that there is no store yet.
 	ErrNotInitialized = errors.New("not initialized: run `sealkeep operator init`")
 	// ErrRequest means that the request is wrong; the text says what to change.
-	ErrRequest = errors.New("invalid request")
+	ErrRequest = api.ErrRequest
 )
 
-// A requestError is the client's mistake: its text goes to the client as it is.
-type requestError struct {
-	status int
-	text   string // empty: Vault's empty list of errors
-}
-
-func (e *requestError) Error() string        { return e.text }
-func (e *requestError) Is(target error) bool { return target == ErrRequest }
-
-func invalid(format string, args ...any) error {
-	return &requestError{http.StatusBadRequest, fmt.Sprintf(format, args...)}
-}
+func invalid(format string, args ...any) error { return api.Invalid.Errorf(format, args...) }
 
 // The answers of Vault that have a fixed text.
 var (
-	errSealed = &requestError{http.StatusServiceUnavailable, "Vault is sealed"}
-	errMethod = &requestError{http.StatusMethodNotAllowed, "1 error occurred:\n\t* unsupported operation\n\n"}
-	errAbsent = &requestError{http.StatusNotFound, ""}
+	errSealed = &api.Error{Code: api.Unavailable, Text: "Vault is sealed"}
+	errMethod = &api.Error{Code: api.Unsupported, Text: "1 error occurred:\n\t* unsupported operation\n\n"}
 )
 
 // And ours.
 var (
-	errSlowBody = &requestError{http.StatusRequestTimeout, "the request's body did not arrive in time"}
-	errGaveWay  = &requestError{http.StatusServiceUnavailable, "the request's body arrived slowly, or was one of many large ones at once, while others waited: try again"}
-	errBusy     = &requestError{http.StatusServiceUnavailable, "too many large requests at once: try again"}
+	errSlowBody = &api.Error{Code: api.Slow, Text: "the request's body did not arrive in time"}
+	errGaveWay  = &api.Error{Code: api.Unavailable, Text: "the request's body arrived slowly, or was one of many large ones at once, while others waited: try again"}
+	errBusy     = &api.Error{Code: api.Unavailable, Text: "too many large requests at once: try again"}
 )
 
 func errTooLarge(limit int64) error {
-	return &requestError{http.StatusRequestEntityTooLarge,
-		fmt.Sprintf("http: request body too large: at most %d bytes are accepted here", limit)}
+	return api.TooLarge.Errorf("http: request body too large: at most %d bytes are accepted here", limit)
 }
 
 func errNoRoute(path string) error {
-	return &requestError{http.StatusNotFound, fmt.Sprintf("no handler for route %q. route entry not found.", path)}
+	return api.NotFound.Errorf("no handler for route %q. route entry not found.", path)
+}
+
+var statuses = [api.Codes]int{
+	api.Invalid: http.StatusBadRequest, api.Denied: http.StatusForbidden, api.Absent: http.StatusNotFound, api.NotFound: http.StatusNotFound,
+	api.Unsupported: http.StatusMethodNotAllowed, api.Slow: http.StatusRequestTimeout, api.TooLarge: http.StatusRequestEntityTooLarge,
+	api.MediaType: http.StatusUnsupportedMediaType, api.Unproven: http.StatusPreconditionRequired, api.Busy: http.StatusTooManyRequests,
+	api.Failed: http.StatusInternalServerError, api.Unavailable: http.StatusServiceUnavailable, api.Full: http.StatusInsufficientStorage,
 }
 
 // fault maps an error to a status and to the text for the client, which is empty
 // where Vault sends no text. ours means that it is not the client's: it belongs
 // in the log with everything known about it.
 func fault(err error) (status int, text string, ours bool) {
-	var request *requestError
-	var early *tooSoon
+	if told, ok := errors.AsType[*api.Error](err); ok {
+		return statuses[told.Code], told.Text, false
+	}
 	switch {
-	case errors.As(err, &early):
-		return http.StatusTooManyRequests, early.text, false
-	case errors.As(err, &request):
-		return request.status, request.text, false
 	case errors.Is(err, access.ErrDenied):
 		return http.StatusForbidden, access.ErrDenied.Error(), false
 	case errors.Is(err, audit.ErrFailed):
@@ -81,12 +72,10 @@ func fault(err error) (status int, text string, ours bool) {
 		errors.Is(err, storage.ErrPath), errors.Is(err, kv.ErrInvalid), errors.Is(err, kv.ErrCASMismatch), errors.Is(err, kv.ErrCASRequired),
 		errors.Is(err, kv.ErrMetadataCASMismatch), errors.Is(err, kv.ErrMetadataCASRequired):
 		return http.StatusBadRequest, err.Error(), false
-	case errors.Is(err, kv.ErrNotFound):
-		return http.StatusNotFound, "", false
 	case errors.Is(err, storage.ErrTooLarge):
 		return http.StatusRequestEntityTooLarge, err.Error(), false
 	case errors.Is(err, storage.ErrSealed), errors.Is(err, storage.ErrClosed):
-		return http.StatusServiceUnavailable, errSealed.text, false
+		return http.StatusServiceUnavailable, errSealed.Text, false
 	case errors.Is(err, storage.ErrBusy):
 		return http.StatusTooManyRequests, "too many writes are waiting: try again", false
 	case errors.Is(err, storage.ErrUnavailable):
@@ -106,4 +95,24 @@ func fault(err error) (status int, text string, ours bool) {
 		return http.StatusServiceUnavailable, "the request was cancelled", false
 	}
 	return http.StatusInternalServerError, "internal error", true
+}
+
+// told is the error of a room as the client is told of it.
+func (t *route) told(err error) error {
+	if err == nil || t == nil || t.typ.Errors == nil {
+		return err
+	}
+	if _, ok := errors.AsType[*api.Error](err); ok {
+		return err
+	}
+	for of, code := range t.typ.Errors {
+		switch {
+		case !errors.Is(err, of):
+		case code == api.Absent:
+			return api.ErrAbsent
+		default:
+			return code.Errorf("%s", err)
+		}
+	}
+	return err
 }

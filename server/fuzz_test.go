@@ -247,9 +247,10 @@ func TestFuzzSeedsReachTheRoutes(t *testing.T) {
 		req.Method = method
 		req.Header.Set("X-Vault-Token", f.root)
 		setURL(req, path)
-		r := &request{http: req, id: "x"}
-		if _, err := f.serve(httptest.NewRecorder(), r); err == nil {
-			hit[r.label] = true
+		w := httptest.NewRecorder()
+		f.http.ServeHTTP(w, req)
+		if w.Code < 300 {
+			hit[f.locate(f.keep.Load(), strings.TrimPrefix(req.URL.Path, "/v1/")).route.label] = true
 		}
 	}
 	if len(hit) < 20 {

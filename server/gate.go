@@ -1,21 +1,20 @@
 package server
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
-	"slices"
 	"strings"
 
 	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
 // params are what the rules about parameters see: the fields of the body of a
 // write, the query of a read. Vault says the same of both.
 func (r *request) params() (map[string]any, error) {
-	if r.op == opRead || r.op == opHead {
-		for name, values := range r.query {
+	if r.Op == api.Read || r.Op == api.Head {
+		for name, values := range r.Query {
 			if len(values) > 1 {
 				return nil, invalid("the parameter %s stands twice in the query, which is refused where a policy restricts parameters", name)
 			}
@@ -23,7 +22,7 @@ func (r *request) params() (map[string]any, error) {
 		return r.queryParams(), nil
 	}
 	params := make(map[string]any)
-	body := strings.TrimSpace(string(r.body))
+	body := strings.TrimSpace(string(r.Body))
 	if body == "" {
 		return params, nil
 	}
@@ -32,10 +31,10 @@ func (r *request) params() (map[string]any, error) {
 	if err := d.Decode(&params); err != nil || d.More() {
 		return nil, invalid("failed to parse JSON input: it must be one JSON object")
 	}
-	switch text := scan([]byte(body)); {
-	case text.levels > maxLevels:
-		return nil, errLevels
-	case text.twice: // which of them counts must not depend on who reads it
+	switch text := api.ShapeOf([]byte(body)); {
+	case text.Levels > api.MaxLevels:
+		return nil, api.ErrLevels
+	case text.Twice: // which of them counts must not depend on who reads it
 		return nil, invalid("a name stands twice in the same JSON object, which is refused where a policy restricts parameters")
 	}
 	return params, nil
@@ -45,7 +44,7 @@ func (r *request) params() (map[string]any, error) {
 // a list.
 func (r *request) queryParams() map[string]any {
 	params := make(map[string]any)
-	for name, values := range r.query {
+	for name, values := range r.Query {
 		if params[name] = values[0]; len(values) > 1 {
 			list := make([]any, len(values))
 			for i, v := range values {
@@ -59,59 +58,75 @@ func (r *request) queryParams() map[string]any {
 	return params
 }
 
-// pass checks the gate and fills in the token, what it may do, and, where that
-// depends on the parameters, the grant to check them with.
-func (r *request) pass(g gate) (err error) {
-	if g == open {
+// metricsPath is open while the keep is sealed, and where the listener has it so.
+const metricsPath = "sys/metrics"
+
+// gate is that of the route; who asks for one that is not there must be allowed to.
+func (r *request) gate() api.Gate {
+	switch {
+	case r.route == nil:
+		return api.Authenticated
+	case r.route.Path == metricsPath && (r.keep == nil || r.listen.UnauthenticatedMetricsAccess):
+		return api.Open
+	}
+	return r.route.Gate
+}
+
+// identify checks the gate and fills in the token and what it may do.
+func (s *Server) identify(r *request) (err error) {
+	g := r.gate()
+	if g == api.Open {
 		return nil
 	}
 	if r.keep == nil {
 		return errSealed
 	}
-	ctx := r.http.Context()
-	if r.secret = bearer(r.http.Header); r.secret != "" {
-		r.token, err = r.keep.use(ctx, r.secret, r.source(), g == authenticated)
+	ctx := r.Context
+	if r.Caller.Bearer = bearer(r.http.Header); r.Caller.Bearer != "" {
+		r.Caller.Token, err = r.keep.use(ctx, r.Caller.Bearer, r.Caller.Source, g == api.Authenticated)
 		switch denied := errors.Is(err, access.ErrDenied); {
-		case denied && r.route != nil && r.route.denied != nil:
-			return r.route.denied
-		case err != nil && (g == authenticated || !denied):
+		case denied && r.route != nil && r.route.Denied != nil:
+			return r.route.Denied
+		case err != nil && (g == api.Authenticated || !denied):
 			return err
 		case err == nil && r.keep.unused.Load():
 			r.keep.used(ctx) // the request does not depend on it
 		}
 	}
-	if r.acl, err = r.keep.acl(ctx, r.token); err != nil || g == unsealed {
-		return err
-	}
-	return r.authorize(ctx)
+	r.Caller.ACL, err = r.keep.acl(ctx, r.Caller.Token)
+	return err
 }
 
-// authorize asks the token's policies. A path that is listed or scanned is that
+// authorize asks the token's policies, and fills in the grant to check the
+// parameters with, if it depends on them. A path that is listed or scanned is that
 // of a folder, so it ends in a slash.
-func (r *request) authorize(ctx context.Context) error {
-	path := r.path
-	if r.op.folder() {
+func (s *Server) authorize(r *request) error {
+	if r.gate() != api.Authenticated {
+		return nil
+	}
+	path := r.Path
+	if r.Op.Folder() {
 		path += "/"
 	}
-	grant := r.acl.Find(path)
-	allowed := grant.Has(capabilities[r.op])
-	if r.op == opWrite && r.route != nil && r.route.exists != nil && allowed != grant.Has(access.CanCreate) {
+	grant := r.Caller.ACL.Find(path)
+	allowed := grant.Has(r.Op.Capability())
+	if r.Op == api.Write && r.route != nil && r.route.Exists != nil && allowed != grant.Has(access.CanCreate) {
 		r.only = access.CanCreate
 		if allowed {
 			r.only = access.CanUpdate
 		}
 		allowed = true
-		if err := r.keep.store.View(ctx, r.mayWrite); err != nil {
+		if err := r.View(r.mayWrite); err != nil {
 			return err
 		}
 	}
-	if !allowed || r.route != nil && slices.Contains(r.route.sudo, r.op) && !grant.Has(access.CanSudo) {
+	if !allowed || r.route != nil && r.route.sudo[r.Op] && !grant.Has(access.CanSudo) {
 		return access.ErrDenied
 	}
-	if err := grant.CheckWrap(r.wrap); err != nil {
+	if err := grant.CheckWrap(r.WrapIn); err != nil {
 		return err
 	}
-	if grant.Restricted() && !r.op.folder() && r.op != opDelete {
+	if grant.Restricted() && !r.Op.Folder() && r.Op != api.Delete {
 		r.grant = grant
 	}
 	return nil
@@ -123,15 +138,26 @@ func (r *request) mayWrite(tx *storage.Tx) error {
 	if r.only == 0 {
 		return nil
 	}
-	exists, err := r.route.exists(r, tx)
+	exists, err := r.route.Exists(&r.Request, tx)
 	if err == nil && exists != (r.only == access.CanUpdate) {
 		err = access.ErrDenied
 	}
 	return err
 }
 
+// checkOperation refuses what the route does not have, or that there is none.
+func (s *Server) checkOperation(r *request) error {
+	switch {
+	case r.route == nil:
+		return errNoRoute(r.Path)
+	case !r.known || r.route.on[r.Op] == nil:
+		return errMethod
+	}
+	return nil
+}
+
 // checkParams asks the policies again when the body has been read.
-func (r *request) checkParams() error {
+func (s *Server) checkParams(r *request) error {
 	if !r.grant.Restricted() {
 		return nil
 	}
@@ -139,7 +165,7 @@ func (r *request) checkParams() error {
 	if err != nil {
 		return err
 	}
-	return r.grant.Check(params, r.route.free)
+	return r.grant.Check(params, r.route.Free)
 }
 
 // roleExists tells whether writing a role updates it.

@@ -5,10 +5,10 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"math/big"
-	"net/http"
 	"strings"
 
 	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -35,8 +35,7 @@ type rootStatus struct {
 	OTPLength        int    `json:"otp_length"`
 }
 
-var errGenerateRoot = &requestError{http.StatusForbidden,
-	"generating a root token is off: set enable_generate_root = true in the configuration, reload (SIGHUP), and take it out again afterwards"}
+var errGenerateRoot = &api.Error{Code: api.Denied, Text: "generating a root token is off: set enable_generate_root = true in the configuration, reload (SIGHUP), and take it out again afterwards"}
 
 // generating refuses unless the configuration allows it.
 func (s *Server) generating() error {
@@ -69,7 +68,7 @@ func readGenerateRoot(s *Server, r *request) (answer, error) {
 
 func beginGenerateRoot(s *Server, r *request) (answer, error) {
 	if err := s.generating(); err != nil {
-		s.log.Warn("a root token was asked for, which is off", "from", r.http.RemoteAddr, "request", r.id)
+		s.log.Warn("a root token was asked for, which is off", "from", r.http.RemoteAddr, "request", r.ID)
 		return answer{}, err
 	}
 	var in struct {
@@ -103,7 +102,7 @@ func beginGenerateRoot(s *Server, r *request) (answer, error) {
 		}
 	}
 	nonce := g.beginLocked()
-	s.log.Warn("a root token was asked for", "nonce", nonce, "from", r.http.RemoteAddr, "request", r.id)
+	s.log.Warn("a root token was asked for", "nonce", nonce, "from", r.http.RemoteAddr, "request", r.ID)
 	out, err := r.keep.rootStatusLocked()
 	if in.OTP == "" {
 		out.OTP = g.otp
@@ -119,7 +118,7 @@ func cancelGenerateRoot(s *Server, r *request) (answer, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.otp != "" {
-		s.log.Warn("the root token was called off", "nonce", g.progress().nonce, "from", r.http.RemoteAddr, "request", r.id)
+		s.log.Warn("the root token was called off", "nonce", g.progress().nonce, "from", r.http.RemoteAddr, "request", r.ID)
 	}
 	g.otp = ""
 	g.resetLocked()
@@ -161,14 +160,14 @@ func updateGenerateRoot(s *Server, r *request) (answer, error) {
 	if err := s.recordAnswer(r, a); err != nil {
 		return answer{}, err
 	}
-	err = r.keep.store.Update(r.ctx, func(tx *storage.Tx) error {
+	err = r.keep.store.Update(r.Context, func(tx *storage.Tx) error {
 		_, err := access.CreateRoot(tx, token, s.now())
 		return err
 	})
 	if err != nil {
 		return answer{}, err
 	}
-	s.log.Warn("a root token was made", "nonce", out.Nonce, "slot", opened.Name, "from", r.http.RemoteAddr, "request", r.id)
+	s.log.Warn("a root token was made", "nonce", out.Nonce, "slot", opened.Name, "from", r.http.RemoteAddr, "request", r.ID)
 	return a, nil
 }
 

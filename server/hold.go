@@ -5,11 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/sealkeep/sealkeep/api"
 )
 
 // A hold keeps a keep sealed that was sealed by request. What lifts it:
@@ -37,7 +38,7 @@ const holdWays = "restart the server (unless it was sealed with -keep), " +
 	"or open it with recovery shares (`sealkeep operator unseal -`) or an age identity (-identity=FILE), " +
 	"or unseal it as root over a listener \"unix\" that says operator = true"
 
-var errHeld = &requestError{http.StatusForbidden, "the keep was sealed by request and stays sealed: " + holdWays}
+var errHeld = &api.Error{Code: api.Denied, Text: "the keep was sealed by request and stays sealed: " + holdWays}
 
 func (s *Server) holdPath() string { return s.config.Path + holdSuffix }
 
@@ -128,6 +129,6 @@ func (r *request) operator() bool {
 			return false
 		}
 	}
-	peer, err := r.peer()
+	peer, err := r.Peer()
 	return err == nil && peer.UID == 0
 }

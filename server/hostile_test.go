@@ -132,7 +132,7 @@ func (f *fixture) snapshot(t testing.TB) map[string]string {
 		}
 		folders := []string{"sys", "access"}
 		for _, m := range mounts.all() {
-			folders = append(folders, m.prefix())
+			folders = append(folders, m.Prefix())
 		}
 		for len(folders) > 0 {
 			folder := folders[0]
@@ -442,20 +442,20 @@ func TestHandlersOutliveTheReadTimeout(t *testing.T) {
 	const limit = 50 * time.Millisecond
 	f, addr := listening(t, func(_ *fixture, s *http.Server) { s.ReadTimeout = limit })
 	began, ended := make(chan bool), make(chan error, 1)
-	f.tables.sys.exact["sys/rotate"].on[opWrite] = func(_ *Server, r *request) (answer, error) {
+	f.tables.system.exact["sys/rotate"].set(opWrite, func(_ *Server, r *request) (answer, error) {
 		close(began)
 		select {
-		case <-r.ctx.Done():
+		case <-r.Context.Done():
 		case <-time.After(4 * limit):
 		}
-		return answer{}, r.ctx.Err()
-	}
-	f.tables.sys.exact["sys/seal"].on[opWrite] = func(_ *Server, r *request) (answer, error) {
+		return answer{}, r.Context.Err()
+	})
+	f.tables.system.exact["sys/seal"].set(opWrite, func(_ *Server, r *request) (answer, error) {
 		close(began)
-		<-r.ctx.Done()
-		ended <- r.ctx.Err()
-		return answer{}, r.ctx.Err()
-	}
+		<-r.Context.Done()
+		ended <- r.Context.Err()
+		return answer{}, r.Context.Err()
+	})
 	for _, body := range []string{"", "{}"} {
 		began = make(chan bool)
 		w := dial(t, addr)
@@ -512,11 +512,11 @@ func TestRefusedUploadsAreTold(t *testing.T) {
 func TestConnectionLimit(t *testing.T) {
 	f, addr := listening(t, func(f *fixture, s *http.Server) { f.limitConns(s, 3) })
 	began, end := make(chan bool), make(chan bool)
-	f.tables.sys.exact["sys/rotate"].on[opWrite] = func(*Server, *request) (answer, error) {
+	f.tables.system.exact["sys/rotate"].set(opWrite, func(*Server, *request) (answer, error) {
 		began <- true
 		<-end
 		return answer{}, nil
-	}
+	})
 	ask := func(w *wire) {
 		t.Helper()
 		w.say(f.head("GET /v1/sys/leader") + "\r\n")
@@ -587,8 +587,8 @@ func TestLargeBodies(t *testing.T) {
 		f.must(t, 200, "PUT", "secret/data/large", large)
 		f.must(t, 400, "PUT", "secret/data/large", "["+large)
 		f.must(t, 413, "PUT", "secret/data/large", strings.Repeat(" ", bodyKV+1))
-		route, _ := f.tables.kv.find("data/large")
-		route.on[opWrite] = func(*Server, *request) (answer, error) { panic("in the handler") }
+		route, _ := f.kv().find("data/large")
+		route.set(opWrite, func(*Server, *request) (answer, error) { panic("in the handler") })
 		f.must(t, 500, "PUT", "secret/data/large", large)
 		if n := len(f.large.taken); n != largeBodies-1 || f.large.free != 1 {
 			t.Errorf("%d places are taken, not %d", n, largeBodies-1)

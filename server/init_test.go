@@ -11,7 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/hashicorp/vault/api"
+	vault "github.com/hashicorp/vault/api"
 
 	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/storage"
@@ -28,7 +28,7 @@ func TestInit(t *testing.T) {
 	if done, err := c.Sys().InitStatus(); err != nil || done {
 		t.Fatalf("initialized %v, %v", done, err)
 	}
-	out, err := c.Sys().Init(&api.InitRequest{RecoveryShares: 5, RecoveryThreshold: 3})
+	out, err := c.Sys().Init(&vault.InitRequest{RecoveryShares: 5, RecoveryThreshold: 3})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func TestInit(t *testing.T) {
 	if got := f.slot(t, "off"); got.State != SlotPending {
 		t.Errorf("the disabled seal: %+v", got)
 	}
-	if _, err := c.Sys().Init(&api.InitRequest{}); err == nil || !strings.Contains(err.Error(), "Code: 400") ||
+	if _, err := c.Sys().Init(&vault.InitRequest{}); err == nil || !strings.Contains(err.Error(), "Code: 400") ||
 		!strings.Contains(err.Error(), "Vault is already initialized") {
 		t.Errorf("second init: %v", err)
 	}

@@ -10,7 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/vault/api"
+	vault "github.com/hashicorp/vault/api"
+	"github.com/sealkeep/sealkeep/api"
 )
 
 func TestKVByClient(t *testing.T) {
@@ -28,36 +29,36 @@ func TestKVByClient(t *testing.T) {
 		t.Errorf("the client has the calls %s, not %s: call them too", got, want)
 	}
 
-	if _, err := kv.Get(ctx, "app/db"); !errors.Is(err, api.ErrSecretNotFound) {
+	if _, err := kv.Get(ctx, "app/db"); !errors.Is(err, vault.ErrSecretNotFound) {
 		t.Fatalf("an absent secret: %v", err)
 	}
 	one, err := kv.Put(ctx, "app/db", map[string]any{"user": "u", "password": "one"})
 	if err != nil || one.VersionMetadata.Version != 1 || one.VersionMetadata.CreatedTime.IsZero() {
 		t.Fatalf("%+v, %v", one, err)
 	}
-	if _, err := kv.Put(ctx, "app/db", map[string]any{"password": "x"}, api.WithCheckAndSet(0)); err == nil ||
+	if _, err := kv.Put(ctx, "app/db", map[string]any{"password": "x"}, vault.WithCheckAndSet(0)); err == nil ||
 		!strings.Contains(err.Error(), "check-and-set parameter did not match the current version") || !strings.Contains(err.Error(), "Code: 400") {
 		t.Errorf("cas 0 on a secret that is there: %v", err)
 	}
-	if two, err := kv.Put(ctx, "app/db", map[string]any{"user": "u", "password": "two"}, api.WithCheckAndSet(1)); err != nil || two.VersionMetadata.Version != 2 {
+	if two, err := kv.Put(ctx, "app/db", map[string]any{"user": "u", "password": "two"}, vault.WithCheckAndSet(1)); err != nil || two.VersionMetadata.Version != 2 {
 		t.Fatalf("%+v, %v", two, err)
 	}
 	three, err := kv.Patch(ctx, "app/db", map[string]any{"password": "three", "host": "h", "user": nil})
 	if err != nil || three.VersionMetadata.Version != 3 {
 		t.Fatalf("%+v, %v", three, err)
 	}
-	if _, err := kv.Patch(ctx, "app/db", map[string]any{"x": "y"}, api.WithMergeMethod(api.KVMergeMethodPatch), api.WithCheckAndSet(2)); err == nil ||
+	if _, err := kv.Patch(ctx, "app/db", map[string]any{"x": "y"}, vault.WithMergeMethod(vault.KVMergeMethodPatch), vault.WithCheckAndSet(2)); err == nil ||
 		!strings.Contains(err.Error(), "did not match") {
 		t.Errorf("patch with a wrong cas: %v", err)
 	}
-	four, err := kv.Patch(ctx, "app/db", map[string]any{"port": "1"}, api.WithMergeMethod(api.KVMergeMethodReadWrite))
+	four, err := kv.Patch(ctx, "app/db", map[string]any{"port": "1"}, vault.WithMergeMethod(vault.KVMergeMethodReadWrite))
 	if err != nil || four.VersionMetadata.Version != 4 {
 		t.Fatalf("%+v, %v", four, err)
 	}
-	if _, err := kv.Put(ctx, "app/db", map[string]any{}, api.WithOption("cas", 9)); err == nil || !strings.Contains(err.Error(), "did not match") {
+	if _, err := kv.Put(ctx, "app/db", map[string]any{}, vault.WithOption("cas", 9)); err == nil || !strings.Contains(err.Error(), "did not match") {
 		t.Errorf("put with an option: %v", err)
 	}
-	if _, err := kv.Patch(ctx, "nowhere", map[string]any{"a": "b"}); !errors.Is(err, api.ErrSecretNotFound) {
+	if _, err := kv.Patch(ctx, "nowhere", map[string]any{"a": "b"}); !errors.Is(err, vault.ErrSecretNotFound) {
 		t.Errorf("patching what is not there: %v", err)
 	}
 	latest, err := kv.Get(ctx, "app/db")
@@ -67,7 +68,7 @@ func TestKVByClient(t *testing.T) {
 	if old, err := kv.GetVersion(ctx, "app/db", 1); err != nil || old.Data["password"] != "one" || old.VersionMetadata.Version != 1 {
 		t.Errorf("version 1: %+v, %v", old, err)
 	}
-	if _, err := kv.GetVersion(ctx, "app/db", 99); !errors.Is(err, api.ErrSecretNotFound) {
+	if _, err := kv.GetVersion(ctx, "app/db", 99); !errors.Is(err, vault.ErrSecretNotFound) {
 		t.Errorf("version 99: %v", err)
 	}
 	list, err := kv.GetVersionsAsList(ctx, "app/db")
@@ -83,7 +84,7 @@ func TestKVByClient(t *testing.T) {
 	if err != nil || gone.Data != nil || gone.VersionMetadata.DeletionTime.IsZero() || gone.VersionMetadata.Version != 4 {
 		t.Errorf("deleted: %+v, %v", gone, err)
 	}
-	if _, err := kv.Patch(ctx, "app/db", map[string]any{"a": "b"}); !errors.Is(err, api.ErrSecretNotFound) {
+	if _, err := kv.Patch(ctx, "app/db", map[string]any{"a": "b"}); !errors.Is(err, vault.ErrSecretNotFound) {
 		t.Errorf("patching a deleted version: %v", err)
 	}
 	if err := kv.Undelete(ctx, "app/db", []int{4}); err != nil {
@@ -113,12 +114,12 @@ func TestKVByClient(t *testing.T) {
 	}
 
 	// Metadata.
-	err = kv.PutMetadata(ctx, "app/db", api.KVMetadataPutInput{CASRequired: true, MaxVersions: 7, DeleteVersionAfter: time.Hour,
+	err = kv.PutMetadata(ctx, "app/db", vault.KVMetadataPutInput{CASRequired: true, MaxVersions: 7, DeleteVersionAfter: time.Hour,
 		CustomMetadata: map[string]any{"owner": "me", "tier": "1"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := kv.PatchMetadata(ctx, "app/db", api.KVMetadataPatchInput{MaxVersions: new(3), CustomMetadata: map[string]any{"tier": "2"}}); err != nil {
+	if err := kv.PatchMetadata(ctx, "app/db", vault.KVMetadataPatchInput{MaxVersions: new(3), CustomMetadata: map[string]any{"tier": "2"}}); err != nil {
 		t.Fatal(err)
 	}
 	m, err := kv.GetMetadata(ctx, "app/db")
@@ -129,14 +130,14 @@ func TestKVByClient(t *testing.T) {
 	if _, err := kv.Put(ctx, "app/db", map[string]any{"a": "b"}); err == nil || !strings.Contains(err.Error(), "check-and-set parameter required for this call") {
 		t.Errorf("write without cas: %v", err)
 	}
-	six, err := kv.Put(ctx, "app/db", map[string]any{"a": "b"}, api.WithCheckAndSet(5))
+	six, err := kv.Put(ctx, "app/db", map[string]any{"a": "b"}, vault.WithCheckAndSet(5))
 	if err != nil || six.CustomMetadata["owner"] != "me" || six.VersionMetadata.DeletionTime.IsZero() {
 		t.Errorf("%+v, %v", six, err)
 	}
 	if m, err = kv.GetMetadata(ctx, "app/db"); err != nil || len(m.Versions) != 3 || m.OldestVersion != 4 {
 		t.Errorf("after max_versions: %+v, %v", m, err)
 	}
-	if err := kv.PatchMetadata(ctx, "app/db", api.KVMetadataPatchInput{CustomMetadata: map[string]any{}}); err != nil {
+	if err := kv.PatchMetadata(ctx, "app/db", vault.KVMetadataPatchInput{CustomMetadata: map[string]any{}}); err != nil {
 		t.Fatal(err)
 	}
 	if m, err = kv.GetMetadata(ctx, "app/db"); err != nil || len(m.CustomMetadata) != 0 {
@@ -161,7 +162,7 @@ func TestKVByClient(t *testing.T) {
 	if err := kv.DeleteMetadata(ctx, "app/db"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := kv.GetMetadata(ctx, "app/db"); !errors.Is(err, api.ErrSecretNotFound) {
+	if _, err := kv.GetMetadata(ctx, "app/db"); !errors.Is(err, vault.ErrSecretNotFound) {
 		t.Errorf("after deleting everything: %v", err)
 	}
 	if _, err := kv.Get(ctx, "app/db/inner"); err != nil {
@@ -286,11 +287,11 @@ func TestKVDataIsPlain(t *testing.T) {
 		return `{"data":{"a":` + strings.Repeat("[", levels-1) + strings.Repeat("]", levels-1) + `}}`
 	}
 	kv := f.client(t).KVv2("secret")
-	f.must(t, 200, "PUT", "secret/data/deep", deep(maxLevels))
+	f.must(t, 200, "PUT", "secret/data/deep", deep(api.MaxLevels))
 	if _, err := kv.Get(t.Context(), "deep"); err != nil {
 		t.Errorf("%.200v", err)
 	}
-	for _, levels := range []int{maxLevels + 1, maxLevels + 3, 3 * maxLevels} {
+	for _, levels := range []int{api.MaxLevels + 1, api.MaxLevels + 3, 3 * api.MaxLevels} {
 		if r := f.must(t, 400, "PUT", "secret/data/deep", deep(levels)); !strings.Contains(r.errors(), "levels") && !strings.Contains(r.errors(), "max depth") {
 			t.Errorf("%d levels: %s", levels, r.text)
 		}
@@ -356,11 +357,11 @@ func TestKVRefuses(t *testing.T) {
 		{400, "PUT", "secret/delete/a", `{}`, "No version number provided"},
 		{400, "PUT", "secret/undelete/a", `{"versions":[]}`, "No version number provided"},
 		{400, "PUT", "secret/destroy/a", `{"versions":null}`, "no version number provided"},
-		{400, "PUT", "secret/delete/a", `{"versions":["x"]}`, "not the number of a version"},
-		{400, "PUT", "secret/destroy/a", `{"versions":[-1]}`, "not the number of a version"},
-		{400, "PUT", "secret/undelete/a", `{"versions":{}}`, "not the number of a version"},
-		{400, "PUT", "secret/metadata/a", `{"max_versions":"many"}`, "not a whole number"},
-		{400, "PUT", "secret/metadata/a", `{"cas_required":"maybe"}`, "neither true nor false"},
+		{400, "PUT", "secret/delete/a", `{"versions":["x"]}`, "versions must be a list of whole numbers"},
+		{400, "PUT", "secret/destroy/a", `{"versions":[-1]}`, "versions must be a list of whole numbers"},
+		{400, "PUT", "secret/undelete/a", `{"versions":{}}`, "versions must be a list of whole numbers"},
+		{400, "PUT", "secret/metadata/a", `{"max_versions":"many"}`, "max_versions must be a whole number"},
+		{400, "PUT", "secret/metadata/a", `{"cas_required":"maybe"}`, "cas_required must be true or false"},
 		{400, "PUT", "secret/metadata/a", `{"delete_version_after":"soon"}`, "not a duration"},
 		{400, "PUT", "secret/metadata/a", `{"custom_metadata":{"a":[]}}`, "custom_metadata"},
 		{400, "PUT", "secret/config", `{"max_versions":-1}`, "max_versions"},
@@ -492,7 +493,7 @@ func TestKVMetadataCAS(t *testing.T) {
 	refused("PATCH", `{"max_versions":5}`, required)
 	refused("PATCH", `{"max_versions":5,"metadata_cas":1}`, mismatch)
 	refused("PUT", `{"max_versions":5,"metadata_cas":-1}`, mismatch)
-	refused("PUT", `{"max_versions":5,"metadata_cas":"x"}`, `failed to parse JSON input: "x" is not a whole number`)
+	refused("PUT", `{"max_versions":5,"metadata_cas":"x"}`, `the parameter metadata_cas must be a whole number, not "x"`)
 	f.must(t, 204, "PUT", "secret/metadata/a", `{"max_versions":"5","metadata_cas":"0"}`)
 	version("1")
 	refused("PUT", `{"max_versions":6,"metadata_cas":null}`, mismatch) // as 0

@@ -73,15 +73,19 @@ func (s *Server) HTTPServer(l Listener) *http.Server {
 	return web
 }
 
-// readBody reads a request's body, whatever its Content-Type says. A large one
-// waits for its turn; release, which is never nil, ends that.
-func (s *Server) readBody(w http.ResponseWriter, r *request, limit int64) (release func(), err error) {
-	release = func() {}
+// readBody reads a request's body, whatever its Content-Type says, if its operation
+// has one; the time of its route begins. A large one waits for its turn.
+func (s *Server) readBody(r *request) (err error) {
+	if !r.Op.HasBody() {
+		return nil
+	}
+	r.withTimeout(r.route.Timeout)
+	limit := r.route.Body
 	length := r.http.ContentLength // -1: not known
 	if length > limit {
-		return release, errTooLarge(limit)
+		return errTooLarge(limit)
 	}
-	in := http.MaxBytesReader(w, r.http.Body, limit)
+	in := http.MaxBytesReader(r.w, r.http.Body, limit)
 	var b bytes.Buffer
 	if length > 0 {
 		b.Grow(int(min(length, bodySmall)) + bytes.MinRead)
@@ -90,12 +94,12 @@ func (s *Server) readBody(w http.ResponseWriter, r *request, limit int64) (relea
 	if err == nil && length != bodySmall { // there may be more
 		var mine *place
 		if mine, err = s.placeFor(r); err != nil {
-			w.Header().Set("Retry-After", "1")
-			return release, err
+			r.w.Header().Set("Retry-After", "1")
+			return err
 		}
-		release = func() { s.large.leave(mine) }
+		r.end = append(r.end, func() { s.large.leave(mine) })
 		// The wait does not count. net/http lifts the deadline at the body's end.
-		control := http.NewResponseController(w)
+		control := http.NewResponseController(r.w)
 		control.SetReadDeadline(time.Now().Add(requestTimeout))
 		b.Grow(int(max(length, 2*bodySmall)) - bodySmall + bytes.MinRead)
 		counted := &counter{in: in}
@@ -103,33 +107,33 @@ func (s *Server) readBody(w http.ResponseWriter, r *request, limit int64) (relea
 		s.large.arriving(mine, &counted.n, func() { control.SetReadDeadline(time.Unix(1, 0)) })
 		_, err = b.ReadFrom(counted)
 		if s.large.arrived(mine) {
-			w.Header().Set("Retry-After", "1")
-			return release, errGaveWay
+			r.w.Header().Set("Retry-After", "1")
+			return errGaveWay
 		}
 	}
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
-		return release, errTooLarge(limit)
+		return errTooLarge(limit)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return release, errSlowBody
+		return errSlowBody
 	case err != nil && err != io.EOF:
-		return release, invalid("failed to read the body: %v", err)
+		return invalid("failed to read the body: %v", err)
 	}
-	r.body = b.Bytes()
-	return release, nil
+	r.Body = b.Bytes()
+	return nil
 }
 
 // placeFor waits for a place for the request's body.
 func (s *Server) placeFor(r *request) (*place, error) {
-	ctx, cancel := context.WithTimeout(r.ctx, largeWait)
+	ctx, cancel := context.WithTimeout(r.Context, largeWait)
 	defer cancel()
 	var token access.ID
-	if r.token != nil {
-		token = r.token.ID()
+	if r.Caller.Token != nil {
+		token = r.Caller.Token.ID()
 	}
 	mine, err := s.large.take(ctx, token, r.network())
-	if err != nil && r.ctx.Err() == nil {
+	if err != nil && r.Context.Err() == nil {
 		err = errBusy
 	}
 	return mine, err

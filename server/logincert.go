@@ -15,10 +15,10 @@ import (
 // certMethod is the login with a TLS client certificate.
 var certMethod = authMethod{
 	routes: append(certRoles.routes(),
-		route{path: "config", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readCertConfig, opWrite: writeCertConfig}},
-		route{path: "crls", gate: authenticated, on: [ops]handler{opList: listCRLs}},
-		route{path: "crls/*", named: true, gate: authenticated, body: bodyKV, timeout: timeoutShort, on: [ops]handler{opRead: readCRL, opWrite: writeCRL, opDelete: deleteCRL}},
-		route{path: "login", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: loginCert}},
+		oldRoute{path: "config", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readCertConfig, opWrite: writeCertConfig}},
+		oldRoute{path: "crls", gate: authenticated, on: [ops]handler{opList: listCRLs}},
+		oldRoute{path: "crls/*", named: true, gate: authenticated, body: bodyKV, timeout: timeoutShort, on: [ops]handler{opRead: readCRL, opWrite: writeCRL, opDelete: deleteCRL}},
+		oldRoute{path: "login", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: loginCert}},
 	),
 	renew: renewCert,
 	prove: proveCert,
@@ -68,7 +68,7 @@ func editCertRole(r *request) (apply func(*access.CertRole) ([]string, error), e
 		return nil, err
 	}
 	if in.OCSP.value {
-		return nil, invalid("ocsp_enabled is not supported: write lists of revoked certificates below %scrls/", "auth/"+r.mount.Path)
+		return nil, invalid("ocsp_enabled is not supported: write lists of revoked certificates below %scrls/", "auth/"+r.Mount.Path)
 	}
 	return func(role *access.CertRole) ([]string, error) {
 		set(&role.Certificate, in.Certificate)
@@ -158,27 +158,13 @@ func writeCRL(s *Server, r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	defer r.keep.logins.forget(r.mount.UUID)
+	defer r.keep.logins.forget(r.Mount.UUID)
 	return answer{}, r.updateMethod(func(tx *storage.Tx, folder string) error { return access.WriteCRL(tx, folder, r.rest, list) })
 }
 
 func deleteCRL(s *Server, r *request) (answer, error) {
-	defer r.keep.logins.forget(r.mount.UUID)
+	defer r.keep.logins.forget(r.Mount.UUID)
 	return answer{}, r.updateMethod(func(tx *storage.Tx, folder string) error { return access.DeleteCRL(tx, folder, r.rest) })
-}
-
-// shown are the certificates of the client, its own first. TLS has seen to it that
-// the client has the key.
-func (r *request) shown() ([]*x509.Certificate, error) {
-	switch {
-	case r.http.TLS == nil:
-		return nil, invalid("no client certificate found: this connection has no TLS")
-	case len(r.http.TLS.PeerCertificates) == 0:
-		return nil, invalid("no client certificate found: show one, on a listener without tls_disable_client_certs")
-	case len(r.listen.Forwarded.Authorized) > 0 && r.http.Header.Get(forwardedFor) != "":
-		return nil, invalid("the client certificate is that of the proxy which has sent %s: connect without it", forwardedFor)
-	}
-	return r.http.TLS.PeerCertificates, nil
 }
 
 // certHash names a certificate.
@@ -194,13 +180,13 @@ func loginCert(s *Server, r *request) (answer, error) {
 	if err := r.decode(&in); err != nil {
 		return answer{}, err
 	}
-	shown, err := r.shown()
+	shown, err := r.Certificates()
 	if err != nil {
 		return answer{}, err
 	}
 	leaf := shown[0]
 	return s.tryLogin(r, certHash(leaf), func() (answer, error) {
-		roles, err := r.certLogins(r.mount.UUID, r.mount.prefix())
+		roles, err := r.certLogins(r.Mount.UUID, r.Mount.Prefix())
 		if err != nil {
 			return answer{}, err
 		}
@@ -226,7 +212,7 @@ func loginCert(s *Server, r *request) (answer, error) {
 // they have been read, once after each change.
 func (r *request) certLogins(uuid, folder string) (*access.CertRoles, error) {
 	return cached(&r.keep.logins, uuid, func() (roles *access.CertRoles, err error) {
-		err = r.keep.store.View(r.http.Context(), func(tx *storage.Tx) error {
+		err = r.keep.store.View(r.Context, func(tx *storage.Tx) error {
 			roles, err = access.ReadCertRoles(tx, folder)
 			return err
 		})
@@ -252,7 +238,7 @@ func proveCert(r *request, folder string, t *access.Token) error {
 	if t.Certificate == "" {
 		return nil
 	}
-	shown, err := r.shown()
+	shown, err := r.Certificates()
 	if err != nil {
 		return err
 	}

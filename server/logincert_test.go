@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/vault/api"
+	vault "github.com/hashicorp/vault/api"
 )
 
 // A tlsHolder has a certificate and its key.
@@ -65,7 +65,7 @@ func newHolder(t testing.TB, by *tlsHolder, name string, until time.Duration) *t
 
 // overTLS serves the keep to clients that may show certificates, and returns the
 // official client of one that shows these, or none.
-func (f *fixture) overTLS(t testing.TB, l Listener) func(...*tlsHolder) *api.Client {
+func (f *fixture) overTLS(t testing.TB, l Listener) func(...*tlsHolder) *vault.Client {
 	t.Helper()
 	trusted := httptest.NewTLSServer(nil) // has a certificate, and a client that trusts it
 	t.Cleanup(trusted.Close)
@@ -76,8 +76,8 @@ func (f *fixture) overTLS(t testing.TB, l Listener) func(...*tlsHolder) *api.Cli
 	web := f.HTTPServer(l)
 	go Serve(web, socket, &tls.Config{Certificates: trusted.TLS.Certificates, ClientAuth: tls.RequestClientCert})
 	t.Cleanup(func() { web.Close() })
-	return func(shown ...*tlsHolder) *api.Client {
-		config := api.DefaultConfig()
+	return func(shown ...*tlsHolder) *vault.Client {
+		config := vault.DefaultConfig()
 		config.Address, config.MaxRetries = "https://"+socket.Addr().String(), 0
 		transport := trusted.Client().Transport.(*http.Transport).Clone()
 		if len(shown) > 0 {
@@ -88,7 +88,7 @@ func (f *fixture) overTLS(t testing.TB, l Listener) func(...*tlsHolder) *api.Cli
 			transport.TLSClientConfig.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 		}
 		config.HttpClient = &http.Client{Transport: transport}
-		c, err := api.NewClient(config)
+		c, err := vault.NewClient(config)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -129,7 +129,7 @@ func TestLoginCert(t *testing.T) {
 	}
 
 	client := f.overTLS(t, Listener{})
-	login := func(name, want string, shown ...*tlsHolder) *api.Secret {
+	login := func(name, want string, shown ...*tlsHolder) *vault.Secret {
 		t.Helper()
 		secret, err := client(shown...).Logical().Write("auth/cert/login", map[string]any{"name": name})
 		if err == nil && want != "" || err != nil && (want == "" || !strings.Contains(err.Error(), want)) {

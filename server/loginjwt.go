@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -13,8 +14,8 @@ import (
 // hand them to their jobs.
 var jwtMethod = authMethod{
 	routes: append(jwtRoles.routes(),
-		route{path: "config", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readJWTConfig, opWrite: writeJWTConfig}},
-		route{path: "login", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: loginJWT}},
+		oldRoute{path: "config", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readJWTConfig, opWrite: writeJWTConfig}},
+		oldRoute{path: "login", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: loginJWT}},
 	),
 	renew: func(_ *request, tx *storage.Tx, folder string, t *access.Token) (*access.TokenParams, error) {
 		role, err := jwtRoles.renew(tx, folder, t.Login)
@@ -90,7 +91,7 @@ func editJWTRole(r *request) (apply func(*access.JWTRole) ([]string, error), err
 	}
 	var claims map[string]any
 	if in.Claims != nil {
-		text := scalar(in.Claims) // which may be JSON in a text, as the command line sends it
+		text := api.Scalar(in.Claims) // which may be JSON in a text, as the command line sends it
 		d := json.NewDecoder(strings.NewReader(text))
 		d.UseNumber()
 		if text != "" && d.Decode(&claims) != nil {
@@ -131,7 +132,7 @@ func readJWTConfig(s *Server, r *request) (answer, error) {
 		return err
 	})
 	if err == nil && c == nil {
-		err = errAbsent
+		err = api.ErrAbsent
 	}
 	if err != nil {
 		return answer{}, err
@@ -180,7 +181,7 @@ func writeJWTConfig(s *Server, r *request) (answer, error) {
 		return answer{}, err
 	}
 	var warnings []string
-	if err := v.Probe(r.ctx); err != nil {
+	if err := v.Probe(r.Context); err != nil {
 		what := "error checking jwks URL: "
 		if c.DiscoveryURL != "" {
 			what = "error checking oidc discovery URL: "
@@ -190,7 +191,7 @@ func writeJWTConfig(s *Server, r *request) (answer, error) {
 		}
 		warnings = append(warnings, what+err.Error())
 	}
-	defer r.keep.logins.forget(r.mount.UUID)
+	defer r.keep.logins.forget(r.Mount.UUID)
 	err = r.updateMethod(func(tx *storage.Tx, folder string) error { return access.WriteJWTConfig(tx, folder, &c) })
 	if err != nil {
 		return answer{}, err
@@ -215,7 +216,7 @@ func loginJWT(s *Server, r *request) (answer, error) {
 	if err := r.decode(&in); err != nil {
 		return answer{}, err
 	}
-	l, err := cached(&r.keep.logins, r.mount.UUID, func() (l *jwtLogin, err error) {
+	l, err := cached(&r.keep.logins, r.Mount.UUID, func() (l *jwtLogin, err error) {
 		err = r.viewMethod(func(tx *storage.Tx, folder string) error {
 			c, err := access.ReadJWTConfig(tx, folder)
 			if err == nil && c == nil {
@@ -256,7 +257,7 @@ func loginJWT(s *Server, r *request) (answer, error) {
 		if err != nil {
 			return answer{}, err
 		}
-		claims, err := l.verifier.Verify(r.ctx, in.JWT)
+		claims, err := l.verifier.Verify(r.Context, in.JWT)
 		if err != nil {
 			return answer{}, err
 		}

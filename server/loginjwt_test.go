@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
-	"github.com/hashicorp/vault/api"
+	vault "github.com/hashicorp/vault/api"
 )
 
 // A jwtIssuer signs JWTs.
@@ -210,13 +210,13 @@ func TestLoginJWKS(t *testing.T) {
 	}))
 	defer web.Close()
 	c := f.client(t)
-	must := func(_ *api.Secret, err error) {
+	must := func(_ *vault.Secret, err error) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := c.Sys().EnableAuthWithOptions("jwt", &api.EnableAuthOptions{Type: "jwt"}); err != nil {
+	if err := c.Sys().EnableAuthWithOptions("jwt", &vault.EnableAuthOptions{Type: "jwt"}); err != nil {
 		t.Fatal(err)
 	}
 	must(c.Logical().Write("auth/jwt/config", map[string]any{"oidc_discovery_url": web.URL}))

@@ -2,10 +2,10 @@ package server
 
 import (
 	"net"
-	"net/http"
 	"strconv"
 
 	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -13,7 +13,7 @@ import (
 // the kernel says who they are, so that there is no secret.
 var peerMethod = authMethod{
 	routes: append(peerRoles.routes(),
-		route{path: "login", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: loginPeer}},
+		oldRoute{path: "login", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: loginPeer}},
 	),
 	renew: func(_ *request, tx *storage.Tx, folder string, t *access.Token) (*access.TokenParams, error) {
 		role, err := peerRoles.renew(tx, folder, t.Login)
@@ -75,8 +75,8 @@ func idNumbers(texts []string) (ids []uint32, err error) {
 	return ids, nil
 }
 
-// peer is the process that the request comes from.
-func (r *request) peer() (p access.Peer, err error) {
+// Peer is the process that the request comes from.
+func (r *request) Peer() (p access.Peer, err error) {
 	var socket *net.UnixConn
 	if r.conn != nil {
 		socket, _ = r.conn.Conn.(*net.UnixConn)
@@ -102,7 +102,7 @@ func loginPeer(s *Server, r *request) (answer, error) {
 	if err := r.decode(&in); err != nil {
 		return answer{}, err
 	}
-	peer, err := r.peer()
+	peer, err := r.Peer()
 	if err != nil {
 		return answer{}, err
 	}
@@ -122,7 +122,7 @@ func loginPeer(s *Server, r *request) (answer, error) {
 		case role == nil:
 			return answer{}, invalid("role %q could not be found", in.Role)
 		case !role.Match(peer):
-			return answer{}, &requestError{http.StatusForbidden, "permission denied: the role " + strconv.Quote(role.Name) + " is not for uid " + uid + ", gid " + gid}
+			return answer{}, &api.Error{Code: api.Denied, Text: "permission denied: the role " + strconv.Quote(role.Name) + " is not for uid " + uid + ", gid " + gid}
 		}
 		return s.login(r, func(*storage.Tx, string) (*access.Login, error) {
 			return &access.Login{

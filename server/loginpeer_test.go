@@ -8,11 +8,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hashicorp/vault/api"
+	vault "github.com/hashicorp/vault/api"
 )
 
 // overSocket serves the keep on a unix socket and returns its official client.
-func (f *fixture) overSocket(t testing.TB) *api.Client {
+func (f *fixture) overSocket(t testing.TB) *vault.Client {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "keep.sock")
 	l, err := net.Listen("unix", path)
@@ -22,9 +22,9 @@ func (f *fixture) overSocket(t testing.TB) *api.Client {
 	web := f.HTTPServer(Listener{})
 	go Serve(web, l, nil)
 	t.Cleanup(func() { web.Close() })
-	config := api.DefaultConfig()
+	config := vault.DefaultConfig()
 	config.Address, config.MaxRetries = "unix://"+path, 0
-	c, err := api.NewClient(config)
+	c, err := vault.NewClient(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +67,7 @@ func TestLoginPeer(t *testing.T) {
 		t.Error(r.text)
 	}
 	c := f.overSocket(t)
-	login := func(role, want string) *api.Secret {
+	login := func(role, want string) *vault.Secret {
 		t.Helper()
 		secret, err := c.Logical().Write("auth/peer/login", map[string]any{"role": role})
 		if err == nil && want != "" || err != nil && (want == "" || !strings.Contains(err.Error(), want)) {

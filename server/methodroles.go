@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -21,12 +22,12 @@ type methodRole[R any] struct {
 	check func(*R) interface{ Check() error }
 }
 
-func (m *methodRole[R]) routes() []route {
-	one := route{path: m.path + "/*", named: true, gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: m.read, opWrite: m.write, opDelete: m.delete}}
+func (m *methodRole[R]) routes() []oldRoute {
+	one := oldRoute{path: m.path + "/*", named: true, gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: m.read, opWrite: m.write, opDelete: m.delete}}
 	if m.create {
 		one.exists = m.exists
 	}
-	return []route{{path: m.path, gate: authenticated, on: [ops]handler{opList: m.list}}, one}
+	return []oldRoute{{path: m.path, gate: authenticated, on: [ops]handler{opList: m.list}}, one}
 }
 
 func (m *methodRole[R]) list(s *Server, r *request) (answer, error) {
@@ -49,7 +50,7 @@ func (m *methodRole[R]) get(tx *storage.Tx, folder, name string) (*R, error) {
 }
 
 func (m *methodRole[R]) exists(r *request, tx *storage.Tx) (bool, error) {
-	role, err := m.get(tx, r.mount.prefix(), r.rest)
+	role, err := m.get(tx, r.Mount.Prefix(), r.rest)
 	return role != nil, err
 }
 
@@ -60,7 +61,7 @@ func (m *methodRole[R]) read(s *Server, r *request) (answer, error) {
 		return err
 	})
 	if err == nil && role == nil {
-		err = errAbsent
+		err = api.ErrAbsent
 	}
 	if err != nil {
 		return answer{}, err
@@ -71,7 +72,7 @@ func (m *methodRole[R]) read(s *Server, r *request) (answer, error) {
 // write writes a role; what the request does not name stays as it is.
 func (m *methodRole[R]) write(s *Server, r *request) (answer, error) {
 	if m.cached {
-		defer r.keep.logins.forget(r.mount.UUID)
+		defer r.keep.logins.forget(r.Mount.UUID)
 	}
 	apply, err := m.edit(r)
 	if err != nil {
@@ -99,7 +100,7 @@ func (m *methodRole[R]) write(s *Server, r *request) (answer, error) {
 
 func (m *methodRole[R]) delete(s *Server, r *request) (answer, error) {
 	if m.cached {
-		defer r.keep.logins.forget(r.mount.UUID)
+		defer r.keep.logins.forget(r.Mount.UUID)
 	}
 	return answer{}, r.updateMethod(func(tx *storage.Tx, folder string) error {
 		return access.DeleteMethodRole(tx, folder+"/"+m.path, r.rest)

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,8 +13,8 @@ import (
 	"time"
 
 	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/audit"
-	"github.com/sealkeep/sealkeep/engine/kv"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -59,42 +58,14 @@ type mountTables struct {
 
 // mountTable is every mount of a kind: an immutable value.
 type mountTable struct {
-	path   string            // of its record
-	byPath map[string]*mount // without the slash at its end
-}
-
-// A mount is an engine at a path, or a login method at one below auth/. It is
-// immutable, but for gone.
-type mount struct {
-	Path        string            `json:"path"` // ends in a slash
-	UUID        string            `json:"uuid"`
-	Folder      string            `json:"folder,omitempty"` // in the store; mount/UUID if empty, as it was at first
-	Accessor    string            `json:"accessor"`
-	Type        string            `json:"type"`
-	Description string            `json:"description"`
-	Options     map[string]string `json:"options"`
-	Config      mountConfig       `json:"config"`
-
-	gone *atomic.Bool // set inside the transaction that removes the mount
-}
-
-// mountConfig is kept and shown; of it the engines here need nothing, the login
-// methods the lease TTLs.
-type mountConfig struct {
-	DefaultLeaseTTL           seconds  `json:"default_lease_ttl"`
-	MaxLeaseTTL               seconds  `json:"max_lease_ttl"`
-	ForceNoCache              bool     `json:"force_no_cache"`
-	ListingVisibility         string   `json:"listing_visibility,omitempty"`
-	AuditNonHMACRequestKeys   []string `json:"audit_non_hmac_request_keys,omitempty"`
-	AuditNonHMACResponseKeys  []string `json:"audit_non_hmac_response_keys,omitempty"`
-	PassthroughRequestHeaders []string `json:"passthrough_request_headers,omitempty"`
-	AllowedResponseHeaders    []string `json:"allowed_response_headers,omitempty"`
-	TokenType                 string   `json:"token_type,omitempty"` // of a login method
+	path    string                // of its record
+	version storage.Version       // of that
+	byPath  map[string]*api.Mount // without the slash at its end
 }
 
 type mountRecord struct {
-	Version int      `json:"version"`
-	Mounts  []*mount `json:"mounts"`
+	Version int          `json:"version"`
+	Mounts  []*api.Mount `json:"mounts"`
 }
 
 const (
@@ -110,25 +81,18 @@ const (
 // reserved are the first segments of paths that are not for mounts.
 var reserved = []string{"sys", "auth", "audit", "cubbyhole", "identity"}
 
-func newMount(path string) *mount {
+func newMount(path string) *api.Mount {
 	id := storage.NewUUID()
-	return &mount{
+	return &api.Mount{
 		Path: path, UUID: id, Folder: shortFolder(id), Accessor: "kv_" + id[:8], Type: "kv",
-		Options: map[string]string{"version": "2"}, gone: new(atomic.Bool),
+		Options: map[string]string{"version": "2"},
 	}
 }
 
-// engine is the mount's engine.
-func (m *mount) engine() kv.Engine { return kv.Engine{Prefix: m.prefix()} }
-
-func (m *mount) prefix() string { return cmp.Or(m.Folder, longFolder(m.UUID)) }
-
 // shortFolder is where a mount's records lie: 48 random bits of its UUID. Short
-// names make short keys, and those make the tree flat: with longFolder, where
+// names make short keys, and those make the tree flat: with mount/UUID, where
 // the mounts of older stores lie, a write costs a quarter more.
 func shortFolder(id string) string { return id[len(id)-12:] }
-
-func longFolder(id string) string { return "mount/" + id }
 
 // newKeep reads what a keep has in memory; the store is unsealed.
 func (s *Server) newKeep(store *storage.Store) (*keep, error) {
@@ -178,30 +142,16 @@ func (k *keep) loadMounts(ctx context.Context, to *mountTables, path string) err
 	if err != nil {
 		return err
 	}
-	t.adopt(to.Load())
 	to.Store(t)
 	return nil
 }
 
-// adopt takes the marks of mounts that were in memory before.
-func (t *mountTable) adopt(old *mountTable) {
-	if old == nil {
-		return
-	}
-	was := make(map[string]*mount, len(old.byPath))
-	for _, m := range old.byPath {
-		was[m.UUID] = m
-	}
-	for _, m := range t.byPath {
-		if o := was[m.UUID]; o != nil {
-			m.gone = o.gone
-		}
-	}
-}
-
 func readMounts(tx *storage.Tx, path string) (*mountTable, error) {
-	t := &mountTable{path: path, byPath: make(map[string]*mount)}
+	t := &mountTable{path: path, byPath: make(map[string]*api.Mount)}
 	value, err := tx.Get(path)
+	if err == nil {
+		t.version, err = tx.Version(path)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the mount table: %w", err)
 	}
@@ -219,7 +169,6 @@ func readMounts(tx *storage.Tx, path string) (*mountTable, error) {
 		return nil, fmt.Errorf("decoding the mount table: %w: record version %d, this program reads %d", storage.ErrFormat, r.Version, recordVersion)
 	}
 	for _, m := range r.Mounts {
-		m.gone = new(atomic.Bool)
 		t.byPath[strings.TrimSuffix(m.Path, "/")] = m
 	}
 	return t, nil
@@ -230,20 +179,45 @@ func (t *mountTable) write(tx *storage.Tx) error {
 	if err != nil {
 		return fmt.Errorf("encoding the mount table: %w", err)
 	}
-	if err := tx.Put(t.path, value); err != nil {
+	if err = tx.Put(t.path, value); err == nil {
+		t.version, err = tx.Version(t.path)
+	}
+	if err != nil {
 		return fmt.Errorf("writing the mount table: %w", err)
 	}
 	return nil
 }
 
+// has tells whether a mount of the table is still there, as the transaction sees it.
+// It costs a look-up, unless the table has changed.
+func (t *mountTable) has(tx *storage.Tx, m *api.Mount) (bool, error) {
+	version, err := tx.Version(t.path)
+	if err != nil {
+		return false, fmt.Errorf("reading the mount table: %w", err)
+	}
+	if version == t.version {
+		return true, nil
+	}
+	now, err := readMounts(tx, t.path)
+	if err != nil {
+		return false, err
+	}
+	for _, other := range now.byPath {
+		if other.UUID == m.UUID {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 // all returns the mounts by path.
-func (t *mountTable) all() []*mount {
-	return slices.SortedFunc(maps.Values(t.byPath), func(a, b *mount) int { return strings.Compare(a.Path, b.Path) })
+func (t *mountTable) all() []*api.Mount {
+	return slices.SortedFunc(maps.Values(t.byPath), func(a, b *api.Mount) int { return strings.Compare(a.Path, b.Path) })
 }
 
 // find returns the mount that path is in, and the rest of the path. No mount is
 // inside another, so the first that fits is the one.
-func (t *mountTable) find(path string) (*mount, string) {
+func (t *mountTable) find(path string) (*api.Mount, string) {
 	for i := range min(len(path), maxMountPath+1) {
 		if path[i] == '/' {
 			if m := t.byPath[path[:i]]; m != nil {
@@ -265,7 +239,7 @@ func (t *mountTable) free(path string) error {
 }
 
 // with returns a table in which m stands at its path; nil removes the mount.
-func (t *mountTable) with(path string, m *mount) *mountTable {
+func (t *mountTable) with(path string, m *api.Mount) *mountTable {
 	next := &mountTable{path: t.path, byPath: maps.Clone(t.byPath)}
 	if m == nil {
 		delete(next.byPath, path)
@@ -279,7 +253,7 @@ func (t *mountTable) with(path string, m *mount) *mountTable {
 func writeFirst(tx *storage.Tx) error {
 	m := newMount("secret/")
 	m.Description = "key/value secret storage"
-	t := &mountTable{path: mountsPath, byPath: map[string]*mount{"secret": m}}
+	t := &mountTable{path: mountsPath, byPath: map[string]*api.Mount{"secret": m}}
 	return t.write(tx)
 }
 
@@ -295,7 +269,6 @@ func (k *keep) change(ctx context.Context, of *mountTables, fn func(*storage.Tx,
 		if err != nil {
 			return err
 		}
-		t.adopt(of.Load())
 		if next, err = fn(tx, t); err != nil {
 			return err
 		}
@@ -315,7 +288,7 @@ func (k *keep) change(ctx context.Context, of *mountTables, fn func(*storage.Tx,
 
 // enable adds a mount. A path that is in use, or would be inside another mount
 // or around one, is refused.
-func (k *keep) enable(ctx context.Context, in *mountTables, m *mount) error {
+func (k *keep) enable(ctx context.Context, in *mountTables, m *api.Mount) error {
 	return k.change(ctx, in, func(tx *storage.Tx, t *mountTable) (*mountTable, error) {
 		if err := t.free(m.Path); err != nil {
 			return nil, err
@@ -335,7 +308,7 @@ func (k *keep) enable(ctx context.Context, in *mountTables, m *mount) error {
 // disable removes a mount in one transaction; its data is deleted afterwards.
 // Removing what is not there is no error, as with Vault.
 func (k *keep) disable(ctx context.Context, from *mountTables, path string) error {
-	var removed *mount
+	var removed *api.Mount
 	err := k.change(ctx, from, func(tx *storage.Tx, t *mountTable) (*mountTable, error) {
 		if removed = t.byPath[path]; removed == nil {
 			return t, nil
@@ -348,7 +321,6 @@ func (k *keep) disable(ctx context.Context, from *mountTables, path string) erro
 				return nil, err
 			}
 		}
-		removed.gone.Store(true) // writes that come after this one in the store are refused
 		return t.with(path, nil), nil
 	})
 	if removed == nil {
@@ -359,8 +331,6 @@ func (k *keep) disable(ctx context.Context, from *mountTables, path string) erro
 		k.wakeSweep()
 	}
 	if err != nil {
-		m := from.Load().byPath[path]
-		removed.gone.Store(m == nil || m.UUID != removed.UUID)
 		return err
 	}
 	select {
@@ -371,7 +341,7 @@ func (k *keep) disable(ctx context.Context, from *mountTables, path string) erro
 }
 
 // tune changes a mount's description, options or configuration.
-func (k *keep) tune(ctx context.Context, in *mountTables, path string, edit func(*mount) error) error {
+func (k *keep) tune(ctx context.Context, in *mountTables, path string, edit func(*api.Mount) error) error {
 	return k.change(ctx, in, func(_ *storage.Tx, t *mountTable) (*mountTable, error) {
 		m := t.byPath[path]
 		if m == nil {

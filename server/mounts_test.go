@@ -14,8 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/vault/api"
+	vault "github.com/hashicorp/vault/api"
 
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -31,12 +32,12 @@ func TestMountsByClient(t *testing.T) {
 		!strings.HasPrefix(secret.Accessor, "kv_") || mounts["sys/"] == nil || mounts["sys/"].Type != "system" {
 		t.Fatalf("mounts: %+v", mounts)
 	}
-	err = c.Sys().Mount("team/a", &api.MountInput{Type: "kv", Description: "of team a", Options: map[string]string{"version": "2"},
-		Config: api.MountConfigInput{DefaultLeaseTTL: "1h", MaxLeaseTTL: "86400", ListingVisibility: "unauth"}})
+	err = c.Sys().Mount("team/a", &vault.MountInput{Type: "kv", Description: "of team a", Options: map[string]string{"version": "2"},
+		Config: vault.MountConfigInput{DefaultLeaseTTL: "1h", MaxLeaseTTL: "86400", ListingVisibility: "unauth"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Sys().Mount("v2/", &api.MountInput{Type: "kv-v2"}); err != nil {
+	if err := c.Sys().Mount("v2/", &vault.MountInput{Type: "kv-v2"}); err != nil {
 		t.Fatal(err)
 	}
 	m, err := c.Sys().GetMount("team/a")
@@ -55,7 +56,7 @@ func TestMountsByClient(t *testing.T) {
 			t.Errorf("%s: %+v, %v", path, s, err)
 		}
 	}
-	if err := c.Sys().TuneMountAllowNil("team/a", api.TuneMountConfigInput{MaxLeaseTTL: new("48h"), Description: new("tuned")}); err != nil {
+	if err := c.Sys().TuneMountAllowNil("team/a", vault.TuneMountConfigInput{MaxLeaseTTL: new("48h"), Description: new("tuned")}); err != nil {
 		t.Fatal(err)
 	}
 	tuned, err := c.Sys().MountConfig("team/a")
@@ -91,10 +92,10 @@ func TestMountsByClient(t *testing.T) {
 		t.Error("a removed mount still answers")
 	}
 	// The same path again is another mount.
-	if err := c.Sys().Mount("team/a", &api.MountInput{Type: "kv"}); err != nil {
+	if err := c.Sys().Mount("team/a", &vault.MountInput{Type: "kv"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.KVv2("team/a").Get(t.Context(), "x/y"); !errors.Is(err, api.ErrSecretNotFound) {
+	if _, err := c.KVv2("team/a").Get(t.Context(), "x/y"); !errors.Is(err, vault.ErrSecretNotFound) {
 		t.Errorf("the new mount has the data of the old one: %v", err)
 	}
 }
@@ -198,7 +199,7 @@ func TestUIMounts(t *testing.T) {
 
 func TestAuthMethods(t *testing.T) {
 	f := fresh(t)
-	list := func() *api.AuthMount {
+	list := func() *vault.AuthMount {
 		t.Helper()
 		m, err := f.client(t).Sys().ListAuth()
 		if err != nil || len(m) != 1 || m["token/"] == nil {
@@ -273,10 +274,10 @@ func fill(t *testing.T, f *fixture, path string, n int) string {
 	m := k.mounts.Load().byPath[path]
 	err := k.store.Update(t.Context(), func(tx *storage.Tx) error {
 		for i := range n {
-			if err := tx.Put(fmt.Sprintf("%s/s/%d/secret%d", m.prefix(), i%3, i), []byte("x")); err != nil {
+			if err := tx.Put(fmt.Sprintf("%s/s/%d/secret%d", m.Prefix(), i%3, i), []byte("x")); err != nil {
 				return err
 			}
-			if err := tx.Put(fmt.Sprintf("%s/s/%d", m.prefix(), i%3), []byte("x")); err != nil { // beside the folder
+			if err := tx.Put(fmt.Sprintf("%s/s/%d", m.Prefix(), i%3), []byte("x")); err != nil { // beside the folder
 				return err
 			}
 		}
@@ -285,7 +286,7 @@ func fill(t *testing.T, f *fixture, path string, n int) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return m.prefix()
+	return m.Prefix()
 }
 
 func TestDisableDeletesTheData(t *testing.T) {
@@ -385,7 +386,7 @@ func TestMountsAtOnce(t *testing.T) {
 }
 
 func TestFindMount(t *testing.T) {
-	table := &mountTable{byPath: map[string]*mount{}}
+	table := &mountTable{byPath: map[string]*api.Mount{}}
 	for _, path := range []string{"secret", "a/b", "ab"} {
 		table = table.with(path, newMount(path+"/"))
 	}

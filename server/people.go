@@ -5,13 +5,13 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/recovery"
 	"github.com/sealkeep/sealkeep/storage"
 )
@@ -141,7 +141,7 @@ const (
 	resultDamaged   = "damaged"
 )
 
-var errTooMany = &requestError{http.StatusTooManyRequests, "too many recovery shares were refused: try again in a second"}
+var errTooMany = &api.Error{Code: api.Busy, Text: "too many recovery shares were refused: try again in a second"}
 
 func (g *gathering) takeLocked(in offer, slots []storage.Slot, uuid string) (proofs []proof, result string, err error) {
 	var shares, ages []storage.Slot

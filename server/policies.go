@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -148,7 +149,7 @@ func (k *keep) changePolicies(ctx context.Context, fn func(*storage.Tx) error) e
 }
 
 func (r *request) listPolicies() (names []string, err error) {
-	err = r.keep.store.View(r.ctx, func(tx *storage.Tx) (err error) {
+	err = r.keep.store.View(r.Context, func(tx *storage.Tx) (err error) {
 		names, err = access.ListPolicies(tx)
 		return err
 	})
@@ -173,10 +174,10 @@ func readPolicyOld(s *Server, r *request) (answer, error) { return r.readPolicy(
 // readPolicy answers with a policy, its text in the field that the path has.
 func (r *request) readPolicy(field string, inject bool) (answer, error) {
 	var text string
-	err := r.keep.store.View(r.ctx, func(tx *storage.Tx) error {
+	err := r.keep.store.View(r.Context, func(tx *storage.Tx) error {
 		p, err := access.GetPolicy(tx, r.rest)
 		if err == nil && p == nil {
-			err = errAbsent
+			err = api.ErrAbsent
 		}
 		if err == nil {
 			text = p.Text
@@ -194,9 +195,9 @@ func writePolicy(s *Server, r *request) (answer, error) {
 	if err := r.settings(&in); err != nil {
 		return answer{}, err
 	}
-	text := scalar(in.Policy)
+	text := api.Scalar(in.Policy)
 	if text == "" {
-		text = scalar(in.Rules)
+		text = api.Scalar(in.Rules)
 	}
 	if text == "" {
 		return answer{}, invalid("'policy' parameter not supplied or empty")
@@ -208,10 +209,10 @@ func writePolicy(s *Server, r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	if err := r.keep.changePolicies(r.ctx, func(tx *storage.Tx) error { return access.PutPolicy(tx, p) }); err != nil {
+	if err := r.keep.changePolicies(r.Context, func(tx *storage.Tx) error { return access.PutPolicy(tx, p) }); err != nil {
 		return answer{}, err
 	}
-	s.log.Info("policy written", "policy", p.Name, "request", r.id)
+	s.log.Info("policy written", "policy", p.Name, "request", r.ID)
 	return answer{warnings: s.unmatched(r.keep, p)}, nil
 }
 
@@ -233,9 +234,9 @@ func (s *Server) unmatched(k *keep, p *access.Policy) (warnings []string) {
 }
 
 func deletePolicy(s *Server, r *request) (answer, error) {
-	if err := r.keep.changePolicies(r.ctx, func(tx *storage.Tx) error { return access.DeletePolicy(tx, r.rest) }); err != nil {
+	if err := r.keep.changePolicies(r.Context, func(tx *storage.Tx) error { return access.DeletePolicy(tx, r.rest) }); err != nil {
 		return answer{}, err
 	}
-	s.log.Info("policy deleted", "policy", access.PolicyName(r.rest), "request", r.id)
+	s.log.Info("policy deleted", "policy", access.PolicyName(r.rest), "request", r.ID)
 	return answer{}, nil
 }

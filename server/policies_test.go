@@ -308,7 +308,7 @@ func BenchmarkGate(b *testing.B) {
 		f.policy(b, names[i], paths)
 	}
 	f.policy(b, names[19], map[string]string{"sys/leader-x": `"read"`, "sys/key-status": `"read"`})
-	f.tables.sys.exact["sys/key-status"].on[opRead] = func(*Server, *request) (answer, error) { return answer{}, nil }
+	f.tables.system.exact["sys/key-status"].set(opRead, func(*Server, *request) (answer, error) { return answer{}, nil })
 	req := httptest.NewRequest("GET", "/v1/sys/key-status", nil)
 	req.Header.Set("X-Vault-Token", f.bearer(b, names...))
 	w := &nullWriter{header: make(http.Header)}

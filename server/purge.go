@@ -43,7 +43,7 @@ func (s *Server) purgeAll(k *keep) error {
 	}
 	for _, id := range left {
 		n := 0
-		for _, folder := range []string{longFolder(id), shortFolder(id)} { // of one there is nothing
+		for _, folder := range []string{"mount/" + id, shortFolder(id)} { // of one there is nothing
 			m, err := deleteFolder(k, folder)
 			if n += m; err != nil {
 				return err

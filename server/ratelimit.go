@@ -9,6 +9,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/api"
 )
 
 // Limits say how many requests a second each token and each source may make. A
@@ -83,7 +84,7 @@ func (s *Server) SetLimits(l Limits) {
 // limitSource refuses a request of a source that has made too many.
 func (s *Server) limitSource(r *request) error {
 	l := s.limits.Load().source
-	if l == nil || unlimited[r.path] {
+	if l == nil || unlimited[r.Path] {
 		return nil
 	}
 	from := r.network()
@@ -106,10 +107,10 @@ func (r *request) network() netip.Addr {
 // limitToken refuses a request of a token that has made too many.
 func (s *Server) limitToken(r *request) error {
 	l := s.limits.Load().token
-	if l == nil || r.token == nil || unlimited[r.path] {
+	if l == nil || r.Caller.Token == nil || unlimited[r.Path] {
 		return nil
 	}
-	return take(s, r, l, r.token.ID())
+	return take(s, r, l, r.Caller.Token.ID())
 }
 
 func take[K comparable](s *Server, r *request, l *limiter[K], key K) error {
@@ -119,5 +120,5 @@ func take[K comparable](s *Server, r *request, l *limiter[K], key K) error {
 	}
 	s.metrics.limited.WithLabelValues(l.of).Inc()
 	missing := 1 - one.TokensAt(now)
-	return &tooSoon{fmt.Sprintf("request path %q: rate limit of the %s exceeded", r.path, l.of), time.Duration(missing / float64(l.rate.PerSecond) * float64(time.Second))}
+	return &api.Error{Code: api.Busy, Text: fmt.Sprintf("request path %q: rate limit of the %s exceeded", r.Path, l.of), After: time.Duration(missing / float64(l.rate.PerSecond) * float64(time.Second))}
 }

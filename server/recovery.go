@@ -210,6 +210,9 @@ func (s *Server) SetRecovery(recipients []string, generateRoot bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.recipients, s.generateRoot = slices.Clone(recipients), generateRoot
+	if k := s.keep.Load(); k != nil {
+		k.wakeVisits() // the round under way may have looked before
+	}
 }
 
 // reconcileRecovery gives the recipients of the configuration a slot. Changed ones

@@ -178,14 +178,14 @@ func writeRekeyInit(s *Server, r *request) (answer, error) {
 	}
 	switch {
 	case old != nil:
-	case strings.HasPrefix(r.path, "sys/rekey-recovery-key/"): // its clients look for the shares in another answer
+	case strings.HasPrefix(r.Path, "sys/rekey-recovery-key/"): // its clients look for the shares in another answer
 		return answer{}, invalid("this keep has no recovery shares that others could take the place of: `sealkeep operator rekey -init` makes the first ones (sys/rotate/recovery/init)")
 	default: // nobody to ask but the bearer of the root token
 		return s.finishRekeyLocked(r, in)
 	}
 	nonce := g.beginLocked()
 	g.made = &in
-	s.log.Warn("new recovery shares were asked for", "nonce", nonce, "shares", in.Shares, "threshold", in.Threshold, "request", r.id)
+	s.log.Warn("new recovery shares were asked for", "nonce", nonce, "shares", in.Shares, "threshold", in.Threshold, "request", r.ID)
 	out, err := r.keep.rekeyStatusLocked()
 	return answer{inject: true, data: out}, err
 }
@@ -198,7 +198,7 @@ func deleteRekey(s *Server, r *request) (answer, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.made != nil {
-		s.log.Warn("new recovery shares were called off", "nonce", g.progress().nonce, "request", r.id)
+		s.log.Warn("new recovery shares were called off", "nonce", g.progress().nonce, "request", r.ID)
 	}
 	g.made = nil
 	g.resetLocked()
@@ -217,11 +217,11 @@ func deleteRekey(s *Server, r *request) (answer, error) {
 	case old == nil:
 		return answer{}, invalid("there are no old recovery shares any more: give the new ones back (sealkeep operator rekey -verify -), or take them away with `sealkeep operator slot remove %s`", newSharesName)
 	}
-	if err := k.store.RemoveSlot(r.ctx, newSharesName); err != nil {
+	if err := k.store.RemoveSlot(r.Context, newSharesName); err != nil {
 		return answer{}, err
 	}
 	s.rearrange()
-	s.log.Warn("new recovery shares were taken away before they were given back: the old ones stay", "request", r.id)
+	s.log.Warn("new recovery shares were taken away before they were given back: the old ones stay", "request", r.ID)
 	return answer{}, nil
 }
 
@@ -307,15 +307,15 @@ func (s *Server) finishRekeyLocked(r *request, in shareRequest, warnings ...stri
 	if err := s.recordAnswer(r, a); err != nil {
 		return answer{}, err
 	}
-	err = k.store.PutSlot(r.ctx, slot)
+	err = k.store.PutSlot(r.Context, slot)
 	switch {
 	case errors.Is(err, storage.ErrUnknownOutcome): // whichever is there, its shares must be in somebody's hands
-		s.log.Error("whether the new recovery shares are in force is not known", "error", err, "request", r.id)
+		s.log.Error("whether the new recovery shares are in force is not known", "error", err, "request", r.ID)
 		a.warnings = append(a.warnings, "the disk failed while the slot was written: keep old and new shares until `sealkeep operator recovery verify` has told which open")
 	case err != nil:
 		return answer{}, err
 	default:
-		s.log.Warn("new recovery shares were made", "set", out.Set, "shares", in.Shares, "threshold", in.Threshold, "beside_old_ones", isNew(slot), "request", r.id)
+		s.log.Warn("new recovery shares were made", "set", out.Set, "shares", in.Shares, "threshold", in.Threshold, "beside_old_ones", isNew(slot), "request", r.ID)
 	}
 	s.rearrange()
 	return a, nil

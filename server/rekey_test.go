@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hashicorp/vault/api"
+	vault "github.com/hashicorp/vault/api"
 
 	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/storage"
@@ -77,7 +77,7 @@ func TestVaultClientRecovers(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keep.db")
 	f := start(t, path, newSeal("gone", 1))
 	c := f.client(t)
-	made, err := c.Sys().Init(&api.InitRequest{RecoveryShares: 3, RecoveryThreshold: 2})
+	made, err := c.Sys().Init(&vault.InitRequest{RecoveryShares: 3, RecoveryThreshold: 2})
 	if err != nil || len(made.RecoveryKeysB64) != 3 || len(made.RecoveryKeys) != 3 {
 		t.Fatalf("init: %+v %v", made, err)
 	}
@@ -113,16 +113,16 @@ func TestVaultClientRecovers(t *testing.T) {
 	if _, err := c.Sys().RekeyRecoveryKeyUpdate(made.RecoveryKeysB64[0], ""); err == nil || !strings.Contains(err.Error(), "no new shares are being made") {
 		t.Errorf("update without init: %v", err)
 	}
-	for _, in := range []*api.RekeyInitRequest{{SecretShares: 2, SecretThreshold: 3}, {SecretShares: 2, SecretThreshold: 2, PGPKeys: []string{"x", "y"}}} {
+	for _, in := range []*vault.RekeyInitRequest{{SecretShares: 2, SecretThreshold: 3}, {SecretShares: 2, SecretThreshold: 2, PGPKeys: []string{"x", "y"}}} {
 		if _, err := c.Sys().RekeyRecoveryKeyInit(in); err == nil || !strings.Contains(err.Error(), "Code: 400") {
 			t.Errorf("%+v: %v", in, err)
 		}
 	}
-	rs, err := c.Sys().RekeyRecoveryKeyInit(&api.RekeyInitRequest{SecretShares: 4, SecretThreshold: 1, RequireVerification: true})
+	rs, err := c.Sys().RekeyRecoveryKeyInit(&vault.RekeyInitRequest{SecretShares: 4, SecretThreshold: 1, RequireVerification: true})
 	if err != nil || !rs.Started || !rs.VerificationRequired || rs.N != 4 || rs.T != 1 || rs.Required != 2 || rs.Nonce == "" {
 		t.Fatalf("init: %+v %v", rs, err)
 	}
-	if _, err := c.Sys().RekeyRecoveryKeyInit(&api.RekeyInitRequest{SecretShares: 4, SecretThreshold: 1}); err == nil {
+	if _, err := c.Sys().RekeyRecoveryKeyInit(&vault.RekeyInitRequest{SecretShares: 4, SecretThreshold: 1}); err == nil {
 		t.Error("two at once")
 	}
 	if _, err := c.Sys().RekeyRecoveryKeyUpdate(made.RecoveryKeysB64[0], "other"); err == nil || !strings.Contains(err.Error(), "incorrect nonce") {
@@ -131,7 +131,7 @@ func TestVaultClientRecovers(t *testing.T) {
 	if err := c.Sys().RekeyRecoveryKeyCancel(); err != nil {
 		t.Error(err)
 	}
-	if rs, err = c.Sys().RekeyRecoveryKeyInit(&api.RekeyInitRequest{SecretShares: 4, SecretThreshold: 1}); err != nil {
+	if rs, err = c.Sys().RekeyRecoveryKeyInit(&vault.RekeyInitRequest{SecretShares: 4, SecretThreshold: 1}); err != nil {
 		t.Fatal(err)
 	}
 	commits := f.store.Stats().Commits

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -81,10 +82,10 @@ func remount(s *Server, r *request) (answer, error) {
 	if err := checkMountPath(target); err != nil {
 		return answer{}, err
 	}
-	if err := r.keep.move(r.ctx, tables, source, target); err != nil {
+	if err := r.keep.move(r.Context, tables, source, target); err != nil {
 		return answer{}, err
 	}
-	s.log.Info("mount moved", "from", from+"/", "to", to+"/", "request", r.id)
+	s.log.Info("mount moved", "from", from+"/", "to", to+"/", "request", r.ID)
 	m := &r.keep.moves
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -101,5 +102,5 @@ func remountStatus(s *Server, r *request) (answer, error) {
 			return answer{data: map[string]any{"migration_id": one.ID, "migration_info": one}}, nil
 		}
 	}
-	return answer{}, errAbsent
+	return answer{}, api.ErrAbsent
 }

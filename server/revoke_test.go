@@ -503,16 +503,12 @@ func TestRotateRootIsUnauditedAtEveryStep(t *testing.T) {
 	f := startAudited(t, filepath.Join(t.TempDir(), "keep.db"), []audit.Device{d}, a)
 	f.initShares(t, 0, 0)
 	first := f.Status().Fingerprint
-	route, _ := f.tables.sys.find("sys/rotate/root")
-	real := route.on[opWrite]
+	route, _ := f.tables.system.find("sys/rotate/root")
 	withheld := func(body string) {
 		t.Helper()
-		route.on[opWrite] = func(s *Server, r *request) (answer, error) { // the collector is gone from here on
-			stop()
-			return real(s, r)
-		}
+		restore := route.interpose(opWrite, func(*request) { stop() }) // the collector is gone from here on
 		f.must(t, 500, "POST", "sys/rotate/root", body)
-		route.on[opWrite] = real
+		restore()
 		collect()
 		eventually(t, "the device works again", func() bool { return f.call(t, "GET", "secret/config", "").status == 200 })
 	}

@@ -5,11 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
 
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/recovery"
 	"github.com/sealkeep/sealkeep/storage"
 )
@@ -100,7 +100,7 @@ func writeRotateRoot(s *Server, r *request) (answer, error) {
 	clear(old)
 	root := storage.NewRootKey()
 	defer clear(root)
-	slots, err := s.wrapKept(r.ctx, kept, root, k.store.UUID(), generation+1)
+	slots, err := s.wrapKept(r.Context, kept, root, k.store.UUID(), generation+1)
 	if err != nil {
 		return answer{}, err
 	}
@@ -116,7 +116,7 @@ func writeRotateRoot(s *Server, r *request) (answer, error) {
 	if err := s.recordAnswer(r, answer{data: out}); err != nil {
 		return answer{}, err
 	}
-	err = k.store.RotateRoot(r.ctx, root, slots, revoked...)
+	err = k.store.RotateRoot(r.Context, root, slots, revoked...)
 	s.rearrange()
 	if err != nil {
 		if errors.Is(err, storage.ErrRevoked) {
@@ -128,7 +128,7 @@ func writeRotateRoot(s *Server, r *request) (answer, error) {
 	k.wakeRotation()
 	k.wakeVisits() // what was dropped may be back soon
 	s.log.Warn("rotated the root key", "fingerprint", out.Fingerprint, "instead_of", out.Previous, "slots", out.Slots,
-		"dropped", in.Drop, "revoked", in.Revoke, "proved_by", by, "request", r.id)
+		"dropped", in.Drop, "revoked", in.Revoke, "proved_by", by, "request", r.ID)
 	opens := slices.ContainsFunc(kept, func(sl *slot) bool { return sl.seal != nil })
 	return answer{data: out, warnings: s.rootWarnings(in, opens)}, nil
 }
@@ -220,7 +220,7 @@ func (in rootRequest) unproven() error {
 	for _, name := range in.Revoke {
 		command += " -revoke=" + name
 	}
-	return &requestError{http.StatusPreconditionRequired, "no enabled service slot would be left, so that only people could open the keep, and nobody has shown that they can: " +
+	return &api.Error{Code: api.Unproven, Text: "no enabled service slot would be left, so that only people could open the keep, and nobody has shown that they can: " +
 		"give as many recovery shares as open (keys) or an age identity (identity) of a slot that is kept, or have shares made first (secret_shares and secret_threshold, then keys and nonce); " +
 		"`" + command + "` asks for them on a terminal; nothing was changed"}
 }
@@ -252,7 +252,7 @@ func (s *Server) makeRootShares(r *request, in rootRequest, kept []*slot) (answe
 		return answer{}, err
 	}
 	k.rootShares = &rootShares{out.Nonce, slot}
-	s.log.Warn("recovery shares were made, to rotate the root key with", "shares", in.Shares, "threshold", in.Threshold, "request", r.id)
+	s.log.Warn("recovery shares were made, to rotate the root key with", "shares", in.Shares, "threshold", in.Threshold, "request", r.ID)
 	return answer{data: out, warnings: []string{fmt.Sprintf("nothing has changed yet: hand the shares out, then give %d of them back (keys, with this nonce, and the same drop and revoke); a restart or a seal of the keep makes them worthless", in.Threshold)}}, nil
 }
 
@@ -297,8 +297,8 @@ func (s *Server) proveRoot(k *keep, in rootRequest, kept []*slot) (all []*slot, 
 	g := new(gathering)
 	for i, o := range offers {
 		proofs, err := s.proofsLocked(k, g, o, slots)
-		switch wrong, ok := errors.AsType[*requestError](err); {
-		case ok && o.Key != "" && wrong.status == http.StatusBadRequest:
+		switch wrong, ok := errors.AsType[*api.Error](err); {
+		case ok && o.Key != "" && wrong.Code == api.Invalid:
 			return nil, "", "", invalid("share %d of %d: %v; nothing was changed", i+1, len(offers), err)
 		case err != nil:
 			return nil, "", "", err

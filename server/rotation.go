@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -26,7 +27,7 @@ const (
 	reencryptRate = 2000
 	rotationCheck = time.Hour
 	rotationRetry = time.Minute
-	minRotation   = seconds(24 * 60 * 60)
+	minRotation   = api.Seconds(24 * 60 * 60)
 	minOperations = 1_000_000
 
 	rotateConfigPath = "sys/rotate-config"
@@ -35,10 +36,10 @@ const (
 // rotateConfig says when the barrier's key is rotated by itself. Zeros never are
 // a reason.
 type rotateConfig struct {
-	Version       int     `json:"version"`
-	Enabled       bool    `json:"enabled"`
-	Interval      seconds `json:"interval"`       // since the newest key was made
-	MaxOperations int64   `json:"max_operations"` // records that it has encrypted
+	Version       int         `json:"version"`
+	Enabled       bool        `json:"enabled"`
+	Interval      api.Seconds `json:"interval"`       // since the newest key was made
+	MaxOperations int64       `json:"max_operations"` // records that it has encrypted
 }
 
 // A reencryption is how far the background has come. Progress counts records of
@@ -159,7 +160,7 @@ func readRotation(tx *storage.Tx) (rotateConfig, error) {
 }
 
 func readKeyStatus(s *Server, r *request) (answer, error) {
-	st, err := r.keep.store.KeyStatus(r.ctx)
+	st, err := r.keep.store.KeyStatus(r.Context)
 	if err != nil {
 		return answer{}, err
 	}
@@ -173,16 +174,16 @@ func readKeyStatus(s *Server, r *request) (answer, error) {
 }
 
 func writeRotate(s *Server, r *request) (answer, error) {
-	if err := r.keep.store.Rotate(r.ctx); err != nil {
+	if err := r.keep.store.Rotate(r.Context); err != nil {
 		return answer{}, err
 	}
 	r.keep.wakeRotation()
-	s.log.Info("rotated the keyring", "request", r.id)
+	s.log.Info("rotated the keyring", "request", r.ID)
 	return answer{}, nil
 }
 
 func readRotateConfig(s *Server, r *request) (answer, error) {
-	c, err := r.keep.rotateConfig(r.ctx)
+	c, err := r.keep.rotateConfig(r.Context)
 	if err != nil {
 		return answer{}, err
 	}
@@ -196,15 +197,15 @@ func readRotateConfig(s *Server, r *request) (answer, error) {
 // writeRotateConfig changes what the body has, and leaves the rest.
 func writeRotateConfig(s *Server, r *request) (answer, error) {
 	var in struct {
-		Enabled       loose[bool] `json:"enabled"`
-		Interval      *seconds    `json:"interval"`
-		MaxOperations loose[int]  `json:"max_operations"`
+		Enabled       loose[bool]  `json:"enabled"`
+		Interval      *api.Seconds `json:"interval"`
+		MaxOperations loose[int]   `json:"max_operations"`
 	}
 	if err := r.settings(&in); err != nil {
 		return answer{}, err
 	}
 	enabled, operations := in.Enabled.pointer(), in.MaxOperations.pointer()
-	if in.Interval != nil && *in.Interval == unchanged {
+	if in.Interval != nil && *in.Interval == api.Unchanged {
 		in.Interval = nil
 	}
 	switch {
@@ -213,7 +214,7 @@ func writeRotateConfig(s *Server, r *request) (answer, error) {
 	case operations != nil && *operations != 0 && *operations < minOperations:
 		return answer{}, invalid("max_operations must be %d or more, or 0 for no rotation by use", minOperations)
 	}
-	err := r.keep.store.Update(r.ctx, func(tx *storage.Tx) error {
+	err := r.keep.store.Update(r.Context, func(tx *storage.Tx) error {
 		c, err := readRotation(tx)
 		if err != nil {
 			return err

@@ -7,25 +7,16 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 
 	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/audit"
 	"github.com/sealkeep/sealkeep/engine/kv"
 	"github.com/sealkeep/sealkeep/storage"
 )
-
-// Who passes which gate is in TestEveryRouteAndIdentity.
-func TestRoutesHaveLimits(t *testing.T) {
-	for _, rt := range append(slices.Concat(sysRoutes, wrappingRoutes, cubbyholeRoutes, tokenRoutes, kvRoutes), kvUnknown) {
-		if writes := rt.on[opWrite] != nil || rt.on[opPatch] != nil || rt.on[opDelete] != nil; writes && (rt.timeout <= 0 || rt.body <= 0) {
-			t.Errorf("%s has no limits: %v, %d bytes", rt.path, rt.timeout, rt.body)
-		}
-	}
-}
 
 func TestRefusedHeaders(t *testing.T) {
 	f := fresh(t)
@@ -73,6 +64,11 @@ func TestUnknownPaths(t *testing.T) {
 }
 
 func TestFault(t *testing.T) {
+	tables, err := newTables([]api.Type{kv.Type()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rt, _ := tables.types[typeKey{api.Secrets, "kv", "2"}].find("data/a")
 	for _, c := range []struct {
 		err    error
 		status int
@@ -100,7 +96,7 @@ func TestFault(t *testing.T) {
 		{fs.ErrPermission, 500, "internal error", true},
 		{errors.New("a secret detail"), 500, "internal error", true},
 	} {
-		status, text, ours := fault(fmt.Errorf("doing: %w", c.err))
+		status, text, ours := fault(rt.told(fmt.Errorf("doing: %w", c.err)))
 		if status != c.status || !strings.Contains(text, c.text) || ours != c.ours || (c.text == "") != (text == "") {
 			t.Errorf("%v: %d %q %v", c.err, status, text, ours)
 		}
@@ -110,9 +106,9 @@ func TestFault(t *testing.T) {
 // An error that is ours is bland for the client and full in the log.
 func TestInternalErrors(t *testing.T) {
 	f := fresh(t)
-	f.tables.sys.exact["sys/leader"].on[opRead] = func(*Server, *request) (answer, error) { return answer{}, errors.New("some detail") }
-	f.tables.sys.exact["sys/mounts"].on[opRead] = func(*Server, *request) (answer, error) { panic("at the disco") }
-	f.tables.sys.exact["sys/key-status"].on[opRead] = func(*Server, *request) (answer, error) { return answer{data: make(chan int)}, nil }
+	f.tables.system.exact["sys/leader"].set(opRead, func(*Server, *request) (answer, error) { return answer{}, errors.New("some detail") })
+	f.tables.system.exact["sys/mounts"].set(opRead, func(*Server, *request) (answer, error) { panic("at the disco") })
+	f.tables.system.exact["sys/key-status"].set(opRead, func(*Server, *request) (answer, error) { return answer{data: make(chan int)}, nil })
 	for path, detail := range map[string]string{"sys/leader": "some detail", "sys/mounts": "at the disco", "sys/key-status": "unsupported type"} {
 		r := f.must(t, 500, "GET", path, "")
 		id, ok := strings.CutPrefix(strings.TrimSuffix(r.errors(), ")"), "internal error (request ")

@@ -61,6 +61,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/audit"
 	"github.com/sealkeep/sealkeep/storage"
 )
@@ -100,7 +101,8 @@ type Config struct {
 	// token, through sys/generate-root.
 	EnableGenerateRoot bool
 
-	Limits Limits // optional: default none
+	Types  []api.Type // what can be mounted and enabled
+	Limits Limits     // optional: default none
 
 	// Audit are the audit devices. Optional. With AllowAuditAPI the API may add
 	// others, and so write to files of this machine.
@@ -124,7 +126,7 @@ type Server struct {
 	log     *slog.Logger
 	now     func() time.Time
 	metrics *metrics
-	tables  tables
+	tables  *tables
 	damage  error // why the store, which is there, cannot be opened; nil: it can
 
 	ctx  context.Context // ends when the server is closed
@@ -204,7 +206,11 @@ func New(c Config) (*Server, error) {
 	}
 	s.ctx, s.end = context.WithCancel(storage.Patient(context.Background()))
 	s.metrics = newMetrics(s)
-	s.tables = newTables()
+	var err error
+	if s.tables, err = newTables(slices.Concat(c.Types, oldTypes())); err != nil {
+		closeSeals(s.log, s.seals)
+		return nil, err
+	}
 	s.SetLimits(c.Limits)
 	for _, d := range s.devices {
 		if err := d.Check(); err != nil {

@@ -19,9 +19,11 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/hashicorp/vault/api"
+	vault "github.com/hashicorp/vault/api"
 
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/audit"
+	"github.com/sealkeep/sealkeep/engine/kv"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -244,7 +246,7 @@ func startAudited(t testing.TB, path string, devices []audit.Device, seals ...Se
 	log, clock := new(logBuffer), new(clock)
 	s, err := New(Config{
 		Now: clock.now, Audit: devices,
-		Path: path, Seals: seals, Version: "1.2.3", BuildDate: "2026-01-02T03:04:05Z", APIAddr: "https://keep.example:8200",
+		Path: path, Seals: seals, Types: []api.Type{kv.Type()}, Version: "1.2.3", BuildDate: "2026-01-02T03:04:05Z", APIAddr: "https://keep.example:8200",
 		Logger: slog.New(slog.NewTextHandler(log, nil)),
 	})
 	if err != nil {
@@ -331,18 +333,43 @@ func checkStore(t testing.TB, path string, seal *fakeSeal) {
 	t.Errorf("the store has no slot %q to check it with", seal.name)
 }
 
+// kv is the table of the KV engine.
+func (f *fixture) kv() *table { return f.tables.types[typeKey{api.Secrets, "kv", "2"}].table }
+
+// set replaces the handler of an operation.
+func (r *route) set(op api.Op, h handler) (restore func()) {
+	old, new := r.on[op], h.api()
+	r.on[op] = &new
+	return func() { r.on[op] = old }
+}
+
+// interpose has something done before the handler of an operation runs.
+func (r *route) interpose(op api.Op, do func(*request)) (restore func()) {
+	old := r.on[op]
+	next := api.Do(func(ar *api.Request, _ *undecoded) (api.Answer, error) {
+		do(ar.Frame.(*request))
+		in, _, err := old.Decode(ar, r.Settings)
+		if err != nil {
+			return api.Answer{}, err
+		}
+		return old.Run(ar, in)
+	})
+	r.on[op] = &next
+	return func() { r.on[op] = old }
+}
+
 // client is the official client of a running keep.
-func (f *fixture) client(t testing.TB) *api.Client {
+func (f *fixture) client(t testing.TB) *vault.Client {
 	t.Helper()
 	web := httptest.NewServer(f.http)
 	t.Cleanup(web.Close)
-	config := api.DefaultConfig()
+	config := vault.DefaultConfig()
 	if config.Error != nil {
 		t.Fatal(config.Error)
 	}
 	config.Address = web.URL
 	config.MaxRetries = 0
-	c, err := api.NewClient(config)
+	c, err := vault.NewClient(config)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,7 @@ import (
 // not have is refused, since a setting which is dropped in silence may be the one
 // that keeps others out. A field without a value asks for nothing, but for cas, and
 // one that repeats the name in the path is no setting.
-func (r *request) settings(in any) error { return r.settingsOf(r.body, in) }
+func (r *request) settings(in any) error { return r.settingsOf(r.Body, in) }
 
 func (r *request) settingsOf(body []byte, in any) error {
 	if len(bytes.TrimSpace(body)) == 0 {
@@ -34,7 +34,7 @@ var pathFields = []string{"mount_point", "name", "path", "path_prefix", "role", 
 // repeats reports whether a field says what the request's path says.
 func (r *request) repeats(name string, value json.RawMessage) bool {
 	given := strings.Trim(access.CanonicalName(scalar(value)), "/")
-	return slices.Contains(pathFields, name) && given != "" && strings.Contains("/"+access.CanonicalName(r.path)+"/", "/"+given+"/")
+	return slices.Contains(pathFields, name) && given != "" && strings.Contains("/"+access.CanonicalName(r.Path)+"/", "/"+given+"/")
 }
 
 // checkKnown refuses the fields of an object that a struct has no place for, and of

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -21,7 +21,7 @@ const migrateAnswer = "there is no migration of seals, and none is needed: add t
 	"when `sealkeep operator slot list` shows the new slot as ready, take the old block out of the configuration, reload, and `sealkeep operator slot remove` the old slot"
 
 func errNoSlotNamed(name string) error {
-	return &requestError{http.StatusNotFound, fmt.Sprintf("there is no slot named %q: sealkeep operator slot list shows them", name)}
+	return &api.Error{Code: api.NotFound, Text: fmt.Sprintf("there is no slot named %q: sealkeep operator slot list shows them", name)}
 }
 
 // take returns the slots as they are arranged now; their seals are not closed
@@ -69,7 +69,7 @@ func addSlot(s *Server, r *request) (answer, error) {
 	defer release()
 	named := named(slots, r.rest)
 	if len(named) == 0 {
-		return answer{}, &requestError{http.StatusNotFound, fmt.Sprintf("there is no seal named %q: add its block to the configuration and reload (SIGHUP)", r.rest)}
+		return answer{}, &api.Error{Code: api.NotFound, Text: fmt.Sprintf("there is no seal named %q: add its block to the configuration and reload (SIGHUP)", r.rest)}
 	}
 	sl := named[0]
 	switch {
@@ -80,7 +80,7 @@ func addSlot(s *Server, r *request) (answer, error) {
 	case sl.gets == never:
 		return answer{}, invalid("%s: %s", sl.Error, sl.Hint)
 	}
-	ctx, cancel := context.WithTimeout(r.ctx, wrapTimeout)
+	ctx, cancel := context.WithTimeout(r.Context, wrapTimeout)
 	defer cancel()
 	err := s.give(ctx, r.keep, sl.seal, r.keep.store.AllowSlot)
 	class := classOf(err)
@@ -124,13 +124,13 @@ func (s *Server) addAgeSlot(r *request) (answer, error) {
 	defer clear(root)
 	slot, err := newAgeSlot(ageSlot, recipients, root, k.store.UUID(), generation, s.now())
 	if err == nil {
-		err = k.store.AllowSlot(r.ctx, slot)
+		err = k.store.AllowSlot(r.Context, slot)
 	}
 	s.rearrange()
 	if err != nil {
 		return answer{}, err
 	}
-	s.log.Warn("the root key was wrapped for the recipients of the configuration, as asked", "slot", slot.Name, "recipients", slot.KeyID, "request", r.id)
+	s.log.Warn("the root key was wrapped for the recipients of the configuration, as asked", "slot", slot.Name, "recipients", slot.KeyID, "request", r.ID)
 	return readSlot(s, r)
 }
 
@@ -153,7 +153,7 @@ func verifySlot(s *Server, r *request) (answer, error) {
 	if len(named) == 0 {
 		return answer{}, errNoSlotNamed(r.rest)
 	}
-	return answer{data: s.tryOpening(r.ctx, r.keep, named[0])}, nil
+	return answer{data: s.tryOpening(r.Context, r.keep, named[0])}, nil
 }
 
 // tryOpening opens the slot of a seal as it stands in the file.
@@ -210,11 +210,11 @@ func removeSlot(s *Server, r *request) (answer, error) {
 	listed := slices.Contains(missing, r.rest) || slices.ContainsFunc(trusted, func(e storage.Slot) bool { return e.Name == r.rest })
 	by := ""
 	if listed {
-		if by, err = s.anotherOpens(r.ctx, k, slots, r.rest); err != nil {
+		if by, err = s.anotherOpens(r.Context, k, slots, r.rest); err != nil {
 			return answer{}, err
 		}
 	}
-	if err := k.store.RemoveSlot(r.ctx, r.rest); err != nil {
+	if err := k.store.RemoveSlot(r.Context, r.rest); err != nil {
 		if errors.Is(err, storage.ErrUnknownOutcome) { // what the file says counts
 			s.rearrange()
 		}
@@ -225,7 +225,7 @@ func removeSlot(s *Server, r *request) (answer, error) {
 	}
 	s.rearrange()
 	k.wakeVisits() // a seal may have been waiting for the name
-	s.log.Warn("removed a slot", "slot", r.rest, "opened_instead", by, "request", r.id)
+	s.log.Warn("removed a slot", "slot", r.rest, "opened_instead", by, "request", r.ID)
 	out := answer{data: map[string]any{"name": r.rest, "opened_instead": by}}
 	if listed {
 		out.warnings = []string{"older copies of the file still have this slot, and so do the bytes that are left of it in this one: it opens them, and what the root key of today opens; " +

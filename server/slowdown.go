@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"net/http"
@@ -8,6 +9,10 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/api"
+	"github.com/sealkeep/sealkeep/storage"
 )
 
 // Failed logins slow down who made them. Both the source (an address, of IPv6 its
@@ -139,35 +144,39 @@ func newSlowdown() *slowdown {
 	return &slowdown{names: halves{longest: longestNameWait}, locals: halves{longest: longestNameWait}, froms: halves{longest: longestSourceWait}}
 }
 
-// A tooSoon tells a client to come again later.
-type tooSoon struct {
-	text string
-	wait time.Duration
-}
-
-func (e *tooSoon) Error() string { return e.text }
-
 // tryLogin runs a login of a name, unless there were too many failures. A failure
 // is an answer with the status 400 or 403.
 func (s *Server) tryLogin(r *request, name string, login func() (answer, error)) (answer, error) {
 	return s.tryLoginOf(r, name, name, login)
 }
 
+// LogIn gives a token to whom check recognises.
+func (r *request) LogIn(name, group string, check func() (api.Proof, error)) (api.Answer, error) {
+	a, err := r.server.tryLoginOf(r, name, cmp.Or(group, name), func() (answer, error) {
+		proof, err := check()
+		if err != nil {
+			return answer{}, err
+		}
+		return r.server.login(r, func(tx *storage.Tx, _ string) (*access.Login, error) { return proof(tx) })
+	})
+	return a.api(), err
+}
+
 // tryLoginOf is tryLogin of a name that is one of a group: a source from which
 // the last login of the group went well does not wait.
 func (s *Server) tryLoginOf(r *request, name, group string, login func() (answer, error)) (answer, error) {
-	a := s.slowdown.begin(r.ctx, r.mount.UUID+"/"+name, r.mount.UUID+"/"+group, r.source(), s.now)
+	a := s.slowdown.begin(r.Context, r.Mount.UUID+"/"+name, r.Mount.UUID+"/"+group, r.Caller.Source, s.now)
 	if a.wait > 0 {
-		s.metrics.login(r.mount.Type, "slowed")
-		return answer{}, &tooSoon{"too many failed logins: try again later", a.wait}
+		s.metrics.login(r.Mount.Type, "slowed")
+		return answer{}, &api.Error{Code: api.Busy, Text: "too many failed logins: try again later", After: a.wait}
 	}
 	result := "error" // also when login panics
 	defer func() {
 		s.slowdown.end(a, result, s.now())
-		s.metrics.login(r.mount.Type, result)
+		s.metrics.login(r.Mount.Type, result)
 	}()
 	out, err := login()
-	if err == nil {
+	if err = r.route.told(err); err == nil {
 		result = "ok"
 	} else if status, _, _ := fault(err); status == http.StatusBadRequest || status == http.StatusForbidden {
 		result = "failed"

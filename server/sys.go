@@ -2,51 +2,51 @@ package server
 
 import (
 	"encoding/json"
-	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/audit"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
 // sysRoutes is every path that is not below a mount. Of two patterns that fit,
 // the one further up counts.
-var sysRoutes = []route{
+var sysRoutes = []oldRoute{
 	{path: "sys/init", gate: open, body: bodySmall, timeout: timeoutLong, on: [ops]handler{opRead: readInit, opWrite: writeInit}},
-	{path: "sys/health", gate: open, on: [ops]handler{opRead: readHealth, opHead: readHealth}},
-	{path: "sys/seal-status", gate: open, on: [ops]handler{opRead: readSealStatus}},
-	{path: "sys/seal-backend-status", gate: open, on: [ops]handler{opRead: readBackends}},
+	{path: "sys/health", quiet: true, gate: open, on: [ops]handler{opRead: readHealth, opHead: readHealth}},
+	{path: "sys/seal-status", quiet: true, gate: open, on: [ops]handler{opRead: readSealStatus}},
+	{path: "sys/seal-backend-status", quiet: true, gate: open, on: [ops]handler{opRead: readBackends}},
 	{path: "sys/unseal", gate: open, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeUnseal}},
 	{path: "sys/recovery/verify", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readDrill, opWrite: writeDrill}},
-	{path: "sys/rotate/recovery/init", gate: authenticated, sudo: []op{opWrite, opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readRekey, opWrite: writeRekeyInit, opDelete: deleteRekey}},
-	{path: "sys/rotate/recovery/update", gate: authenticated, sudo: []op{opWrite}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeRekeyUpdate}},
-	{path: "sys/rotate/recovery/verify", gate: authenticated, sudo: []op{opWrite, opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readRekeyVerify, opWrite: writeRekeyVerify, opDelete: deleteRekeyVerify}},
-	{path: "sys/rekey-recovery-key/init", gate: authenticated, sudo: []op{opWrite, opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readRekey, opWrite: writeRekeyInit, opDelete: deleteRekey}},
-	{path: "sys/rekey-recovery-key/update", gate: authenticated, sudo: []op{opWrite}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeRekeyUpdate}},
-	{path: "sys/rekey-recovery-key/verify", gate: authenticated, sudo: []op{opWrite, opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readRekeyVerify, opWrite: writeRekeyVerify, opDelete: deleteRekeyVerify}},
-	{path: "sys/rekey/init", gate: authenticated, sudo: []op{opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opDelete: deleteRekey}}, // where Vault's client calls off the above
+	{path: "sys/rotate/recovery/init", gate: authenticated, sudo: []api.Op{opWrite, opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readRekey, opWrite: writeRekeyInit, opDelete: deleteRekey}},
+	{path: "sys/rotate/recovery/update", gate: authenticated, sudo: []api.Op{opWrite}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeRekeyUpdate}},
+	{path: "sys/rotate/recovery/verify", gate: authenticated, sudo: []api.Op{opWrite, opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readRekeyVerify, opWrite: writeRekeyVerify, opDelete: deleteRekeyVerify}},
+	{path: "sys/rekey-recovery-key/init", gate: authenticated, sudo: []api.Op{opWrite, opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readRekey, opWrite: writeRekeyInit, opDelete: deleteRekey}},
+	{path: "sys/rekey-recovery-key/update", gate: authenticated, sudo: []api.Op{opWrite}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeRekeyUpdate}},
+	{path: "sys/rekey-recovery-key/verify", gate: authenticated, sudo: []api.Op{opWrite, opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readRekeyVerify, opWrite: writeRekeyVerify, opDelete: deleteRekeyVerify}},
+	{path: "sys/rekey/init", gate: authenticated, sudo: []api.Op{opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opDelete: deleteRekey}}, // where Vault's client calls off the above
 	{path: "sys/generate-root/attempt", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readGenerateRoot, opWrite: beginGenerateRoot, opDelete: cancelGenerateRoot}},
 	{path: "sys/generate-root/update", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: updateGenerateRoot}},
 	{path: "sys/generate-root-token/attempt", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readGenerateRoot, opWrite: beginGenerateRoot, opDelete: cancelGenerateRoot}},
 	{path: "sys/generate-root-token/update", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: updateGenerateRoot}},
 	{path: "sys/decode-token", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeDecodeToken}},
-	{path: "sys/metrics", gate: open, on: [ops]handler{opRead: readMetrics}},
-	{path: "sys/leader", gate: open, on: [ops]handler{opRead: readLeader}},
-	{path: "sys/seal", gate: authenticated, sudo: []op{opWrite}, body: bodySmall, timeout: timeoutLong, on: [ops]handler{opWrite: writeSeal}},
-	{path: "sys/storage/backup", gate: authenticated, sudo: []op{opRead}, on: [ops]handler{opRead: readBackup}},
+	{path: metricsPath, quiet: true, gate: authenticated, on: [ops]handler{opRead: readMetrics}},
+	{path: "sys/leader", quiet: true, gate: open, on: [ops]handler{opRead: readLeader}},
+	{path: "sys/seal", gate: authenticated, sudo: []api.Op{opWrite}, body: bodySmall, timeout: timeoutLong, on: [ops]handler{opWrite: writeSeal}},
+	{path: "sys/storage/backup", gate: authenticated, sudo: []api.Op{opRead}, on: [ops]handler{opRead: readBackup}},
 	{path: "sys/key-status", gate: authenticated, on: [ops]handler{opRead: readKeyStatus}},
-	{path: "sys/rotate", gate: authenticated, sudo: []op{opWrite}, body: bodySmall, timeout: timeoutLong, on: [ops]handler{opWrite: writeRotate}},
-	{path: "sys/rotate/keyring", gate: authenticated, sudo: []op{opWrite}, body: bodySmall, timeout: timeoutLong, on: [ops]handler{opWrite: writeRotate}},
+	{path: "sys/rotate", gate: authenticated, sudo: []api.Op{opWrite}, body: bodySmall, timeout: timeoutLong, on: [ops]handler{opWrite: writeRotate}},
+	{path: "sys/rotate/keyring", gate: authenticated, sudo: []api.Op{opWrite}, body: bodySmall, timeout: timeoutLong, on: [ops]handler{opWrite: writeRotate}},
 	{path: "sys/rotate/config", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readRotateConfig, opWrite: writeRotateConfig}},
 	{path: "sys/rotate/keyring/config", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readRotateConfig, opWrite: writeRotateConfig}},
-	{path: "sys/rotate/root", gate: authenticated, sudo: []op{opWrite}, body: bodySmall, timeout: timeoutLong, on: [ops]handler{opWrite: writeRotateRoot}},
+	{path: "sys/rotate/root", gate: authenticated, sudo: []api.Op{opWrite}, body: bodySmall, timeout: timeoutLong, on: [ops]handler{opWrite: writeRotateRoot}},
 	{path: "sys/slots", gate: authenticated, on: [ops]handler{opRead: listSlots, opList: listSlots}},
 	{path: "sys/slots/*/verify", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: verifySlot}},
-	{path: "sys/slots/*", gate: authenticated, sudo: []op{opWrite, opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readSlot, opWrite: addSlot, opDelete: removeSlot}},
-	{path: "sys/remount", gate: authenticated, sudo: []op{opWrite}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: remount}},
+	{path: "sys/slots/*", gate: authenticated, sudo: []api.Op{opWrite, opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readSlot, opWrite: addSlot, opDelete: removeSlot}},
+	{path: "sys/remount", gate: authenticated, sudo: []api.Op{opWrite}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: remount}},
 	{path: "sys/remount/status/*", gate: authenticated, on: [ops]handler{opRead: remountStatus}},
 	{path: "sys/mounts", gate: authenticated, on: [ops]handler{opRead: listMounts}},
 	{path: "sys/mounts/*/tune", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readTune, opWrite: writeTune}},
@@ -74,7 +74,7 @@ func writeInit(s *Server, r *request) (answer, error) {
 	if err := r.decode(&in); err != nil {
 		return answer{}, err
 	}
-	out, err := s.initialize(r.ctx, in, func(a *audit.Log, out *InitResponse) error {
+	out, err := s.initialize(r.Context, in, func(a *audit.Log, out *InitResponse) error {
 		data, err := json.Marshal(out)
 		if err != nil {
 			return err
@@ -100,14 +100,14 @@ var healthCodes = map[string]int{
 
 func readHealth(s *Server, r *request) (answer, error) {
 	for _, name := range []string{"standbyok", "perfstandbyok"} {
-		if v := r.query.Get(name); v != "" {
+		if v := r.Query.Get(name); v != "" {
 			if _, err := strconv.ParseBool(v); err != nil {
 				return answer{}, invalid("bad value for %s parameter: %q is not a boolean", name, v)
 			}
 		}
 	}
 	for name := range healthCodes {
-		if _, err := healthCode(r.query, name); err != nil {
+		if _, err := healthCode(r.Query, name); err != nil {
 			return answer{}, err
 		}
 	}
@@ -119,7 +119,7 @@ func readHealth(s *Server, r *request) (answer, error) {
 	case st.Sealed:
 		name = "sealedcode"
 	}
-	code, err := healthCode(r.query, name)
+	code, err := healthCode(r.Query, name)
 	if err != nil {
 		return answer{}, err
 	}
@@ -250,7 +250,7 @@ func writeUnseal(s *Server, r *request) (answer, error) {
 	if in.Key != "" || in.Identity != "" {
 		warnings, err = s.openByPeople(in.offer)
 	} else {
-		err = s.unseal(r.ctx, r.operator())
+		err = s.unseal(r.Context, r.operator())
 	}
 	if err != nil {
 		return answer{}, err
@@ -272,8 +272,8 @@ func writeSeal(s *Server, r *request) (answer, error) {
 		return answer{}, nil
 	}
 	if err := s.SealAndKeep(); err != nil {
-		s.log.Error("the keep is sealed, but a restart will open it again", "error", err, "request", r.id)
-		return answer{}, &requestError{http.StatusInternalServerError, "the keep is sealed, but that could not be written down, and a restart will open it again: stop the server, or disable the key in the key service; the server's log says why"}
+		s.log.Error("the keep is sealed, but a restart will open it again", "error", err, "request", r.ID)
+		return answer{}, &api.Error{Code: api.Failed, Text: "the keep is sealed, but that could not be written down, and a restart will open it again: stop the server, or disable the key in the key service; the server's log says why"}
 	}
 	return answer{}, nil
 }
@@ -331,14 +331,6 @@ func readLeader(s *Server, r *request) (answer, error) {
 }
 
 func readMetrics(s *Server, r *request) (answer, error) {
-	if r.keep != nil && !r.listen.UnauthenticatedMetricsAccess {
-		if err := r.pass(authenticated); err != nil {
-			return answer{}, err
-		}
-		if err := r.checkParams(); err != nil {
-			return answer{}, err
-		}
-	}
 	text, err := s.metrics.text()
 	if err != nil {
 		return answer{}, err

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/vault/api"
+	vault "github.com/hashicorp/vault/api"
 )
 
 func TestHealth(t *testing.T) {
@@ -137,7 +137,7 @@ func TestSealAndUnseal(t *testing.T) {
 	if status, err = c.Sys().ResetUnsealProcess(); err != nil || !status.Sealed {
 		t.Fatalf("reset: %+v, %v", status, err)
 	}
-	if status, err = c.Sys().UnsealWithOptions(&api.UnsealOpts{}); err == nil || !strings.Contains(err.Error(), "Code: 403") || !strings.Contains(err.Error(), "sealed by request") {
+	if status, err = c.Sys().UnsealWithOptions(&vault.UnsealOpts{}); err == nil || !strings.Contains(err.Error(), "Code: 403") || !strings.Contains(err.Error(), "sealed by request") {
 		t.Fatalf("a bare unseal: %+v, %v", status, err)
 	}
 	if err := f.Unseal(t.Context()); err != nil {

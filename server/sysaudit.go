@@ -5,13 +5,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/audit"
 )
 
 // auditRoutes is the API of the audit log.
-var auditRoutes = []route{
-	{path: "sys/audit", gate: authenticated, sudo: []op{opRead}, on: [ops]handler{opRead: listAudit}},
-	{path: "sys/audit/*", gate: authenticated, sudo: []op{opWrite, opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: enableAudit, opDelete: disableAudit}},
+var auditRoutes = []oldRoute{
+	{path: "sys/audit", gate: authenticated, sudo: []api.Op{opRead}, on: [ops]handler{opRead: listAudit}},
+	{path: "sys/audit/*", gate: authenticated, sudo: []api.Op{opWrite, opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: enableAudit, opDelete: disableAudit}},
 	{path: "sys/audit-hash/*", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: auditHash}},
 }
 
@@ -65,23 +66,23 @@ func enableAudit(s *Server, r *request) (answer, error) {
 		d.Type = r.rest
 	}
 	for key, value := range in.Options {
-		d.Options[key] = scalar(value)
+		d.Options[key] = api.Scalar(value)
 	}
 	if len(d.Path) > maxMountPath {
 		return answer{}, invalid("the path is too long: at most %d bytes are accepted", maxMountPath)
 	}
-	if err := r.keep.audit.Enable(r.ctx, r.keep.store, d); err != nil {
+	if err := r.keep.audit.Enable(r.Context, r.keep.store, d); err != nil {
 		return answer{}, err
 	}
-	s.log.Info("audit device enabled", "device", d.Path, "type", d.Type, "request", r.id)
+	s.log.Info("audit device enabled", "device", d.Path, "type", d.Type, "request", r.ID)
 	return answer{}, nil
 }
 
 func disableAudit(s *Server, r *request) (answer, error) {
 	path := strings.TrimSuffix(r.rest, "/") + "/"
-	found, err := r.keep.audit.Disable(r.ctx, r.keep.store, path)
+	found, err := r.keep.audit.Disable(r.Context, r.keep.store, path)
 	if found && err == nil {
-		s.log.Warn("audit device disabled", "device", path, "request", r.id)
+		s.log.Warn("audit device disabled", "device", path, "request", r.ID)
 	}
 	return answer{}, err
 }

@@ -3,29 +3,12 @@ package server
 import (
 	"crypto/sha256"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
-	"time"
 
 	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/storage"
 )
-
-// An authMethod is a type of login method: its API below auth/<path>/, and how
-// its tokens are renewed.
-type authMethod struct {
-	routes []route
-	// renew returns what the tokens of the one who once logged in are like now,
-	// or why they are not renewed any more.
-	renew func(r *request, tx *storage.Tx, folder string, t *access.Token) (*access.TokenParams, error)
-	// prove is what of renew is too slow for a transaction: it is called before.
-	// What it saw must come from the login cache. nil: nothing is.
-	prove func(r *request, folder string, t *access.Token) error
-	// tidy deletes what is of no use any more; it is called after each sweep of
-	// the tokens, and returns how many records there were. nil: nothing to do.
-	tidy func(k *keep, folder string) (n int, err error)
-}
 
 // authMethods are all types of login methods but token, which is always there.
 var authMethods = map[string]authMethod{
@@ -33,46 +16,15 @@ var authMethods = map[string]authMethod{
 	"jwt": jwtMethod, "cert": certMethod, "peer": peerMethod,
 }
 
-type authTable struct {
-	table
-	authMethod
-}
-
-func newAuthTables(methods map[string]authMethod) map[string]*authTable {
-	tables := make(map[string]*authTable)
-	for name, m := range methods {
-		tables[name] = &authTable{newTable("auth/{"+name+"}/", m.routes), m}
-	}
-	return tables
-}
-
-// locateAuth is locate below auth/.
-func (s *Server) locateAuth(k *keep, path string) (found *route, m *mount, rest string) {
-	m, below := k.auths.Load().find(path)
-	if m == nil || s.tables.auth[m.Type] == nil {
-		return nil, nil, ""
-	}
-	found, rest = s.tables.auth[m.Type].find(below)
-	return found, m, rest
-}
-
 // viewMethod and updateMethod run a transaction of a login method, which has its
 // records in a folder. A method that was disabled by a transaction before this
 // one changes nothing any more.
 func (r *request) viewMethod(fn func(tx *storage.Tx, folder string) error) error {
-	return r.keep.store.View(r.http.Context(), func(tx *storage.Tx) error { return fn(tx, r.mount.prefix()) })
+	return r.keep.store.View(r.Context, func(tx *storage.Tx) error { return fn(tx, r.Mount.Prefix()) })
 }
 
 func (r *request) updateMethod(fn func(tx *storage.Tx, folder string) error) error {
-	return r.keep.store.Update(r.ctx, func(tx *storage.Tx) error {
-		if r.mount.gone.Load() {
-			return errNoRoute(r.path)
-		}
-		if err := r.mayWrite(tx); err != nil { // again: another may have been quicker
-			return err
-		}
-		return fn(tx, r.mount.prefix())
-	})
+	return r.Update(func(tx *storage.Tx) error { return fn(tx, r.Mount.Prefix()) })
 }
 
 // listMethod answers with names; that there are none is 404, as with Vault.
@@ -83,7 +35,7 @@ func (r *request) listMethod(fn func(tx *storage.Tx, folder string) ([]string, e
 		return err
 	})
 	if err == nil && len(names) == 0 {
-		err = errAbsent
+		err = api.ErrAbsent
 	}
 	if err != nil {
 		return answer{}, err
@@ -92,29 +44,29 @@ func (r *request) listMethod(fn func(tx *storage.Tx, folder string) ([]string, e
 }
 
 // authRoutes is the API that enables login methods. It goes before sysRoutes.
-var authRoutes = []route{
+var authRoutes = []oldRoute{
 	{path: "sys/auth", gate: authenticated, on: [ops]handler{opRead: listAuth}},
-	{path: "sys/auth/*/tune", gate: authenticated, sudo: []op{opRead, opWrite}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readAuthTune, opWrite: writeAuthTune}},
-	{path: "sys/auth/*", gate: authenticated, sudo: []op{opRead, opWrite, opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readAuth, opWrite: enableAuth, opDelete: disableAuth}},
+	{path: "sys/auth/*/tune", gate: authenticated, sudo: []api.Op{opRead, opWrite}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readAuthTune, opWrite: writeAuthTune}},
+	{path: "sys/auth/*", gate: authenticated, sudo: []api.Op{opRead, opWrite, opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readAuth, opWrite: enableAuth, opDelete: disableAuth}},
 	{path: "sys/mounts/auth/*/tune", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readAuthTune, opWrite: writeAuthTune}},
 }
 
 // tokenAuth is the login by token, which is no mount but shown as one. Its UUID
 // is made from the store's, so that it stays the same.
-func (k *keep) tokenAuth() *mount {
+func (k *keep) tokenAuth() *api.Mount {
 	h := sha256.Sum256([]byte("auth/token/" + k.store.UUID()))
 	id := fmt.Sprintf("%x-%x-%x-%x-%x", h[:4], h[4:6], h[6:8], h[8:10], h[10:16])
-	return &mount{
+	return &api.Mount{
 		Path: "token/", UUID: id, Accessor: "auth_token_" + id[:8], Type: "token", Description: "token based credentials",
-		Config: mountConfig{TokenType: "default-service"},
+		Config: api.MountConfig{TokenType: "default-service"},
 	}
 }
 
 // allAuths are the login methods by path.
-func (k *keep) allAuths() []*mount { return append(k.auths.Load().all(), k.tokenAuth()) }
+func (k *keep) allAuths() []*api.Mount { return append(k.auths.Load().all(), k.tokenAuth()) }
 
 // auth finds the login method that a request names.
-func (r *request) auth() *mount {
+func (r *request) auth() *api.Mount {
 	if r.rest == "token" {
 		return r.keep.tokenAuth()
 	}
@@ -155,8 +107,8 @@ func enableAuth(s *Server, r *request) (answer, error) {
 		return answer{}, invalid("backend type must be specified as a string")
 	case in.Type == "token":
 		return answer{}, invalid("token credential backend cannot be instantiated")
-	case s.tables.auth[in.Type] == nil:
-		return answer{}, invalid("unknown auth type %q: there is %s", in.Type, strings.Join(slices.Sorted(maps.Keys(s.tables.auth)), ", "))
+	case s.tables.types[typeKey{api.Login, in.Type, ""}] == nil:
+		return answer{}, invalid("unknown auth type %q: there is %s", in.Type, strings.Join(s.tables.names(api.Login), ", "))
 	case len(in.Options) > 0:
 		return answer{}, invalid("a login method has no options")
 	case strings.HasPrefix(r.rest+"/", "token/"):
@@ -175,10 +127,10 @@ func enableAuth(s *Server, r *request) (answer, error) {
 	if err := in.Config.apply(&m.Config); err != nil {
 		return answer{}, err
 	}
-	if err := r.keep.enable(r.ctx, &r.keep.auths, m); err != nil {
+	if err := r.keep.enable(r.Context, &r.keep.auths, m); err != nil {
 		return answer{}, err
 	}
-	s.log.Info("login method enabled", "path", m.Path, "type", m.Type, "mount", m.UUID, "request", r.id)
+	s.log.Info("login method enabled", "path", m.Path, "type", m.Type, "mount", m.UUID, "request", r.ID)
 	return answer{}, nil
 }
 
@@ -186,10 +138,10 @@ func disableAuth(s *Server, r *request) (answer, error) {
 	if r.rest == "token" {
 		return answer{}, invalid("token credential backend cannot be disabled")
 	}
-	if err := r.keep.disable(r.ctx, &r.keep.auths, r.rest); err != nil {
+	if err := r.keep.disable(r.Context, &r.keep.auths, r.rest); err != nil {
 		return answer{}, err
 	}
-	s.log.Info("login method disabled", "path", r.rest+"/", "request", r.id)
+	s.log.Info("login method disabled", "path", r.rest+"/", "request", r.ID)
 	return answer{}, nil
 }
 
@@ -215,7 +167,7 @@ func writeAuthTune(s *Server, r *request) (answer, error) {
 	if err := checkTokenType(in.TokenType); err != nil {
 		return answer{}, err
 	}
-	return answer{}, r.keep.tune(r.ctx, &r.keep.auths, r.rest, func(m *mount) error {
+	return answer{}, r.keep.tune(r.Context, &r.keep.auths, r.rest, func(m *api.Mount) error {
 		set(&m.Description, in.Description)
 		return in.apply(&m.Config)
 	})
@@ -226,7 +178,7 @@ func (s *Server) login(r *request, fn func(tx *storage.Tx, folder string) (*acce
 	var t *access.Token
 	var secret string
 	var warnings []string
-	m, now := r.mount, s.now()
+	m, now := r.Mount, s.now()
 	err := r.updateMethod(func(tx *storage.Tx, folder string) error {
 		l, err := fn(tx, folder)
 		if err != nil {
@@ -235,8 +187,8 @@ func (s *Server) login(r *request, fn func(tx *storage.Tx, folder string) (*acce
 		if !access.Within(l.Params.BoundCIDRs, r.source()) {
 			return access.ErrDenied
 		}
-		m.limit(l)
-		l.Path = r.path
+		m.Limit(l)
+		l.Path = r.Path
 		l.DisplayName = strings.Trim(strings.ReplaceAll(m.Path, "/", "-")+l.DisplayName, "-")
 		if t, warnings, err = l.Token(now); err != nil {
 			return err
@@ -247,54 +199,42 @@ func (s *Server) login(r *request, fn func(tx *storage.Tx, folder string) (*acce
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{auth: viewAuth(t, secret, now), warnings: warnings}, nil
-}
-
-// limit gives a login what the method says.
-func (m *mount) limit(l *access.Login) {
-	l.Method = m.UUID
-	l.DefaultTTL = time.Duration(m.Config.DefaultLeaseTTL) * time.Second
-	l.MaxTTL = time.Duration(m.Config.MaxLeaseTTL) * time.Second
-}
-
-// longest is how long anything that the method makes may live.
-func (m *mount) longest() time.Duration {
-	if most := time.Duration(m.Config.MaxLeaseTTL) * time.Second; most > 0 {
-		return min(most, access.SystemMax)
-	}
-	return access.SystemMax
+	return answer{auth: api.NewAuth(t, secret, now), warnings: warnings}, nil
 }
 
 // methodOf is the login method that made a token, nil when it is no more.
-func (s *Server) methodOf(r *request, t *access.Token) (*mount, *authTable) {
+func (s *Server) methodOf(r *request, t *access.Token) (*api.Mount, *typeTable) {
 	for _, m := range r.keep.auths.Load().byPath {
-		if m.UUID == t.Method && s.tables.auth[m.Type] != nil {
-			return m, s.tables.auth[m.Type]
+		if m.UUID == t.Method {
+			if typ := s.tables.of(api.Login, m); typ != nil {
+				return m, typ
+			}
 		}
 	}
 	return nil, nil
 }
 
-// proveAgain does what comes before loginAgain and takes no transaction.
-func (s *Server) proveAgain(r *request, id access.ID) error {
+// proveAgain does what comes before loginAgain and takes no write transaction; still
+// is asked in that.
+func (s *Server) proveAgain(r *request, id access.ID) (still func(*storage.Tx) error, err error) {
+	still = func(*storage.Tx) error { return nil }
 	var t *access.Token
-	var prove func() error
-	err := r.keep.store.View(r.ctx, func(tx *storage.Tx) (err error) {
+	var m *api.Mount
+	var method *typeTable
+	err = r.View(func(tx *storage.Tx) (err error) {
 		if t, err = access.Lookup(tx, id, s.now()); err != nil {
 			return err
 		}
-		m, method := s.methodOf(r, t)
-		if m == nil || method.prove == nil {
+		if m, method = s.methodOf(r, t); m == nil || method.Prove == nil {
 			return nil
 		}
-		prove = func() error { return method.prove(r, m.prefix(), t) }
-		_, err = method.renew(r, tx, m.prefix(), t) // what it refuses needs no proof
+		_, err = method.Renew(&r.Request, tx, m, t) // what it refuses needs no proof
 		return err
 	})
-	if err != nil || prove == nil {
-		return err
+	if err != nil || m == nil || method.Prove == nil {
+		return still, err
 	}
-	return prove()
+	return method.Prove(&r.Request, m, t)
 }
 
 // loginAgain is what the login that made a token would make now.
@@ -303,11 +243,11 @@ func (s *Server) loginAgain(r *request, tx *storage.Tx, t *access.Token) (*acces
 	if m == nil {
 		return nil, access.ErrDenied // it was disabled just now
 	}
-	params, err := method.renew(r, tx, m.prefix(), t)
+	params, err := method.Renew(&r.Request, tx, m, t)
 	if err != nil {
 		return nil, err
 	}
 	l := &access.Login{Params: *params}
-	m.limit(l)
+	m.Limit(l)
 	return l, nil
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -18,8 +19,8 @@ func (f *fixture) withMethod(t testing.TB) {
 	t.Helper()
 	var params access.TokenParams
 	gone := false
-	f.tables.auth["test"] = newAuthTables(map[string]authMethod{"test": {
-		routes: []route{
+	method := authMethod{
+		routes: []oldRoute{
 			{path: "role", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{
 				opWrite: func(s *Server, r *request) (answer, error) {
 					var in tokenFields
@@ -39,7 +40,10 @@ func (f *fixture) withMethod(t testing.TB) {
 				opDelete: func(*Server, *request) (answer, error) { gone = true; return answer{}, nil },
 			}},
 			{path: "login", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: func(s *Server, r *request) (answer, error) {
-				var in struct{ Name, Word string }
+				var in struct {
+					Name string `json:"name"`
+					Word string `json:"word"`
+				}
 				if err := r.decode(&in); err != nil {
 					return answer{}, err
 				}
@@ -59,7 +63,13 @@ func (f *fixture) withMethod(t testing.TB) {
 			}
 			return &params, nil
 		},
-	}})["test"]
+	}
+	tables, err := newTables([]api.Type{method.api("test")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := typeKey{api.Login, "test", ""}
+	f.tables.types[key] = tables.types[key]
 }
 
 // say is values with spaces between them.
@@ -171,7 +181,7 @@ func TestLoginMethods(t *testing.T) {
 	f.must(t, 204, "POST", "sys/policies/acl/default", `{"policy":"path \"auth/token/*\" { capabilities = [\"read\", \"update\"] }"}`)
 	_, token = f.enter(t, "a/b", "bob")
 	child := f.must(t, 200, "POST", "auth/token/create", "{}", as(token)).get("auth", "client_token").(string)
-	folder := f.keep.Load().auths.Load().byPath["a/b"].prefix()
+	folder := f.keep.Load().auths.Load().byPath["a/b"].Prefix()
 	if below(t, f, folder) == 0 {
 		t.Fatal("the test is of no use")
 	}

@@ -2,48 +2,19 @@ package server
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/api"
 )
 
-// seconds is a duration as Vault's API takes it (a number or a string of
-// seconds, or "1h30m") and shows it (a number of seconds).
-type seconds int64
-
 // systemTTL is what a lease TTL of 0 stands for when a mount is asked how it is tuned.
-const systemTTL seconds = 32 * 24 * 60 * 60
-
-// unchanged is an empty string where seconds are expected.
-const unchanged seconds = -1
-
-func (s *seconds) UnmarshalJSON(b []byte) error {
-	var text string
-	if json.Unmarshal(b, &text) != nil {
-		text = string(b) // a bare number
-	}
-	if text == "" {
-		*s = unchanged
-		return nil
-	}
-	d, err := access.ParseDuration(text)
-	if err != nil {
-		return err
-	}
-	if d < 0 {
-		return invalid("the duration %q is negative", text)
-	}
-	*s = seconds(d / time.Second)
-	return nil
-}
+const systemTTL api.Seconds = 32 * 24 * 60 * 60
 
 // mountView is a mount as sys/mounts shows it.
-func mountView(m *mount) map[string]any {
+func mountView(m *api.Mount) map[string]any {
 	return map[string]any{
 		"accessor":                m.Accessor,
 		"config":                  m.Config,
@@ -62,9 +33,9 @@ func mountView(m *mount) map[string]any {
 }
 
 // system is sys/ itself, which is no mount but shown as one.
-func (k *keep) system() *mount {
+func (k *keep) system() *api.Mount {
 	id := k.store.UUID()
-	return &mount{
+	return &api.Mount{
 		Path: "sys/", UUID: id, Accessor: "system_" + id[:min(8, len(id))], Type: "system",
 		Description: "system endpoints used for control, policy and debugging",
 	}
@@ -102,15 +73,15 @@ type mountInput struct {
 }
 
 type mountConfigInput struct {
-	DefaultLeaseTTL           *seconds  `json:"default_lease_ttl"`
-	MaxLeaseTTL               *seconds  `json:"max_lease_ttl"`
-	ForceNoCache              *bool     `json:"force_no_cache"`
-	ListingVisibility         *string   `json:"listing_visibility"`
-	AuditNonHMACRequestKeys   *[]string `json:"audit_non_hmac_request_keys"`
-	AuditNonHMACResponseKeys  *[]string `json:"audit_non_hmac_response_keys"`
-	PassthroughRequestHeaders *[]string `json:"passthrough_request_headers"`
-	AllowedResponseHeaders    *[]string `json:"allowed_response_headers"`
-	TokenType                 *string   `json:"token_type"` // of a login method
+	DefaultLeaseTTL           *api.Seconds `json:"default_lease_ttl"`
+	MaxLeaseTTL               *api.Seconds `json:"max_lease_ttl"`
+	ForceNoCache              *bool        `json:"force_no_cache"`
+	ListingVisibility         *string      `json:"listing_visibility"`
+	AuditNonHMACRequestKeys   *[]string    `json:"audit_non_hmac_request_keys"`
+	AuditNonHMACResponseKeys  *[]string    `json:"audit_non_hmac_response_keys"`
+	PassthroughRequestHeaders *[]string    `json:"passthrough_request_headers"`
+	AllowedResponseHeaders    *[]string    `json:"allowed_response_headers"`
+	TokenType                 *string      `json:"token_type"` // of a login method
 
 	// Some clients write these here. What stands beside the configuration counts.
 	Description *string           `json:"description"`
@@ -138,11 +109,11 @@ func (r *request) mountInput() (in mountInput, err error) {
 
 var errTokenType = invalid("token_type is a setting of login methods: leave it out")
 
-func (in *mountConfigInput) apply(c *mountConfig) error {
-	if in.DefaultLeaseTTL != nil && *in.DefaultLeaseTTL != unchanged {
+func (in *mountConfigInput) apply(c *api.MountConfig) error {
+	if in.DefaultLeaseTTL != nil && *in.DefaultLeaseTTL != api.Unchanged {
 		c.DefaultLeaseTTL = *in.DefaultLeaseTTL
 	}
-	if in.MaxLeaseTTL != nil && *in.MaxLeaseTTL != unchanged {
+	if in.MaxLeaseTTL != nil && *in.MaxLeaseTTL != api.Unchanged {
 		c.MaxLeaseTTL = *in.MaxLeaseTTL
 	}
 	set(&c.ForceNoCache, in.ForceNoCache)
@@ -224,10 +195,10 @@ func enableMount(s *Server, r *request) (answer, error) {
 	if err := in.Config.apply(&m.Config); err != nil {
 		return answer{}, err
 	}
-	if err := r.keep.enable(r.ctx, &r.keep.mounts, m); err != nil {
+	if err := r.keep.enable(r.Context, &r.keep.mounts, m); err != nil {
 		return answer{}, err
 	}
-	s.log.Info("mount enabled", "path", m.Path, "type", m.Type, "mount", m.UUID, "request", r.id)
+	s.log.Info("mount enabled", "path", m.Path, "type", m.Type, "mount", m.UUID, "request", r.ID)
 	if in.Type == "kv" && in.Options["version"] == "" {
 		return answer{warnings: []string{"the engine is KV version 2: version 1, Vault's default for the type kv, is not supported"}}, nil
 	}
@@ -238,10 +209,10 @@ func disableMount(s *Server, r *request) (answer, error) {
 	if first, _, _ := strings.Cut(r.rest, "/"); slices.Contains(reserved, first) {
 		return answer{}, invalid("cannot unmount %q", r.rest+"/")
 	}
-	if err := r.keep.disable(r.ctx, &r.keep.mounts, r.rest); err != nil {
+	if err := r.keep.disable(r.Context, &r.keep.mounts, r.rest); err != nil {
 		return answer{}, err
 	}
-	s.log.Info("mount disabled", "path", r.rest+"/", "request", r.id)
+	s.log.Info("mount disabled", "path", r.rest+"/", "request", r.ID)
 	return answer{}, nil
 }
 
@@ -253,9 +224,9 @@ func readTune(s *Server, r *request) (answer, error) {
 	return answer{data: tuneView(m), inject: true}, nil
 }
 
-func tuneView(m *mount) any {
+func tuneView(m *api.Mount) any {
 	data := struct {
-		mountConfig
+		api.MountConfig
 		Description string            `json:"description"`
 		Options     map[string]string `json:"options,omitempty"`
 	}{m.Config, m.Description, m.Options}
@@ -281,7 +252,7 @@ func writeTune(s *Server, r *request) (answer, error) {
 	if in.TokenType != nil && *in.TokenType != "" {
 		return answer{}, errTokenType
 	}
-	return answer{}, r.keep.tune(r.ctx, &r.keep.mounts, r.rest, func(m *mount) error {
+	return answer{}, r.keep.tune(r.Context, &r.keep.mounts, r.rest, func(m *api.Mount) error {
 		set(&m.Description, in.Description)
 		return in.apply(&m.Config)
 	})
@@ -293,7 +264,7 @@ func uiMounts(s *Server, r *request) (answer, error) {
 	secret := make(map[string]any)
 	for _, m := range slices.Concat(r.keep.mounts.Load().all(), r.keep.builtin()) {
 		switch {
-		case r.acl.Within(m.Path):
+		case r.Caller.ACL.Within(m.Path):
 			secret[m.Path] = mountView(m)
 		case m.Config.ListingVisibility == "unauth":
 			secret[m.Path] = map[string]any{"type": m.Type, "description": m.Description, "options": m.Options}
@@ -302,7 +273,7 @@ func uiMounts(s *Server, r *request) (answer, error) {
 	auth := make(map[string]any)
 	for _, m := range r.keep.allAuths() {
 		switch {
-		case m.Type == "token" && r.token != nil, r.acl.Within("auth/" + m.Path):
+		case m.Type == "token" && r.Caller.Token != nil, r.Caller.ACL.Within("auth/" + m.Path):
 			auth[m.Path] = mountView(m)
 		case m.Config.ListingVisibility == "unauth":
 			auth[m.Path] = map[string]any{"type": m.Type, "description": m.Description, "options": m.Options}
@@ -317,8 +288,8 @@ func uiMount(s *Server, r *request) (answer, error) {
 	if first, _, _ := strings.Cut(r.rest, "/"); first == "cubbyhole" {
 		m = r.keep.cubbyhole()
 	}
-	if m == nil || !r.acl.Within(m.Path) && r.acl.Capabilities(r.rest)&^access.Denied == 0 {
-		return answer{}, &requestError{http.StatusForbidden, fmt.Sprintf(
+	if m == nil || !r.Caller.ACL.Within(m.Path) && r.Caller.ACL.Capabilities(r.rest)&^access.Denied == 0 {
+		return answer{}, &api.Error{Code: api.Denied, Text: fmt.Sprintf(
 			"preflight capability check returned 403, please ensure client's policies grant access to path %q", r.rest+"/")}
 	}
 	data := mountView(m)

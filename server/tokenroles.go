@@ -5,17 +5,18 @@ import (
 	"time"
 
 	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
 func listRoles(s *Server, r *request) (answer, error) {
 	var names []string
-	err := r.keep.store.View(r.http.Context(), func(tx *storage.Tx) (err error) {
+	err := r.keep.store.View(r.Context, func(tx *storage.Tx) (err error) {
 		names, err = access.ListRoles(tx)
 		return err
 	})
 	if err == nil && len(names) == 0 {
-		err = errAbsent
+		err = api.ErrAbsent
 	}
 	if err != nil {
 		return answer{}, err
@@ -25,12 +26,12 @@ func listRoles(s *Server, r *request) (answer, error) {
 
 func readRole(s *Server, r *request) (answer, error) {
 	var role *access.Role
-	err := r.keep.store.View(r.http.Context(), func(tx *storage.Tx) (err error) {
+	err := r.keep.store.View(r.Context, func(tx *storage.Tx) (err error) {
 		role, err = access.GetRole(tx, r.rest)
 		return err
 	})
 	if err == nil && role == nil {
-		err = errAbsent
+		err = api.ErrAbsent
 	}
 	if err != nil {
 		return answer{}, err
@@ -105,7 +106,7 @@ func writeRole(s *Server, r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	err = r.keep.store.Update(r.ctx, func(tx *storage.Tx) error {
+	err = r.keep.store.Update(r.Context, func(tx *storage.Tx) error {
 		role, err := access.GetRole(tx, r.rest)
 		if err != nil && !errors.Is(err, storage.ErrCorrupt) {
 			return err
@@ -142,5 +143,5 @@ func writeRole(s *Server, r *request) (answer, error) {
 }
 
 func deleteRole(s *Server, r *request) (answer, error) {
-	return answer{}, r.keep.store.Update(r.ctx, func(tx *storage.Tx) error { return access.DeleteRole(tx, r.rest) })
+	return answer{}, r.keep.store.Update(r.Context, func(tx *storage.Tx) error { return access.DeleteRole(tx, r.rest) })
 }

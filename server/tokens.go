@@ -8,42 +8,9 @@ import (
 	"time"
 
 	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/storage"
 )
-
-// authView is a token as an answer hands it out.
-type authView struct {
-	ClientToken    string            `json:"client_token"`
-	Accessor       string            `json:"accessor"`
-	Policies       []string          `json:"policies"`
-	TokenPolicies  []string          `json:"token_policies"`
-	Metadata       map[string]string `json:"metadata"`
-	LeaseDuration  int64             `json:"lease_duration"` // seconds
-	Renewable      bool              `json:"renewable"`
-	EntityID       string            `json:"entity_id"`
-	TokenType      string            `json:"token_type"`
-	Orphan         bool              `json:"orphan"`
-	MFARequirement any               `json:"mfa_requirement"`
-	NumUses        int               `json:"num_uses"`
-
-	displayName string // for the audit log
-}
-
-func viewAuth(t *access.Token, secret string, now time.Time) *authView {
-	return &authView{
-		ClientToken: secret, Accessor: t.Accessor, Policies: t.Policies, TokenPolicies: t.Policies, Metadata: t.Meta,
-		LeaseDuration: left(t, now), Renewable: t.Renewable, EntityID: t.EntityID, TokenType: t.Type, Orphan: t.Orphan, NumUses: t.NumUses,
-		displayName: t.DisplayName,
-	}
-}
-
-// left is how many seconds the token has still to live, 0 when it has no end.
-func left(t *access.Token, now time.Time) int64 {
-	if t.Expires.IsZero() {
-		return 0
-	}
-	return int64(t.Expires.Sub(now).Round(time.Second) / time.Second)
-}
 
 // viewToken is a token as a look-up shows it.
 func viewToken(t *access.Token, secret string, now time.Time) map[string]any {
@@ -63,7 +30,7 @@ func viewToken(t *access.Token, secret string, now time.Time) map[string]any {
 		"path":             t.Path,
 		"policies":         t.Policies,
 		"renewable":        t.Renewable,
-		"ttl":              left(t, now),
+		"ttl":              api.Left(t, now),
 		"type":             t.Type,
 	}
 	if !t.Expires.IsZero() {
@@ -123,7 +90,7 @@ func (s *Server) create(r *request, path string, orphan bool, roleName string) (
 	if err != nil {
 		return answer{}, err
 	}
-	sudo := r.acl.Sudo(r.path)
+	sudo := r.Caller.ACL.Sudo(r.Path)
 	q := &access.CreateRequest{
 		Path: path, ID: in.ID, Policies: in.Policies.value, NoDefaultPolicy: in.NoDefaultPolicy.value, NoParent: in.NoParent.value,
 		Orphan: orphan, NotRenewable: in.Renewable.given && !in.Renewable.value, TTL: in.TTL.value, ExplicitMaxTTL: in.ExplicitMaxTTL.value,
@@ -139,10 +106,10 @@ func (s *Server) create(r *request, path string, orphan bool, roleName string) (
 	var warnings []string
 	var secret string
 	now := s.now()
-	err = r.keep.store.Update(r.ctx, func(tx *storage.Tx) error {
-		parent := r.token
+	err = r.keep.store.Update(r.Context, func(tx *storage.Tx) error {
+		parent := r.Caller.Token
 		if !parent.Limited() { // such a one makes none, and may be gone by now
-			if parent, err = access.Lookup(tx, r.token.ID(), now); err != nil {
+			if parent, err = access.Lookup(tx, r.Caller.Token.ID(), now); err != nil {
 				return err
 			}
 		}
@@ -167,15 +134,15 @@ func (s *Server) create(r *request, path string, orphan bool, roleName string) (
 	// Policies may be large: they are looked for after the token is made, where no write waits for it.
 	missing, err := r.missingPolicies(t.Policies)
 	if err != nil {
-		s.log.Error("looking for the policies of a new token failed", "accessor", t.Accessor, "request", r.id, "error", err)
+		s.log.Error("looking for the policies of a new token failed", "accessor", t.Accessor, "request", r.ID, "error", err)
 		missing = []string{"It could not be checked whether the policies of the token exist"}
 	}
-	return answer{auth: viewAuth(t, secret, now), warnings: append(warnings, missing...)}, nil
+	return answer{auth: api.NewAuth(t, secret, now), warnings: append(warnings, missing...)}, nil
 }
 
 // missingPolicies warns of policies that do not exist.
 func (r *request) missingPolicies(names []string) (warnings []string, err error) {
-	err = r.keep.store.View(r.http.Context(), func(tx *storage.Tx) error {
+	err = r.keep.store.View(r.Context, func(tx *storage.Tx) error {
 		for _, name := range names {
 			exists, err := access.HasPolicy(tx, name)
 			if err != nil {
@@ -201,13 +168,13 @@ func parseMeta(b json.RawMessage) (map[string]string, error) {
 	}
 	meta := make(map[string]string, len(object))
 	for k, v := range object {
-		meta[k] = scalar(v)
+		meta[k] = api.Scalar(v)
 	}
 	return meta, nil
 }
 
 func readSelf(s *Server, r *request) (answer, error) {
-	return answer{data: viewToken(r.token, r.secret, s.now())}, nil
+	return answer{data: viewToken(r.Caller.Token, r.Caller.Bearer, s.now())}, nil
 }
 
 // target is what a request about another token says.
@@ -224,7 +191,7 @@ func (r *request) byAccessor(in target) (*access.Token, error) {
 	if in.Accessor == "" {
 		return nil, invalid("missing accessor")
 	}
-	t, err := r.keep.lookupAccessor(r.ctx, in.Accessor)
+	t, err := r.keep.lookupAccessor(r.Context, in.Accessor)
 	if errors.Is(err, access.ErrDenied) {
 		err = invalid("invalid accessor")
 	}
@@ -237,12 +204,12 @@ func writeLookup(s *Server, r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	if in.Token == "" || in.Token == r.secret { // which may just have been used up
+	if in.Token == "" || in.Token == r.Caller.Bearer { // which may just have been used up
 		return readSelf(s, r)
 	}
-	t, err := r.keep.lookup(r.ctx, in.Token)
+	t, err := r.keep.lookup(r.Context, in.Token)
 	if errors.Is(err, access.ErrDenied) {
-		err = &requestError{http.StatusForbidden, "bad token"}
+		err = &api.Error{Code: api.Denied, Text: "bad token"}
 	}
 	if err != nil {
 		return answer{}, err
@@ -264,7 +231,7 @@ func writeLookupAccessor(s *Server, r *request) (answer, error) {
 
 func listAccessors(s *Server, r *request) (answer, error) {
 	var names []string
-	err := r.keep.store.View(r.http.Context(), func(tx *storage.Tx) (err error) {
+	err := r.keep.store.View(r.Context, func(tx *storage.Tx) (err error) {
 		names, err = access.Accessors(tx)
 		return err
 	})
@@ -282,7 +249,7 @@ func renewToken(s *Server, r *request) (answer, error) {
 	if in.Token == "" {
 		return answer{}, invalid("missing token ID")
 	}
-	id, err := r.keep.tokenID(r.ctx, in.Token)
+	id, err := r.keep.tokenID(r.Context, in.Token)
 	if errors.Is(err, access.ErrDenied) {
 		err = invalid("token not found")
 	}
@@ -297,7 +264,7 @@ func renewSelf(s *Server, r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return s.renew(r, r.token.ID(), r.secret, in.Increment.value)
+	return s.renew(r, r.Caller.Token.ID(), r.Caller.Bearer, in.Increment.value)
 }
 
 func renewAccessor(s *Server, r *request) (answer, error) {
@@ -312,9 +279,6 @@ func renewAccessor(s *Server, r *request) (answer, error) {
 	return s.renew(r, t.ID(), "", in.Increment.value)
 }
 
-// errProofOld: a login method has changed since proveAgain.
-var errProofOld = errors.New("the login method has changed meanwhile")
-
 // renew lets a token live on, and answers with it and the secret.
 func (s *Server) renew(r *request, id access.ID, secret string, increment time.Duration) (answer, error) {
 	var t *access.Token
@@ -322,18 +286,18 @@ func (s *Server) renew(r *request, id access.ID, secret string, increment time.D
 	var at time.Time
 	var err error
 	for {
-		version := r.keep.logins.version()
-		if err = s.proveAgain(r, id); err == nil {
-			err = r.keep.changeToken(r.ctx, id, func(tx *storage.Tx, now time.Time) (tree bool, err error) {
-				if r.keep.logins.version() != version {
-					return false, errProofOld
+		var still func(*storage.Tx) error
+		if still, err = s.proveAgain(r, id); err == nil {
+			err = r.keep.changeToken(r.Context, id, func(tx *storage.Tx, now time.Time) (tree bool, err error) {
+				if err := still(tx); err != nil {
+					return false, err
 				}
 				at = now
 				t, tree, warnings, err = access.Renew(tx, id, increment, func(t *access.Token) (*access.Login, error) { return s.loginAgain(r, tx, t) }, now)
 				return tree, err
 			})
 		}
-		if !errors.Is(err, errProofOld) {
+		if !errors.Is(err, api.ErrChanged) {
 			break
 		}
 	}
@@ -343,7 +307,7 @@ func (s *Server) renew(r *request, id access.ID, secret string, increment time.D
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{auth: viewAuth(t, secret, at), warnings: warnings}, nil
+	return answer{auth: api.NewAuth(t, secret, at), warnings: warnings}, nil
 }
 
 func revokeToken(s *Server, r *request) (answer, error) {
@@ -354,7 +318,7 @@ func revokeToken(s *Server, r *request) (answer, error) {
 	if in.Token == "" {
 		return answer{}, invalid("missing token ID")
 	}
-	id, err := r.keep.tokenID(r.ctx, in.Token)
+	id, err := r.keep.tokenID(r.Context, in.Token)
 	if errors.Is(err, access.ErrDenied) { // no token looks like this
 		return answer{}, nil
 	}
@@ -365,7 +329,7 @@ func revokeToken(s *Server, r *request) (answer, error) {
 }
 
 func revokeSelf(s *Server, r *request) (answer, error) {
-	return answer{}, r.revoke(r.token.ID(), access.Revoke)
+	return answer{}, r.revoke(r.Caller.Token.ID(), access.Revoke)
 }
 
 func revokeAccessor(s *Server, r *request) (answer, error) {
@@ -376,7 +340,7 @@ func revokeAccessor(s *Server, r *request) (answer, error) {
 	if in.Accessor == "" {
 		return answer{}, invalid("missing accessor")
 	}
-	t, err := r.keep.lookupAccessor(r.ctx, in.Accessor)
+	t, err := r.keep.lookupAccessor(r.Context, in.Accessor)
 	if errors.Is(err, access.ErrDenied) {
 		return answer{warnings: []string{"No token found with this accessor"}}, nil
 	}
@@ -394,7 +358,7 @@ func revokeOrphan(s *Server, r *request) (answer, error) {
 	if in.Token == "" {
 		return answer{}, invalid("missing token ID")
 	}
-	t, err := r.keep.lookup(r.ctx, in.Token)
+	t, err := r.keep.lookup(r.Context, in.Token)
 	if errors.Is(err, access.ErrDenied) {
 		err = invalid("token to revoke not found")
 	}
@@ -405,7 +369,7 @@ func revokeOrphan(s *Server, r *request) (answer, error) {
 }
 
 func (r *request) revoke(id access.ID, how func(*storage.Tx, access.ID) (bool, error)) error {
-	return r.keep.changeToken(r.ctx, id, func(tx *storage.Tx, _ time.Time) (bool, error) { return how(tx, id) })
+	return r.keep.changeToken(r.Context, id, func(tx *storage.Tx, _ time.Time) (bool, error) { return how(tx, id) })
 }
 
 // tidyTokens has the sweep run now.

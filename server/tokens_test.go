@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/vault/api"
+	vault "github.com/hashicorp/vault/api"
 
 	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/storage"
@@ -50,7 +50,7 @@ func TestTokensByClient(t *testing.T) {
 	f := fresh(t)
 	f.must(t, 204, "POST", "sys/policies/acl/app", `{"policy":"path \"secret/*\" { capabilities = [\"read\"] }"}`)
 	tokens := f.client(t).Auth().Token()
-	made, err := tokens.Create(&api.TokenCreateRequest{Policies: []string{"app"}, TTL: "1h", DisplayName: "ci", Metadata: map[string]string{"k": "v"}})
+	made, err := tokens.Create(&vault.TokenCreateRequest{Policies: []string{"app"}, TTL: "1h", DisplayName: "ci", Metadata: map[string]string{"k": "v"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,10 +67,10 @@ func TestTokensByClient(t *testing.T) {
 	if seen, err = tokens.LookupAccessor(accessor); err != nil || seen.Data["id"] != "" || seen.Data["accessor"] != accessor {
 		t.Errorf("%+v %v", seen, err)
 	}
-	for name, renew := range map[string]func() (*api.Secret, error){
-		"Renew":            func() (*api.Secret, error) { return tokens.Renew(secret, 1800) },
-		"RenewAccessor":    func() (*api.Secret, error) { return tokens.RenewAccessor(accessor, 1800) },
-		"RenewTokenAsSelf": func() (*api.Secret, error) { return tokens.RenewTokenAsSelf(secret, 1800) },
+	for name, renew := range map[string]func() (*vault.Secret, error){
+		"Renew":            func() (*vault.Secret, error) { return tokens.Renew(secret, 1800) },
+		"RenewAccessor":    func() (*vault.Secret, error) { return tokens.RenewAccessor(accessor, 1800) },
+		"RenewTokenAsSelf": func() (*vault.Secret, error) { return tokens.RenewTokenAsSelf(secret, 1800) },
 	} {
 		got, err := renew()
 		if err != nil || got.Auth == nil || got.Auth.LeaseDuration != 1800 || got.Auth.Accessor != accessor {
@@ -89,7 +89,7 @@ func TestTokensByClient(t *testing.T) {
 	if _, err := own.RenewSelf(60); err != nil {
 		t.Error(err)
 	}
-	if _, err := own.Create(&api.TokenCreateRequest{}); err == nil || !strings.Contains(err.Error(), "permission denied") {
+	if _, err := own.Create(&vault.TokenCreateRequest{}); err == nil || !strings.Contains(err.Error(), "permission denied") {
 		t.Errorf("without the capability: %v", err)
 	}
 	if err := own.RevokeSelf(""); err != nil {
@@ -101,12 +101,12 @@ func TestTokensByClient(t *testing.T) {
 	if _, err := tokens.Lookup(secret); err == nil || !strings.Contains(err.Error(), "bad token") {
 		t.Errorf("a revoked one: %v", err)
 	}
-	orphan, err := tokens.CreateOrphan(&api.TokenCreateRequest{Policies: []string{"app", "none"}})
+	orphan, err := tokens.CreateOrphan(&vault.TokenCreateRequest{Policies: []string{"app", "none"}})
 	if err != nil || !orphan.Auth.Orphan || !slices.Equal(orphan.Warnings, []string{`Policy "none" does not exist`}) {
 		t.Fatalf("%+v %v", orphan, err)
 	}
 	f.must(t, 204, "POST", "auth/token/roles/ci", `{"allowed_policies":["app"],"orphan":true,"token_period":"30m","path_suffix":"v1"}`)
-	byRole, err := tokens.CreateWithRole(&api.TokenCreateRequest{}, "ci")
+	byRole, err := tokens.CreateWithRole(&vault.TokenCreateRequest{}, "ci")
 	if err != nil || !byRole.Auth.Orphan || byRole.Auth.LeaseDuration != 1800 || !slices.Equal(byRole.Auth.Policies, []string{"app", "default"}) {
 		t.Errorf("%+v %v", byRole, err)
 	}

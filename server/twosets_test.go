@@ -490,14 +490,9 @@ func TestChangedRecipientsAreAddedUntilANewOneHasOpened(t *testing.T) {
 // then goes on with it.
 func (f *fixture) interrupt(t testing.TB, method, path string, do func(*request)) (restore func()) {
 	t.Helper()
-	route, _ := f.tables.sys.find(path)
+	route, _ := f.tables.system.find(path)
 	o, _, _ := operation(method, nil)
-	real := route.on[o]
-	route.on[o] = func(s *Server, r *request) (answer, error) {
-		do(r)
-		return real(s, r)
-	}
-	return func() { route.on[o] = real }
+	return route.interpose(o, do)
 }
 
 // The ways in which a request is not what it should be: its client is gone before

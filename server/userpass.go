@@ -3,12 +3,12 @@ package server
 import (
 	"errors"
 	"fmt"
-	"net/http"
 	"runtime"
 	"strings"
 	"time"
 
 	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -22,7 +22,7 @@ func hashesAtOnce() int { return max(1, min(4, runtime.GOMAXPROCS(0)/2)) }
 // userPass is the login method of people without anything better: a password.
 func userPass() authMethod {
 	return authMethod{
-		routes: []route{
+		routes: []oldRoute{
 			{path: "login/*", named: true, gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: loginUser}},
 			{path: "users", gate: authenticated, on: [ops]handler{opList: listUsers}},
 			{path: "users/*/password", named: true, gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writePassword}},
@@ -51,9 +51,9 @@ func (s *Server) hashing(r *request, fn func()) error {
 	select {
 	case s.hashes <- struct{}{}:
 	case <-wait.C:
-		return &tooSoon{"too many logins with passwords at once: try again", time.Second}
-	case <-r.ctx.Done():
-		return r.ctx.Err()
+		return &api.Error{Code: api.Busy, Text: "too many logins with passwords at once: try again", After: time.Second}
+	case <-r.Context.Done():
+		return r.Context.Err()
 	}
 	defer func() { <-s.hashes }()
 	fn()
@@ -83,11 +83,11 @@ func (s *Server) hash(r *request, in passwordInput) (hash access.PasswordHash, e
 
 // userAbsent is the answer where a user must be there.
 func userAbsent(r *request) error {
-	return &requestError{http.StatusNotFound, fmt.Sprintf("user %q does not exist", r.rest)}
+	return &api.Error{Code: api.NotFound, Text: fmt.Sprintf("user %q does not exist", r.rest)}
 }
 
 func userExists(r *request, tx *storage.Tx) (bool, error) {
-	user, err := access.Users(r.mount.prefix()).Get(tx, r.rest)
+	user, err := access.Users(r.Mount.Prefix()).Get(tx, r.rest)
 	return user != nil, err
 }
 
@@ -102,7 +102,7 @@ func readUser(s *Server, r *request) (answer, error) {
 		return err
 	})
 	if err == nil && user == nil {
-		err = errAbsent
+		err = api.ErrAbsent
 	}
 	if err != nil {
 		return answer{}, err
@@ -194,7 +194,7 @@ func deleteUser(s *Server, r *request) (answer, error) {
 	return answer{}, r.updateMethod(func(tx *storage.Tx, folder string) error { return access.Users(folder).Delete(tx, r.rest) })
 }
 
-var errPassword = &requestError{http.StatusBadRequest, "invalid username or password"}
+var errPassword = &api.Error{Code: api.Invalid, Text: "invalid username or password"}
 
 func loginUser(s *Server, r *request) (answer, error) {
 	var in passwordInput

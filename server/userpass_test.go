@@ -115,7 +115,7 @@ func TestPasswordChangesMeanwhile(t *testing.T) {
 	})
 	next := access.HashPassword("new") // while it reads the old one
 	k := f.keep.Load()
-	users := access.Users(k.auths.Load().byPath["userpass"].prefix())
+	users := access.Users(k.auths.Load().byPath["userpass"].Prefix())
 	err := k.store.Update(t.Context(), func(tx *storage.Tx) error { return users.Put(tx, &access.User{Name: "bob", Password: next}) })
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -19,27 +20,17 @@ import (
 
 // wrappingRoutes are about answers that are wrapped. The first takes no token but
 // the one that it is about, and does not use it up.
-var wrappingRoutes = []route{
+var wrappingRoutes = []oldRoute{
 	{path: "sys/wrapping/lookup", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: lookupWrapped, opWrite: lookupWrapped}},
 	{path: "sys/wrapping/wrap", free: true, gate: authenticated, body: bodyKV, timeout: timeoutShort, on: [ops]handler{opWrite: wrapData}},
 	{path: "sys/wrapping/unwrap", gate: authenticated, denied: errNotWrapping, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: unwrapAnswer}},
 	{path: "sys/wrapping/rewrap", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: rewrapAnswer}},
 }
 
-var errNotWrapping = &requestError{http.StatusBadRequest, "wrapping token is not valid or does not exist"}
+var errNotWrapping = &api.Error{Code: api.Invalid, Text: "wrapping token is not valid or does not exist"}
 
-// wrapView is a wrapping token as an answer hands it out.
-type wrapView struct {
-	Token           string `json:"token"`
-	Accessor        string `json:"accessor"`
-	TTL             int64  `json:"ttl"` // seconds
-	CreationTime    string `json:"creation_time"`
-	CreationPath    string `json:"creation_path"`
-	WrappedAccessor string `json:"wrapped_accessor,omitempty"` // of the token or the secret ID in the answer
-}
-
-func viewWrap(t *access.Token, secret string) *wrapView {
-	return &wrapView{
+func viewWrap(t *access.Token, secret string) *api.Wrap {
+	return &api.Wrap{
 		Token: secret, Accessor: t.Accessor, TTL: int64(t.TTL / time.Second), CreationTime: t.Created.Format(time.RFC3339Nano), CreationPath: t.Path,
 	}
 }
@@ -69,50 +60,50 @@ func wrapTTL(h http.Header) (time.Duration, error) {
 // wrap puts a token in the place of the answer, where the client asks for that
 // and the answer is in Vault's envelope. What anybody may have, without a token,
 // is not wrapped: else anybody could fill the store.
-func (s *Server) wrap(r *request, a answer) (answer, error) {
-	empty, public := a.data == nil && a.auth == nil && a.warnings == nil, r.token == nil && a.auth == nil
-	if r.wrap == 0 || a.wrap != nil || empty || public {
+func (s *Server) wrap(r *request, a api.Answer) (api.Answer, error) {
+	empty, public := a.Data == nil && a.Auth == nil && a.Warnings == nil, r.Caller.Token == nil && a.Auth == nil
+	if r.WrapIn == 0 || a.Wrap != nil || empty || public {
 		return a, nil
 	}
-	a.inject = false
-	body, err := s.encode(r, a)
+	a.Inject = false
+	body, err := r.envelope(a)
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
-	w, err := access.NewWrapped(a.status, body)
+	w, err := access.NewWrapped(a.Status, body)
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
-	path, name := r.path, ""
-	if r.op.folder() {
+	path, name := r.Path, ""
+	if r.Op.Folder() {
 		path += "/" // as policies have it
 	}
-	if r.token != nil {
-		name = r.token.DisplayName
+	if r.Caller.Token != nil {
+		name = r.Caller.Token.DisplayName
 	}
-	ctx, cancel := context.WithTimeout(storage.Patient(r.ctx), timeoutShort) // the answer is not to be had again
+	ctx, cancel := context.WithTimeout(storage.Patient(r.Context), timeoutShort) // the answer is not to be had again
 	defer cancel()
-	var view *wrapView
+	var view *api.Wrap
 	err = r.keep.store.Update(ctx, func(tx *storage.Tx) error {
-		t, secret, err := access.Wrap(tx, path, name, r.wrap, w, s.now())
+		t, secret, err := access.Wrap(tx, path, name, r.WrapIn, w, s.now())
 		if err == nil {
 			view = viewWrap(t, secret)
 		}
 		return err
 	})
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
-	if a.auth != nil {
-		view.WrappedAccessor = a.auth.Accessor
-	} else if data, ok := a.data.(map[string]any); ok { // of a secret ID, if it is one
+	if a.Auth != nil {
+		view.WrappedAccessor = a.Auth.Accessor
+	} else if data, ok := a.Data.(map[string]any); ok { // of a secret ID, if it is one
 		view.WrappedAccessor, _ = data["secret_id_accessor"].(string)
 	}
-	return answer{wrap: view}, nil
+	return api.Answer{Wrap: view}, nil
 }
 
 func wrapData(s *Server, r *request) (answer, error) {
-	if r.wrap == 0 {
+	if r.WrapIn == 0 {
 		return answer{}, invalid("endpoint requires response wrapping to be used")
 	}
 	object, err := r.object()
@@ -132,7 +123,7 @@ func (r *request) wrappingID() (access.ID, error) {
 	if in.Token == "" {
 		in.Token = bearer(r.http.Header)
 	}
-	return r.keep.tokenID(r.ctx, in.Token)
+	return r.keep.tokenID(r.Context, in.Token)
 }
 
 // notWrapping says of a token that does not work what Vault says.
@@ -149,7 +140,7 @@ func lookupWrapped(s *Server, r *request) (answer, error) {
 		return answer{}, notWrapping(err)
 	}
 	var t *access.Token
-	err = r.keep.store.View(r.ctx, func(tx *storage.Tx) (err error) {
+	err = r.keep.store.View(r.Context, func(tx *storage.Tx) (err error) {
 		t, err = access.Lookup(tx, id, s.now())
 		return err
 	})
@@ -169,13 +160,13 @@ func unwrapAnswer(s *Server, r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	w := r.token.Wrapped() // of a wrapping token that the gate has used up
-	if in.Token != "" && in.Token != r.secret {
+	w := r.Caller.Token.Wrapped() // of a wrapping token that the gate has used up
+	if in.Token != "" && in.Token != r.Caller.Bearer {
 		id, err := r.wrappingID()
 		if err != nil {
 			return answer{}, notWrapping(err)
 		}
-		err = r.keep.store.Update(r.ctx, func(tx *storage.Tx) error {
+		err = r.keep.store.Update(r.Context, func(tx *storage.Tx) error {
 			t, err := access.Unwrap(tx, id, s.now())
 			if err == nil {
 				w = t.Wrapped()
@@ -185,7 +176,7 @@ func unwrapAnswer(s *Server, r *request) (answer, error) {
 		if err != nil {
 			return answer{}, notWrapping(err)
 		}
-	} else if !r.token.Wrapping() {
+	} else if !r.Caller.Token.Wrapping() {
 		return answer{}, errNotWrapping
 	}
 	status, body, err := w.Open()
@@ -202,17 +193,17 @@ func rewrapAnswer(s *Server, r *request) (answer, error) {
 	if err != nil {
 		return answer{}, notWrapping(err)
 	}
-	var view *wrapView
-	err = r.keep.store.Update(r.ctx, func(tx *storage.Tx) error {
+	var view *api.Wrap
+	err = r.keep.store.Update(r.Context, func(tx *storage.Tx) error {
 		old, err := access.Unwrap(tx, id, s.now())
 		if err != nil {
 			return err
 		}
 		ttl := old.TTL
-		if r.wrap > 0 {
-			ttl = min(ttl, r.wrap)
+		if r.WrapIn > 0 {
+			ttl = min(ttl, r.WrapIn)
 		}
-		t, secret, err := access.Wrap(tx, old.Path, r.token.DisplayName, ttl, old.Wrapped(), s.now())
+		t, secret, err := access.Wrap(tx, old.Path, r.Caller.Token.DisplayName, ttl, old.Wrapped(), s.now())
 		if err == nil {
 			view = viewWrap(t, secret)
 		}

@@ -12,8 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/vault/api"
+	vault "github.com/hashicorp/vault/api"
 
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/audit"
 	"github.com/sealkeep/sealkeep/storage"
 )
@@ -64,7 +65,7 @@ func TestWrappingByClient(t *testing.T) {
 		t.Errorf("a second time: %v", err)
 	}
 	// The wrapping token by itself.
-	s, err = wrapping.Auth().Token().Create(&api.TokenCreateRequest{Policies: []string{"default"}, TTL: "1h"})
+	s, err = wrapping.Auth().Token().Create(&vault.TokenCreateRequest{Policies: []string{"default"}, TTL: "1h"})
 	if err != nil || s.Auth != nil || s.WrapInfo == nil || s.WrapInfo.WrappedAccessor == "" {
 		t.Fatalf("%+v %v", s, err)
 	}
@@ -305,7 +306,7 @@ func TestPolicyWrapsAnswers(t *testing.T) {
 // unwrapped is refused, and leaves no token behind.
 func TestDeepAnswersUnwrapOrAreRefused(t *testing.T) {
 	f := fresh(t)
-	for levels := maxLevels - 2; levels <= maxLevels; levels++ {
+	for levels := api.MaxLevels - 2; levels <= api.MaxLevels; levels++ {
 		data := `{"a":` + strings.Repeat("[", levels-1) + strings.Repeat("]", levels-1) + `}`
 		f.must(t, 200, "PUT", "secret/data/deep", `{"data":`+data+`}`)
 		f.must(t, 204, "PUT", "cubbyhole/deep", data)
@@ -316,7 +317,7 @@ func TestDeepAnswersUnwrapOrAreRefused(t *testing.T) {
 			r := f.call(t, c.method, c.path, c.body, "X-Vault-Wrap-TTL: 60")
 			switch {
 			case r.status == 400 && strings.Contains(r.errors(), "too deeply to be wrapped") && f.records(t) == before:
-				if levels < maxLevels {
+				if levels < api.MaxLevels {
 					t.Errorf("%s of %d levels is refused", c.path, levels)
 				}
 			case r.status == 200:
@@ -331,7 +332,7 @@ func TestDeepAnswersUnwrapOrAreRefused(t *testing.T) {
 	}
 	// A role that could not be read again is none.
 	f.must(t, 204, "POST", "sys/auth/jwt", `{"type":"jwt"}`)
-	for levels := maxLevels - 4; levels <= maxLevels; levels++ {
+	for levels := api.MaxLevels - 4; levels <= api.MaxLevels; levels++ {
 		claims := strings.Repeat("[", levels) + strings.Repeat("]", levels)
 		r := f.call(t, "POST", "auth/jwt/role/deep", `{"role_type":"jwt","user_claim":"sub","bound_subject":"s","bound_claims":{"a":`+claims+`}}`)
 		if r.status >= 500 {
@@ -365,7 +366,7 @@ func TestCubbyholes(t *testing.T) {
 	}
 	f.must(t, 200, "GET", "cubbyhole/a", "", as(one))
 	for path, body := range map[string]string{"cubbyhole/a": "", "cubbyhole/b": "{}", "cubbyhole/c": "[1]", "cubbyhole/d": "\"\xff\"", "cubbyhole/e": "{\"a\":\"\xff\"}",
-		"cubbyhole/f": `{"a":` + strings.Repeat("[", maxLevels+1) + strings.Repeat("]", maxLevels+1) + `}`} {
+		"cubbyhole/f": `{"a":` + strings.Repeat("[", api.MaxLevels+1) + strings.Repeat("]", api.MaxLevels+1) + `}`} {
 		if r := f.call(t, "POST", path, body, as(one)); r.status != 400 {
 			t.Errorf("%s %.40q: %d %s", path, body, r.status, r.text)
 		}

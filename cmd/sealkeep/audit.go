@@ -50,7 +50,7 @@ type auditDevice struct {
 	Failing     string            `json:"failing"`
 }
 
-func (c *cli) auditDevices(a *api) (list []auditDevice, raw []byte, err error) {
+func (c *cli) auditDevices(a *keepClient) (list []auditDevice, raw []byte, err error) {
 	raw, err = a.do(c, http.MethodGet, "sys/audit", nil, nil)
 	if err != nil {
 		return nil, nil, err

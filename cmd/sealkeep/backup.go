@@ -93,7 +93,7 @@ type backup struct {
 }
 
 // downloadTo makes the file at path, durable, or leaves what is there.
-func (c *cli) downloadTo(a *api, path string, force bool) (got backup, err error) {
+func (c *cli) downloadTo(a *keepClient, path string, force bool) (got backup, err error) {
 	tmp := path + ".sealkeep-part"
 	var f *os.File
 	defer func() {
@@ -140,7 +140,7 @@ func syncFolder(path string) error {
 }
 
 // download writes a backup to what open gives, and checks its length and checksum.
-func (c *cli) download(a *api, open func() (io.Writer, error)) (got backup, err error) {
+func (c *cli) download(a *keepClient, open func() (io.Writer, error)) (got backup, err error) {
 	ctx, cancel := context.WithCancelCause(c)
 	defer cancel(nil)
 	stall := time.AfterFunc(backupMake, func() { cancel(fmt.Errorf("nothing came within %v", backupMake)) })

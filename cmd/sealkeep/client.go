@@ -70,8 +70,8 @@ func (c *cli) asJSON() (bool, error) {
 	}
 }
 
-// api is a client of one server.
-type api struct {
+// A keepClient is a client of one server.
+type keepClient struct {
 	http             *http.Client
 	base             *url.URL
 	address          string // as the user gave it
@@ -80,7 +80,7 @@ type api struct {
 }
 
 // api makes the client that flags and environment describe. It does no network I/O.
-func (c *cli) api() (*api, error) {
+func (c *cli) api() (*keepClient, error) {
 	if _, err := c.asJSON(); err != nil {
 		return nil, err // before anything is changed on the server
 	}
@@ -88,7 +88,7 @@ func (c *cli) api() (*api, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &api{
+	a := &keepClient{
 		address:   cmp.Or(c.remote.address, c.env("ADDR"), defaultAddress),
 		token:     token,
 		namespace: cmp.Or(c.remote.namespace, c.env("NAMESPACE")),
@@ -233,7 +233,7 @@ func notFound(err error) bool {
 const maxAnswer = 64 << 20
 
 // request makes a request. path is without the leading "/v1/"; it is escaped here.
-func (a *api) request(ctx context.Context, method, path string, query url.Values, body any) (*http.Request, error) {
+func (a *keepClient) request(ctx context.Context, method, path string, query url.Values, body any) (*http.Request, error) {
 	target := *a.base
 	target.Path, target.RawQuery = strings.TrimRight(target.Path, "/")+"/v1/"+strings.TrimLeft(path, "/"), query.Encode()
 	var payload io.Reader
@@ -268,7 +268,7 @@ func (a *api) request(ctx context.Context, method, path string, query url.Values
 }
 
 // do sends one request and returns the answer's body. Errors have exit code 2, as all remote errors have.
-func (a *api) do(c *cli, method, path string, query url.Values, body any) ([]byte, error) {
+func (a *keepClient) do(c *cli, method, path string, query url.Values, body any) ([]byte, error) {
 	req, err := a.request(c, method, path, query, body)
 	if err != nil {
 		return nil, err
@@ -295,7 +295,7 @@ func (a *api) do(c *cli, method, path string, query url.Values, body any) ([]byt
 }
 
 // refusal fills the error texts of an answer and finds the next step.
-func (a *api) refusal(e *apiError) error {
+func (a *keepClient) refusal(e *apiError) error {
 	var answer struct {
 		Errors []string `json:"errors"`
 	}
@@ -320,7 +320,7 @@ func (a *api) refusal(e *apiError) error {
 }
 
 // explain names the next step for an error of the transport.
-func (a *api) explain(err error) error {
+func (a *keepClient) explain(err error) error {
 	if u, ok := errors.AsType[*url.Error](err); ok && u.URL != "" {
 		err = fmt.Errorf("reaching %s: %w", a.address, u.Err)
 	}

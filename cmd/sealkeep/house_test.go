@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// TestImports holds the direction of imports: config <- seal, and storage <- access, audit, engine/* <- server <- cmd.
+// TestImports holds the direction of imports: config <- seal, and storage <- access <- api
+// <- engine/*, server <- cmd, and storage <- audit <- server. server imports no engine.
 func TestImports(t *testing.T) {
 	const module = "github.com/sealkeep/sealkeep/"
 	allowed := map[string]string{
@@ -17,9 +18,10 @@ func TestImports(t *testing.T) {
 		"access":        "storage",
 		"audit":         "storage",
 		"recovery":      "",
-		"engine/kv":     "storage",
-		"server":        "storage access audit engine/kv recovery",
-		"cmd/sealkeep":  "config seal storage access audit server recovery",
+		"api":           "storage access",
+		"engine/kv":     "storage api",
+		"server":        "storage access audit api recovery",
+		"cmd/sealkeep":  "config seal storage access audit api engine/kv server recovery",
 		"e2e":           "",
 		"bench":         "config seal storage engine/kv",
 	}

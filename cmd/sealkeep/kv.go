@@ -34,7 +34,7 @@ func kvCommands() []command {
 
 // place is a secret or a folder of a KV version 2 mount.
 type place struct {
-	api         *api
+	api         *keepClient
 	mount, name string
 }
 
@@ -66,7 +66,7 @@ func kvAction(f *flag.FlagSet, act func(c *cli, p place) error) action {
 }
 
 // find asks the server which mount a path belongs to.
-func (c *cli) find(a *api, mount, path string) (place, error) {
+func (c *cli) find(a *keepClient, mount, path string) (place, error) {
 	b, err := a.plain().do(c, http.MethodGet, "sys/internal/ui/mounts/"+cmp.Or(mount, path), nil, nil)
 	if err != nil {
 		return place{}, err
@@ -377,7 +377,7 @@ func kvScan(f *flag.FlagSet) action {
 }
 
 // list prints the names beneath path that method, LIST or SCAN, asks for.
-func (c *cli) list(a *api, method, path string) error {
+func (c *cli) list(a *keepClient, method, path string) error {
 	b, err := a.do(c, method, path, nil, nil)
 	if err != nil && !notFound(err) {
 		return err

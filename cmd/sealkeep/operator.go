@@ -114,7 +114,7 @@ func nonNil(s []string) []string {
 	return s
 }
 
-func (c *cli) initStatus(a *api, asJSON bool) error {
+func (c *cli) initStatus(a *keepClient, asJSON bool) error {
 	b, err := a.do(c, http.MethodGet, "sys/init", nil, nil)
 	if err != nil {
 		return coded{err, 1} // 2 means not initialized
@@ -181,7 +181,7 @@ func operatorKeyStatus(*flag.FlagSet) action {
 	}
 }
 
-func (c *cli) keyStatus(a *api) error {
+func (c *cli) keyStatus(a *keepClient) error {
 	b, err := a.do(c, http.MethodGet, "sys/key-status", nil, nil)
 	if err != nil {
 		return err

@@ -95,7 +95,7 @@ func policyRead(*flag.FlagSet) action {
 }
 
 // fetchPolicy gets the text of a policy of the keep.
-func (c *cli) fetchPolicy(a *api, arg string) (string, error) {
+func (c *cli) fetchPolicy(a *keepClient, arg string) (string, error) {
 	name := policyName(arg)
 	b, err := a.do(c, http.MethodGet, "sys/policies/acl/"+name, nil, nil)
 	if notFound(err) {
@@ -263,7 +263,7 @@ func (c *cli) policy(arg string) (*access.Policy, error) {
 	} else if arg = policyName(arg); arg == access.RootPolicy {
 		return &access.Policy{Name: arg}, nil
 	} else {
-		var a *api
+		var a *keepClient
 		if a, err = c.api(); err == nil {
 			text, err = c.fetchPolicy(a, arg)
 		}

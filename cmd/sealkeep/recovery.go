@@ -232,7 +232,7 @@ func recoveryVerify(f *flag.FlagSet) action {
 }
 
 // ask sends a request, prints the warnings of the answer and decodes its data.
-func (c *cli) ask(a *api, method, path string, body object, data any) error {
+func (c *cli) ask(a *keepClient, method, path string, body object, data any) error {
 	var in any
 	if body != nil {
 		in = body
@@ -359,7 +359,7 @@ type verifyState struct {
 const givenBack = "Success! The new recovery shares are in force, and the old ones have ended.\n"
 
 // rekeyVerify is operator rekey -verify.
-func (c *cli) rekeyVerify(a *api, args []string, identity, nonce string, query, cancel bool) error {
+func (c *cli) rekeyVerify(a *keepClient, args []string, identity, nonce string, query, cancel bool) error {
 	var s verifyState
 	var err error
 	switch {
@@ -395,7 +395,7 @@ func (c *cli) rekeyVerify(a *api, args []string, identity, nonce string, query, 
 
 // giveBack asks on a terminal for the shares that were just printed, so that the old ones end, or the first ones are known to
 // open the keep. Without a terminal the warnings of the answer have said what is to be done.
-func (c *cli) giveBack(a *api, made rekeyState) error {
+func (c *cli) giveBack(a *keepClient, made rekeyState) error {
 	if _, terminal := c.terminal(); !terminal {
 		return nil
 	}
@@ -454,7 +454,7 @@ func (c *cli) confirm(question string) (bool, error) {
 }
 
 // nonce returns the nonce that was given, else the one of what is under way.
-func (c *cli) nonce(a *api, path, given string) (string, error) {
+func (c *cli) nonce(a *keepClient, path, given string) (string, error) {
 	if given != "" {
 		return given, nil
 	}

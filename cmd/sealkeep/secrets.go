@@ -82,7 +82,7 @@ func secretsList(f *flag.FlagSet) action {
 }
 
 // listMounts prints what is mounted: secrets engines, or login methods.
-func (c *cli) listMounts(a *api, path string, detailed bool) error {
+func (c *cli) listMounts(a *keepClient, path string, detailed bool) error {
 	b, err := a.do(c, http.MethodGet, path, nil, nil)
 	if err != nil {
 		return err

@@ -131,7 +131,7 @@ func (d *daemon) run() (err error) {
 		Path: conf.Storage.Path, Storage: storage.Options{InitialMmapSize: conf.Storage.InitialMmapSize, Logger: d.log},
 		Seals: asSeals(seals), Recovery: conf.Recovery, EnableGenerateRoot: conf.EnableGenerateRoot, Limits: limits(conf),
 		Audit: auditConfig(conf), AllowAuditAPI: conf.AllowAuditAPI, Logger: d.log, Version: version, BuildDate: date, APIAddr: cmp.Or(conf.APIAddr, d.listeners[0].url()),
-		Changed: func(server.Status) { d.poke() },
+		Types: types(), Changed: func(server.Status) { d.poke() },
 	})
 	if err != nil {
 		return explainLock(err, "another keep, or a check, has this store: stop that, or give this keep a store of its own")

@@ -71,7 +71,7 @@ type slotView struct {
 }
 
 // slots reads the list of slots; raw is as it came.
-func (c *cli) slots(a *api) (slots []slotView, raw json.RawMessage, err error) {
+func (c *cli) slots(a *keepClient) (slots []slotView, raw json.RawMessage, err error) {
 	b, err := a.do(c, http.MethodGet, "sys/slots", nil, nil)
 	if err != nil {
 		return nil, nil, err
@@ -276,7 +276,7 @@ func rotateRoot(f *flag.FlagSet) action {
 // proveRotation asks people on the terminal to show that they open the keep, and rotates the root key then. refused is the
 // answer to the request without a proof, gone are the slots that go; fresh is the request that makes shares where there is
 // nobody to ask.
-func (c *cli) proveRotation(a *api, refused error, gone []string, body, fresh object) ([]byte, error) {
+func (c *cli) proveRotation(a *keepClient, refused error, gone []string, body, fresh object) ([]byte, error) {
 	if _, ok := c.terminal(); !ok {
 		return nil, hint(refused, "repeat the command on a terminal, where it asks for what is missing; or give -share=- or -identity=FILE")
 	}

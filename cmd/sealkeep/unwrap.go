@@ -38,7 +38,7 @@ func unwrap(f *flag.FlagSet) action {
 }
 
 // plain is the same client for a request whose answer the command itself needs.
-func (a *api) plain() *api {
+func (a *keepClient) plain() *keepClient {
 	p := *a
 	p.wrapTTL = ""
 	return &p

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -92,6 +93,18 @@ func BenchmarkParse(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := Parse("data", []byte(kilobyte)); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkBody reads the body of a write.
+func BenchmarkBody(b *testing.B) {
+	r := &api.Request{Body: []byte(`{"data":{"v":"` + strings.Repeat("x", 1024) + `"}}`)}
+	b.SetBytes(int64(len(r.Body)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := new(dataInput).Decode(r); err != nil {
 			b.Fatal(err)
 		}
 	}

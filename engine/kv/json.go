@@ -108,6 +108,9 @@ func (s Secret) AppendJSON(b []byte) []byte {
 	return append(b, '}')
 }
 
+// Size is about how many bytes AppendJSON appends.
+func (s Secret) Size() int { return len(s.Data) + len(s.Meta.Custom) }
+
 // AppendJSON appends the metadata of a version as Vault's answers have it.
 func (m Meta) AppendJSON(b []byte) []byte {
 	b = appendTime(append(b, `{"created_time":`...), m.Created)

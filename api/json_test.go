@@ -1,15 +1,14 @@
-package server
+package api
 
 import (
 	"bytes"
 	"encoding/json"
 	"maps"
-	"strings"
 	"testing"
 )
 
-// FuzzScan: what a pass finds in valid JSON is what the standard library finds.
-func FuzzScan(f *testing.F) {
+// FuzzShape: what a pass finds in valid JSON is what the standard library finds.
+func FuzzShape(f *testing.F) {
 	for _, seed := range []string{
 		`{}`, `{"data":{"a":1}}`, `{"data": {"a":[1, {}]} , "options":{"cas":0}}`, `{"a":1,"\u0061":2}`, `{"a\"}":"{\\","b":[{"x":{}},"]"],"":null}`,
 		"{\"a\":\t1}", `{"data":{"z":"\\\"","z":1}}`, `{"a":[[[[]]]]}`, `{"a":{"b":{"a":1}},"b":{}}`, `{ }`, `{"a":" ","b":"\n"}`,
@@ -22,7 +21,7 @@ func FuzzScan(f *testing.F) {
 		if !bytes.HasPrefix(raw, []byte("{")) || json.Unmarshal(raw, &want) != nil {
 			return
 		}
-		got := scan(raw)
+		got := ShapeOf(raw)
 		compact := func(raw json.RawMessage) string {
 			var b bytes.Buffer
 			if err := json.Compact(&b, raw); err != nil {
@@ -30,20 +29,20 @@ func FuzzScan(f *testing.F) {
 			}
 			return b.String()
 		}
-		if !maps.EqualFunc(got.members, want, func(a, b json.RawMessage) bool { return compact(a) == compact(b) }) {
-			t.Errorf("members %q, want %q", got.members, want)
+		if !maps.EqualFunc(got.Members, want, func(a, b json.RawMessage) bool { return compact(a) == compact(b) }) {
+			t.Errorf("members %q, want %q", got.Members, want)
 		}
-		if got.spaced != (compact(raw) != string(raw)) {
-			t.Errorf("spaced: %v", got.spaced)
+		if got.Spaced != (compact(raw) != string(raw)) {
+			t.Errorf("spaced: %v", got.Spaced)
 		}
-		once, err := last(raw)
+		once, err := Last(raw)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if again := scan(once); again.twice || again.levels > got.levels {
+		if again := ShapeOf(once); again.Twice || again.Levels > got.Levels {
 			t.Errorf("%s became %s", raw, once)
 		}
-		if !got.twice { // then nothing is lost
+		if !got.Twice { // then nothing is lost
 			var a, b any
 			if json.Unmarshal(raw, &a) != nil || json.Unmarshal(once, &b) != nil {
 				return // a number that no float64 holds
@@ -59,19 +58,8 @@ func FuzzScan(f *testing.F) {
 
 func TestLevels(t *testing.T) {
 	for raw, want := range map[string]int{`{}`: 1, `{"a":[]}`: 2, `{"a":[{"b":"[[["}],"c":{}}`: 3} {
-		if got := scan([]byte(raw)).levels; got != want {
+		if got := ShapeOf([]byte(raw)).Levels; got != want {
 			t.Errorf("%s has %d levels, want %d", raw, got, want)
-		}
-	}
-}
-
-func BenchmarkBody(b *testing.B) {
-	r := &request{body: []byte(`{"data":{"v":"` + strings.Repeat("x", 1024) + `"}}`)}
-	b.SetBytes(int64(len(r.body)))
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := r.written(); err != nil {
-			b.Fatal(err)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package server
+package api
 
 import (
 	"bytes"
@@ -6,31 +6,32 @@ import (
 	"unicode/utf8"
 )
 
-// maxLevels is how deep a secret's data may be nested: Go's decoder, and so
+// MaxLevels is how deep a secret's data may be nested: Go's decoder, and so
 // Vault's clients, read 10,000 levels, two of which are the answer's own.
-const maxLevels = 10_000 - 2
+const MaxLevels = 10_000 - 2
 
-var errLevels = invalid("data is nested deeper than %d levels", maxLevels)
+// ErrLevels is told of data that is nested deeper than MaxLevels.
+var ErrLevels error = Invalid.Errorf("data is nested deeper than %d levels", MaxLevels)
 
-// shape is what one pass over valid JSON finds.
-type shape struct {
-	members map[string]json.RawMessage // of the outermost object: parts of the text; of a name that stands twice, the last
-	levels  int
-	twice   bool // an object has a name twice
-	spaced  bool // there is white space between the tokens
+// A Shape is what one pass over valid JSON finds.
+type Shape struct {
+	Members map[string]json.RawMessage // of the outermost object: parts of the text; of a name that stands twice, the last
+	Levels  int
+	Twice   bool // an object has a name twice
+	Spaced  bool // there is white space between the tokens
 }
 
-// scan costs one pass over the text, which must be valid, and memory for the
+// ShapeOf costs one pass over the text, which must be valid, and memory for the
 // names of the objects that are open.
-func scan(raw []byte) shape {
+func ShapeOf(raw []byte) Shape {
 	type set map[string]struct{}
-	s := shape{members: make(map[string]json.RawMessage)}
+	s := Shape{Members: make(map[string]json.RawMessage)}
 	var open []set // the objects and lists around i; nil for a list
 	name := false  // the next string is a name
 	member, value := "", 0
 	end := func(i int) { // of a member, perhaps
 		if len(open) == 1 && value > 0 {
-			s.members[member] = raw[value:i]
+			s.Members[member] = raw[value:i]
 			value = 0
 		}
 	}
@@ -38,10 +39,10 @@ func scan(raw []byte) shape {
 		switch raw[i] {
 		case '{':
 			open, name = append(open, set{}), true
-			s.levels = max(s.levels, len(open))
+			s.Levels = max(s.Levels, len(open))
 		case '[':
 			open, name = append(open, nil), false
-			s.levels = max(s.levels, len(open))
+			s.Levels = max(s.Levels, len(open))
 		case '}', ']':
 			end(i)
 			open = open[:len(open)-1]
@@ -49,7 +50,7 @@ func scan(raw []byte) shape {
 			end(i)
 			name = open[len(open)-1] != nil
 		case ' ', '\t', '\r', '\n':
-			s.spaced = true
+			s.Spaced = true
 		case ':':
 			if len(open) == 1 {
 				value = i + 1
@@ -68,10 +69,10 @@ func scan(raw []byte) shape {
 			name = false
 			key := string(raw[start+1 : i])
 			if escapes || !utf8.ValidString(key) {
-				key = scalar(raw[start : i+1])
+				key = Scalar(raw[start : i+1])
 			}
 			_, seen := open[len(open)-1][key]
-			s.twice = s.twice || seen
+			s.Twice = s.Twice || seen
 			open[len(open)-1][key] = struct{}{}
 			if len(open) == 1 {
 				member = key
@@ -81,9 +82,9 @@ func scan(raw []byte) shape {
 	return s
 }
 
-// last is valid JSON whose objects have each name once, the last that raw has
+// Last is valid JSON whose objects have each name once, the last that raw has
 // of it, as Vault stores it.
-func last(raw []byte) ([]byte, error) {
+func Last(raw []byte) ([]byte, error) {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.UseNumber() // as many digits as there were
 	var data any

@@ -1,0 +1,73 @@
+// Package api is the vocabulary between the pipeline and the rooms of a keep: what
+// an engine, a login method or a part of the system says of itself, what it is
+// asked and what it answers.
+//
+// A room is a [Type]: a value with a name and a list of [Route]s. A route is data:
+// a path, what a request must pass before it, and a [Handler] for each operation.
+// From that the pipeline (package server) does for every room what no room can
+// forget then: it finds the route, asks the policies, reads and decodes the body,
+// records the request and its answer, slows down who guesses, wraps and encodes.
+// A room never sees HTTP.
+//
+// A handler is a function of the request and of what was decoded for it, made by
+// one of
+//
+//	View    runs in a read transaction
+//	Update  runs in a write transaction, perhaps more than once
+//	Do      has none, and runs its own with Request.View and Request.Update
+//	LogIn   recognises somebody, who gets a token
+//
+// What it takes from the request is a plain struct with json tags. One decoder
+// fills it from the query of a read and from the body of a write, and takes the
+// weak forms that Vault takes ("true" or 1 for true, "1h" for a duration, "a,b" for
+// a list), see [Handler.Decode].
+//
+// # Cost
+//
+// A handler costs the allocation of its struct and of its closures. A decoded
+// body costs a map of its fields, one pass by encoding/json over it, and one by
+// reflection over the fields that are there.
+package api
+
+import (
+	"context"
+	"time"
+
+	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/storage"
+)
+
+// A Kind is what a type is for.
+type Kind uint8
+
+const (
+	Secrets Kind = iota // an engine, mounted below /v1/
+	Login               // a login method, enabled below /v1/auth/
+	System              // is there without being mounted
+)
+
+// A Type is an engine, a login method or a part of the system. It is keyed by its
+// name and version.
+type Type struct {
+	Name    string // as sys/mounts shows it
+	Version string // the mount's option version; "": the type has none
+	Help    string // one sentence
+	Kind    Kind
+	Routes  []Route
+	Label   string // what stands for the mount's path in metrics; "": the name in braces
+
+	// Errors says what the type's own errors are. Any other is a failure, of which
+	// the client gets no text.
+	Errors map[error]Code
+
+	// Renew returns what the tokens of the one who once logged in are like now, or
+	// why they are not renewed any more.
+	Renew func(*Request, *storage.Tx, *Mount, *access.Token) (*access.TokenParams, error)
+	// Prove is what of Renew is too slow for a write transaction, and takes place
+	// before. still refuses with ErrChanged, inside, what it has read and is no more
+	// so. Optional.
+	Prove func(*Request, *Mount, *access.Token) (still func(*storage.Tx) error, err error)
+	// Tidy deletes what a mount has no use for any more, in transactions of
+	// bounded size, and returns how many records there were. Optional.
+	Tidy func(ctx context.Context, store *storage.Store, m *Mount, now func() time.Time) (records int, err error)
+}

@@ -1,0 +1,299 @@
+package server
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/api"
+)
+
+// A route is one row of a type's table, made ready.
+type route struct {
+	api.Route
+	typ    *api.Type
+	label  string                // with what stands for the mount, for metrics
+	on     [api.Ops]*api.Handler // nil: unsupported operation
+	sudo   [api.Ops]bool         // takes the capability, too
+	known  map[string]bool       // parameters of any operation
+	before string                // the path's text before its first brace
+	after  string                // and after its last; of a path without braces, nothing
+	parts  []part                // of the path from the first brace to the last; nil: none
+	names  [api.MaxParams]string // of those in braces
+	many   int                   // of the parts, stand for several segments: one at most
+}
+
+// A part is a segment of a route's path.
+type part struct {
+	text string // or the name of what stands in braces
+	name bool
+	many bool // stands for several segments
+}
+
+// A table finds the route of a path. It costs a look-up for each segment of the
+// path and one for the path itself, however many routes there are.
+type table struct {
+	exact  map[string]*route
+	braced map[string][]*route // by the text before the first brace; those with the longer text after the last first
+}
+
+func newTable(t *api.Type, prefix, label string) (*table, error) {
+	tab := &table{exact: make(map[string]*route), braced: make(map[string][]*route)}
+	for i := range t.Routes {
+		r, err := newRoute(t, &t.Routes[i], prefix, label)
+		if err != nil {
+			return nil, err
+		}
+		if r.parts == nil {
+			if tab.exact[r.before] != nil {
+				return nil, fmt.Errorf("the type %s has the route %s twice", t.Name, r.Path)
+			}
+			tab.exact[r.before] = r
+			continue
+		}
+		tab.braced[r.before] = append(tab.braced[r.before], r)
+	}
+	for _, same := range tab.braced {
+		slices.SortStableFunc(same, func(a, b *route) int {
+			return cmp.Or(cmp.Compare(len(b.after), len(a.after)), cmp.Compare(a.many, b.many), cmp.Compare(len(b.parts), len(a.parts)))
+		})
+		for i, r := range same[1:] {
+			if o := same[i]; r.after == o.after && r.many == o.many && len(r.parts) == len(o.parts) {
+				return nil, fmt.Errorf("of the routes %s and %s of the type %s neither goes before the other", r.Path, same[i].Path, t.Name)
+			}
+		}
+	}
+	return tab, nil
+}
+
+func newRoute(t *api.Type, of *api.Route, prefix, label string) (*route, error) {
+	r := &route{Route: *of, typ: t, known: map[string]bool{"list": true, "scan": true}}
+	r.Body, r.Timeout = cmp.Or(r.Body, api.DefaultBody), cmp.Or(r.Timeout, api.DefaultTimeout)
+	r.label = label + r.Path
+	r.before = prefix + r.Path
+	if first, last := strings.Index(r.Path, "{"), strings.LastIndex(r.Path, "}"); first >= 0 {
+		r.before, r.after = prefix+r.Path[:first], r.Path[last+1:]
+		r.label = label + r.Path[:first] + "{path}" + r.after
+		n := 0
+		for text := range strings.SplitSeq(r.Path[first:last+1], "/") {
+			p := part{text: text}
+			if name, ok := strings.CutPrefix(text, "{"); ok {
+				p.name = true
+				p.text = strings.TrimSuffix(name, "}")
+				if p.text, p.many = strings.CutSuffix(p.text, "..."); p.many {
+					r.many++
+				}
+				if n == api.MaxParams {
+					return nil, fmt.Errorf("the route %s of the type %s has more than %d parts in braces", r.Path, t.Name, n)
+				}
+				r.names[n] = p.text
+				n++
+				r.known[p.text] = true
+			}
+			r.parts = append(r.parts, p)
+		}
+		if r.many > 1 {
+			return nil, fmt.Errorf("the route %s of the type %s has more than one part of any length", r.Path, t.Name)
+		}
+	}
+	for op, h := range of.Ops {
+		r.on[op] = &h
+		for _, name := range h.Names() {
+			r.known[name] = true
+		}
+	}
+	for _, op := range of.Sudo {
+		r.sudo[op] = true
+	}
+	return r, nil
+}
+
+// find returns the route of a path and what its parts in braces stand for, nil when
+// there is none.
+func (t *table) find(path string) (r *route, params api.Params) {
+	if r = t.exact[path]; r != nil {
+		return r, params
+	}
+	for end := len(path); ; {
+		for _, r := range t.braced[path[:end]] {
+			if r.match(path, &params) {
+				return r, params
+			}
+		}
+		if end == 0 {
+			return nil, params
+		}
+		end = strings.LastIndexByte(path[:end-1], '/') + 1
+	}
+}
+
+// match tells whether a path that begins as the route does is one of its, and fills
+// in the parameters.
+func (r *route) match(path string, params *api.Params) bool {
+	if path == "" { // the mount itself
+		return r.before == "" && r.after == "" && len(r.parts) == 1 && r.parts[0].many
+	}
+	if len(path) <= len(r.before)+len(r.after) || !strings.HasSuffix(path, r.after) {
+		return false
+	}
+	middle := path[len(r.before) : len(path)-len(r.after)]
+	if len(r.parts) == 1 { // the usual case
+		p := &r.parts[0]
+		params.Names, params.Values[0] = &r.names, middle
+		return p.many || !strings.Contains(middle, "/")
+	}
+	segments := strings.Split(middle, "/")
+	extra := len(segments) - len(r.parts)
+	n := 0
+	params.Names = &r.names
+	for _, p := range r.parts {
+		if len(segments) == 0 {
+			return false
+		}
+		value := segments[0]
+		if p.many {
+			if extra < 0 {
+				return false
+			}
+			value = strings.Join(segments[:extra+1], "/")
+			segments, extra = segments[extra:], 0
+		}
+		segments = segments[1:]
+		if p.name {
+			params.Values[n] = value
+			n++
+		} else if value != p.text {
+			return false
+		}
+	}
+	return len(segments) == 0
+}
+
+// canonical returns a path of the route with the canonical form of the name in it,
+// which it changes in params, too.
+func (r *route) canonical(path string, params *api.Params) string {
+	if r == nil || !r.Folded {
+		return path
+	}
+	value := params.Values[0]
+	name := access.CanonicalName(value)
+	if name == value {
+		return path
+	}
+	params.Values[0] = name
+	return path[:len(path)-len(value)-len(r.after)] + name + r.after
+}
+
+// tables are those of all types.
+type tables struct {
+	system *table // of what is there without being mounted, by the whole path
+	types  map[typeKey]*typeTable
+}
+
+type typeKey struct {
+	kind          api.Kind
+	name, version string
+}
+
+type typeTable struct {
+	*table
+	api.Type
+}
+
+func newTables(types []api.Type) (*tables, error) {
+	t := &tables{types: make(map[typeKey]*typeTable)}
+	for _, typ := range types {
+		key := typeKey{typ.Kind, typ.Name, typ.Version}
+		if t.types[key] != nil {
+			return nil, fmt.Errorf("there are two types %s", typ.Name)
+		}
+		label := cmp.Or(typ.Label, "{"+typ.Name+"}") + "/"
+		if typ.Kind == api.Login {
+			label = "auth/" + label
+		}
+		one := &typeTable{Type: typ}
+		table, err := newTable(&one.Type, "", label)
+		if err != nil {
+			return nil, err
+		}
+		one.table = table
+		t.types[key] = one
+	}
+	var err error
+	t.system, err = newTable(&api.Type{Name: "system", Kind: api.System, Routes: systemRoutes()}, "", "")
+	return t, err
+}
+
+// of is the type of a mount, nil when there is none.
+func (t *tables) of(kind api.Kind, m *api.Mount) *typeTable {
+	return t.types[typeKey{kind, m.Type, m.Options["version"]}]
+}
+
+// findRoute finds the request's route and mount. Where there is none the request
+// goes on to be authorized, so that a stranger does not learn it. A name in the path
+// becomes canonical, so that what is authorized is what the handler works on.
+func (s *Server) findRoute(r *request) error {
+	at := s.locate(r.keep, r.Path)
+	r.route, r.Mount, r.mounts, r.Params = at.route, at.mount, at.table, at.params
+	r.Path = r.route.canonical(r.Path, &r.Params)
+	r.rest = r.Params.Values[0]
+	if r.route != nil {
+		r.label = r.route.label
+	}
+	return nil
+}
+
+// canonicalPath is a path as it is authorized.
+func (s *Server) canonicalPath(k *keep, path string) string {
+	at := s.locate(k, path)
+	return at.route.canonical(path, &at.params)
+}
+
+// A location is where a path leads.
+type location struct {
+	route  *route
+	mount  *api.Mount  // nil: the path is not in one
+	table  *mountTable // that has the mount
+	params api.Params
+}
+
+// locate returns where a path leads; k is nil unless the keep is unsealed.
+func (s *Server) locate(k *keep, path string) (at location) {
+	if at.route, at.params = s.tables.system.find(path); at.route != nil || k == nil {
+		return at
+	}
+	kind, mounts := api.Secrets, &k.mounts
+	below, ok := strings.CutPrefix(path, "auth/")
+	if ok {
+		kind, mounts = api.Login, &k.auths
+	}
+	table := mounts.Load()
+	m, below := table.find(below)
+	if m == nil {
+		return at
+	}
+	typ := s.tables.of(kind, m)
+	if typ == nil {
+		return at
+	}
+	at.mount, at.table = m, table
+	at.route, at.params = typ.find(below)
+	return at
+}
+
+// names are the types of a kind.
+func (t *tables) names(kind api.Kind) (names []string) {
+	for key := range t.types {
+		if key.kind == kind {
+			names = append(names, key.name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func systemRoutes() []api.Route {
+	return newRoutes(slices.Concat(authRoutes, sysRoutes, wrappingRoutes, cubbyholeRoutes, tokenRoutes, auditRoutes))
+}
