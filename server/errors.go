@@ -9,7 +9,6 @@ import (
 	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/audit"
-	"github.com/sealkeep/sealkeep/engine/kv"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -69,8 +68,7 @@ func fault(err error) (status int, text string, ours bool) {
 	case errors.Is(err, ErrInitialized):
 		return http.StatusBadRequest, "Vault is already initialized", false
 	case errors.Is(err, ErrNotInitialized), errors.Is(err, access.ErrToken), errors.Is(err, access.ErrInvalid), errors.Is(err, audit.ErrInvalid),
-		errors.Is(err, storage.ErrPath), errors.Is(err, kv.ErrInvalid), errors.Is(err, kv.ErrCASMismatch), errors.Is(err, kv.ErrCASRequired),
-		errors.Is(err, kv.ErrMetadataCASMismatch), errors.Is(err, kv.ErrMetadataCASRequired):
+		errors.Is(err, storage.ErrPath):
 		return http.StatusBadRequest, err.Error(), false
 	case errors.Is(err, storage.ErrTooLarge):
 		return http.StatusRequestEntityTooLarge, err.Error(), false

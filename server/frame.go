@@ -134,7 +134,7 @@ func (s *Server) decode(r *request) error {
 // does, where there is an answer to put that in.
 func (s *Server) handle(r *request) (api.Answer, error) {
 	if r.bad != nil {
-		return api.Answer{}, r.bad
+		return api.Answer{}, r.route.told(r.bad)
 	}
 	r.Now = s.now()
 	a, err := r.route.on[r.Op].Run(&r.Request, r.in)

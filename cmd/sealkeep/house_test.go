@@ -20,6 +20,7 @@ func TestImports(t *testing.T) {
 		"recovery":      "",
 		"api":           "storage access",
 		"engine/kv":     "storage api",
+		"login":         "storage access api",
 		"server":        "storage access audit api recovery",
 		"cmd/sealkeep":  "config seal storage access audit api engine/kv server recovery",
 		"e2e":           "",
