@@ -14,7 +14,8 @@ type Answer struct {
 	Data     any // JSON; a json.RawMessage is sent as it is, an [Appender] writes itself
 	Auth     *Auth
 	Wrap     *Wrap
-	Inject   bool // Vault repeats the fields of Data beside the envelope
+	Lease    time.Duration // how long the client may use Data before it asks again; advice, no lease is kept
+	Inject   bool          // Vault repeats the fields of Data beside the envelope
 	Raw      *Raw
 	Warnings []string
 }

@@ -56,6 +56,11 @@ type Type struct {
 	Routes  []Route
 	Label   string // what stands for the mount's path in metrics; "": the name in braces
 
+	// From is the version of the same name whose mounts can be tuned to this one,
+	// at once and for good. What such a mount has of the old version is read as long
+	// as the mount has it as its own From, until Tidy has converted it. Optional.
+	From string
+
 	// Errors says what the type's own errors are. Any other is a failure, of which
 	// the client gets no text.
 	Errors map[error]Code
@@ -67,7 +72,9 @@ type Type struct {
 	// before. still refuses with ErrChanged, inside, what it has read and is no more
 	// so. Optional.
 	Prove func(*Request, *Mount, *access.Token) (still func(*storage.Tx) error, err error)
-	// Tidy deletes what a mount has no use for any more, in transactions of
-	// bounded size, and returns how many records there were. Optional.
+	// Tidy deletes what a mount has no use for any more, and converts what it has of
+	// the version that [Mount.From] says, in transactions of bounded size. It returns
+	// how many records there were; without an error nothing is left of that version.
+	// Optional.
 	Tidy func(ctx context.Context, store *storage.Store, m *Mount, now func() time.Time) (records int, err error)
 }

@@ -18,6 +18,7 @@ type Mount struct {
 	Type        string            `json:"type"`
 	Description string            `json:"description"`
 	Options     map[string]string `json:"options"`
+	From        string            `json:"from,omitempty"` // the version of which there may still be records, see [Type.From]; "": none
 	Config      MountConfig       `json:"config"`
 }
 

@@ -28,6 +28,7 @@ type Request struct {
 	ID              string // UUID, in the answer and the log
 	Op              Op
 	Path            string // below /v1/, canonical, without a slash at its end
+	Slash           bool   // there was one
 	Params          Params
 	Mount           *Mount // nil for what is not mounted
 	Caller          Caller

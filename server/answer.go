@@ -163,7 +163,9 @@ func (r *request) envelope(a api.Answer) ([]byte, error) {
 		b = append(append(b, data[1:len(data)-1]...), ',')
 	}
 	b = append(append(b, `"request_id":"`...), r.ID...)
-	b = append(b, `","lease_id":"","renewable":false,"lease_duration":0,"data":`...)
+	b = append(b, `","lease_id":"","renewable":false,"lease_duration":`...)
+	b = strconv.AppendInt(b, int64(a.Lease/time.Second), 10)
+	b = append(b, `,"data":`...)
 	if d, ok := a.Data.(api.Appender); ok {
 		b = d.AppendJSON(b)
 	} else {

@@ -73,6 +73,12 @@ delete   DELETE {mount}/undelete, DELETE {mount}/destroy, DELETE {mount}/*
 delete,sudo DELETE sys/auth/*, DELETE sys/audit/*, DELETE sys/slots/*, DELETE sys/rotate/recovery/init, DELETE sys/rekey-recovery-key/init, DELETE sys/rekey/init
 delete,sudo DELETE sys/rotate/recovery/verify, DELETE sys/rekey-recovery-key/verify
 
+read     GET {kv-v1}/*
+list     LIST {kv-v1}/*
+scan     SCAN {kv-v1}/*
+create   PUT {kv-v1}/*
+delete   DELETE {kv-v1}/*
+
 unsealed PUT auth/{approle}/login, PUT auth/{userpass}/login/*
 read     GET auth/{userpass}/users/*
 list     LIST auth/{userpass}/users
@@ -197,7 +203,7 @@ func TestEveryRouteAndIdentity(t *testing.T) {
 			}
 			path := strings.NewReplacer("{mount}", "secret", "*", "x", "{", "", "}", "").Replace(star)
 			if prefix != "" && star == prefix+"*" {
-				path = "secret/x/y"
+				path += "/y"
 			}
 			tries = append(tries, try{methods[o], path, takes})
 			if gate := [...]string{api.Open: "open", api.Unsealed: "unsealed", api.Authenticated: ""}[rt.Gate]; gate != "" && takes != gate || gate == "" && (takes == "open" || takes == "unsealed") {
@@ -205,7 +211,8 @@ func TestEveryRouteAndIdentity(t *testing.T) {
 			}
 		}
 	}
-	all := map[string]*table{"": f.tables.system, "{mount}/": f.kv()}
+	all := map[string]*table{"": f.tables.system, "{mount}/": f.kv(), "{kv-v1}/": f.tables.types[typeKey{api.Secrets, "kv", "1"}].table}
+	f.must(t, 204, "POST", "sys/mounts/kv-v1", `{"type":"kv-v1"}`)
 	for key, table := range f.tables.types {
 		if key.kind == api.Login { // enabled where its name says
 			all["auth/{"+key.name+"}/"] = table.table

@@ -40,6 +40,7 @@ func (s *Server) readHead(r *request) (err error) {
 	if r.Path, err = cleanPath(r.http.URL.Path); err != nil {
 		return err
 	}
+	r.Slash = strings.HasSuffix(r.http.URL.Path, "/")
 	if raw := r.http.URL.RawQuery; raw != "" {
 		if r.Query, err = url.ParseQuery(raw); err != nil {
 			return invalid("failed to parse the query: %v", err)

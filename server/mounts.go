@@ -188,8 +188,8 @@ func (t *mountTable) write(tx *storage.Tx) error {
 	return nil
 }
 
-// has tells whether a mount of the table is still there, as the transaction sees it.
-// It costs a look-up, unless the table has changed.
+// has tells whether a mount of the table is still there, and of the same version, as
+// the transaction sees it. It costs a look-up, unless the table has changed.
 func (t *mountTable) has(tx *storage.Tx, m *api.Mount) (bool, error) {
 	version, err := tx.Version(t.path)
 	if err != nil {
@@ -204,7 +204,7 @@ func (t *mountTable) has(tx *storage.Tx, m *api.Mount) (bool, error) {
 	}
 	for _, other := range now.byPath {
 		if other.UUID == m.UUID {
-			return true, nil
+			return other.Options["version"] == m.Options["version"], nil
 		}
 	}
 	return false, nil

@@ -134,8 +134,10 @@ func TestMountRules(t *testing.T) {
 	for body, want := range map[string]string{
 		``:               "type must be specified",
 		`{"type":"pki"}`: "unknown backend type",
-		`{"type":"kv","options":{"version":"1"}}`:                                "version 1 is not supported",
-		`{"type":"kv-v2","options":{"version":"3"}}`:                             "version 3 is not supported",
+		`{"type":"kv","options":{"version":"0"}}`:                                "KV version 0 is not supported: there are 1 and 2",
+		`{"type":"kv-v1","options":{"version":"2"}}`:                             "the type kv-v1 is not of version 2",
+		`{"type":"kv-v3"}`:                                                       "version 3 is not supported",
+		`{"type":"kv","options":{"version":"3"}}`:                                "version 3 is not supported",
 		`{"type":"kv","options":{"path":"x"}}`:                                   "unknown option",
 		`{"type":"kv","options":{"version":2}}`:                                  "failed to parse JSON input",
 		`{"type":"kv","seal_wrap":true}`:                                         "seal_wrap",
@@ -149,8 +151,10 @@ func TestMountRules(t *testing.T) {
 			t.Errorf("%s: %d %s", body, r.status, r.text)
 		}
 	}
-	if r := f.call(t, "POST", "sys/mounts/secret/tune", `{"options":{"version":"1"}}`); r.status != 400 {
-		t.Errorf("tuning to version 1: %d %s", r.status, r.text)
+	for version, want := range map[string]string{"1": "cannot downgrade mount from version 2", "3": "KV version 3 is not supported: there are 1 and 2"} {
+		if r := f.call(t, "POST", "sys/mounts/secret/tune", `{"options":{"version":"`+version+`"}}`); r.status != 400 || r.errors() != want {
+			t.Errorf("tuning to version %s: %d %s", version, r.status, r.text)
+		}
 	}
 	f.must(t, 204, "POST", "sys/mounts/secret/tune", `{"options":{"version":"2"},"default_lease_ttl":"system"}`)
 	f.must(t, 400, "POST", "sys/mounts/nowhere/tune", `{"description":"x"}`)

@@ -142,14 +142,15 @@ func set[T any](to *T, from *T) {
 	}
 }
 
-// checkVersion refuses every version of the KV engine but the one that is there.
-func checkVersion(options map[string]string) error {
+// checkVersion refuses an option that a type does not have, and a version that there
+// is not.
+func (s *Server) checkVersion(typ string, options map[string]string) error {
 	for name, v := range options {
 		switch {
 		case name != "version":
-			return invalid("unknown option %q: a kv engine has the option version only", name)
-		case v != "2" && v != "":
-			return invalid("KV version %s is not supported: only version 2 is; set version=2 or leave it out", v)
+			return invalid("unknown option %q: a %s engine has the option version only", name, typ)
+		case v != "" && s.tables.types[typeKey{api.Secrets, typ, v}] == nil:
+			return invalid("%s version %s is not supported: there are %s", strings.ToUpper(typ), v, strings.Join(s.tables.versions(api.Secrets, typ), " and "))
 		}
 	}
 	return nil
@@ -171,15 +172,22 @@ func enableMount(s *Server, r *request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	switch in.Type {
-	case "kv", "kv-v2":
-	case "":
+	version := in.Options["version"]
+	alias, ok := strings.CutPrefix(in.Type, "kv-v") // kv-v1, kv-v2
+	switch {
+	case ok && version != "" && version != alias:
+		return answer{}, invalid("the type %s is not of version %s: leave out one of both", in.Type, version)
+	case ok:
+		version = alias
+	case in.Type == "":
 		return answer{}, invalid("backend type must be specified as a string")
-	default:
+	case in.Type != "kv":
 		return answer{}, invalid("unknown backend type: %q; there is kv", in.Type)
 	}
-	if err := checkVersion(in.Options); err != nil {
-		return answer{}, err
+	for _, options := range []map[string]string{in.Options, {"version": version}} {
+		if err := s.checkVersion("kv", options); err != nil {
+			return answer{}, err
+		}
 	}
 	if in.Config.TokenType != nil && *in.Config.TokenType != "" {
 		return answer{}, errTokenType
@@ -191,6 +199,7 @@ func enableMount(s *Server, r *request) (answer, error) {
 		return answer{}, err
 	}
 	m := newMount(r.rest + "/")
+	m.Options["version"] = cmp.Or(version, m.Options["version"])
 	set(&m.Description, in.Description)
 	if err := in.Config.apply(&m.Config); err != nil {
 		return answer{}, err
@@ -199,8 +208,8 @@ func enableMount(s *Server, r *request) (answer, error) {
 		return answer{}, err
 	}
 	s.log.Info("mount enabled", "path", m.Path, "type", m.Type, "mount", m.UUID, "request", r.ID)
-	if in.Type == "kv" && in.Options["version"] == "" {
-		return answer{warnings: []string{"the engine is KV version 2: version 1, Vault's default for the type kv, is not supported"}}, nil
+	if version == "" {
+		return answer{warnings: []string{"the engine is KV version 2, since no version was given; for version 1, Vault's default for the type kv, give the option version=1"}}, nil
 	}
 	return answer{}, nil
 }
@@ -246,16 +255,25 @@ func writeTune(s *Server, r *request) (answer, error) {
 	if err := r.settings(&in); err != nil {
 		return answer{}, err
 	}
-	if err := checkVersion(in.Options); err != nil {
-		return answer{}, err
-	}
 	if in.TokenType != nil && *in.TokenType != "" {
 		return answer{}, errTokenType
 	}
-	return answer{}, r.keep.tune(r.Context, &r.keep.mounts, r.rest, func(m *api.Mount) error {
+	err := r.keep.tune(r.Context, &r.keep.mounts, r.rest, func(m *api.Mount) error {
+		if err := s.checkVersion(m.Type, in.Options); err != nil {
+			return err
+		}
+		if v := in.Options["version"]; v != "" && v != m.Options["version"] {
+			if err := s.upgrade(m, v); err != nil {
+				return err
+			}
+		}
 		set(&m.Description, in.Description)
 		return in.apply(&m.Config)
 	})
+	if err == nil && in.Options["version"] != "" {
+		r.keep.wakeSweep() // which converts what there is, if it is an upgrade
+	}
+	return answer{}, err
 }
 
 // uiMounts lists the mounts that the token may see; without one, and with

@@ -283,6 +283,17 @@ func (s *Server) locate(k *keep, path string) (at location) {
 	return at
 }
 
+// versions are those of a type.
+func (t *tables) versions(kind api.Kind, name string) (versions []string) {
+	for key := range t.types {
+		if key.kind == kind && key.name == name {
+			versions = append(versions, key.version)
+		}
+	}
+	slices.Sort(versions)
+	return versions
+}
+
 // names are the types of a kind.
 func (t *tables) names(kind api.Kind) (names []string) {
 	for key := range t.types {

@@ -52,6 +52,7 @@ func (s *Server) sweep(k *keep) {
 		}
 		marks = found
 		s.tidyMethods(k)
+		s.convertMounts(k)
 	}
 }
 

@@ -20,9 +20,10 @@ func TestImports(t *testing.T) {
 		"recovery":      "",
 		"api":           "storage access",
 		"engine/kv":     "storage api",
+		"engine/kvv1":   "storage access api engine/kv",
 		"login":         "storage access api",
 		"server":        "storage access audit api recovery",
-		"cmd/sealkeep":  "config seal storage access audit api engine/kv server recovery",
+		"cmd/sealkeep":  "config seal storage access audit api engine/kv engine/kvv1 server recovery",
 		"e2e":           "",
 		"bench":         "config seal storage engine/kv",
 	}

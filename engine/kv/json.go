@@ -43,6 +43,12 @@ func Compact(name string, raw json.RawMessage) (Data, error) {
 	return Data{raw}, nil
 }
 
+// AppendJSON appends the JSON as it is kept.
+func (d Data) AppendJSON(b []byte) []byte { return appendRaw(b, d.raw) }
+
+// Size is how many bytes AppendJSON appends.
+func (d Data) Size() int { return len(d.raw) }
+
 // object decodes d in one pass, numbers by their digits; nil for null and for
 // no data at all.
 func (d Data) object() (map[string]any, error) {

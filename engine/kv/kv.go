@@ -36,6 +36,7 @@
 //	<prefix>/config           settings of the mount
 //	<prefix>/s/<path>         the secret: metadata, versions, newest data
 //	<prefix>/v/<path>/<n>     the data of version n (decimal), n < newest
+//	<prefix>/1/<path>         a secret of KV version 1
 //
 // All integers are big endian; times are nanoseconds since 1970 UTC, 0 for
 // none; durations are nanoseconds.
@@ -47,6 +48,7 @@
 //	version  created(8) | deletion(8) | flags(1)
 //	older    format(1)=1 | data
 //	config   format(1)=1 | flags(1) | max_versions(4) | delete_version_after(8)
+//	v1       format(1)=1 | written(8) | lease(8) | data
 //
 // In secret and config, bit 0 of flags is cas_required and bit 1
 // metadata_cas_required; in secret, bit 2 says that there is a metadata version,
@@ -55,8 +57,20 @@
 // entry for each number from oldest (1 while oldest is 0) to current, none when
 // current is 0. data is the JSON object or null as it was received, compacted; it
 // takes the rest of the record and is absent when the newest version is destroyed
-// or there is none. A record that does not fit these sentences is
-// [storage.ErrCorrupt].
+// or there is none; in v1 it is a JSON object. lease is what the data of a v1 asks
+// for as "ttl" or "lease", 0 for nothing. A record that does not fit these
+// sentences is [storage.ErrCorrupt].
+//
+// # Upgrade
+//
+// A mount of KV version 1 (package kvv1, [V1] here) becomes one of version 2 at
+// once and in place: nothing but the mount's version is written. From then on an
+// Engine that is Upgrading finds the records of version 1 as well. A secret has a
+// record of one version or the other, never of both: each write of a secret, and
+// [Engine.Upgrade], which goes through them all, replaces the one by the other in
+// one transaction. So a crash at any moment loses nothing, and the upgrade goes on
+// where it was. While it lasts a secret that is not found costs a second Get, and
+// a list a second List; a mount that was never upgraded pays nothing.
 package kv
 
 import (
@@ -122,6 +136,10 @@ type Engine struct {
 	// Prefix is the mount's folder in the store: a storage path without a
 	// slash at either end, not empty.
 	Prefix string
+
+	// Upgrading says that there may be records of version 1: each is read as
+	// version 1 of its secret, and replaced when the secret is written.
+	Upgrading bool
 }
 
 // Meta is what is known of one version of a secret.

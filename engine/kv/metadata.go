@@ -136,7 +136,7 @@ func (e Engine) DeleteMetadata(tx *storage.Tx, path string) (more bool, err erro
 	if err := tx.Delete(e.secretKey(path)); err != nil {
 		return false, fmt.Errorf("deleting secret %q: %w", path, err)
 	}
-	return false, nil
+	return false, e.dropV1(tx, path)
 }
 
 // Exists reports whether there is a secret, with versions or without. Errors:
@@ -159,12 +159,24 @@ func (e Engine) List(tx *storage.Tx, folder string) ([]string, error) {
 
 // list is List that finds nothing in a folder that is not there.
 func (e Engine) list(tx *storage.Tx, folder string) ([]string, error) {
-	key := e.Prefix + "/s"
+	names, err := e.names(tx, secretFolder, folder)
+	if err != nil || !e.Upgrading {
+		return names, err
+	}
+	old, err := e.names(tx, v1Folder, folder)
+	names = append(names, old...)
+	slices.Sort(names)
+	return slices.Compact(names), err
+}
+
+// names lists a folder of one kind of records.
+func (e Engine) names(tx *storage.Tx, kind, folder string) ([]string, error) {
+	key := e.Prefix + kind
 	if folder = strings.TrimSuffix(folder, "/"); folder != "" {
 		if err := e.check(folder); err != nil {
 			return nil, err
 		}
-		key = e.secretKey(folder)
+		key += "/" + folder
 	}
 	names, err := tx.List(key)
 	if err != nil {
@@ -178,12 +190,16 @@ func (e Engine) list(tx *storage.Tx, folder string) ([]string, error) {
 // folder is given as for List. It costs a list of each folder that it enters.
 // Errors: ErrInvalid.
 func (e Engine) Scan(tx *storage.Tx, folder string, most int) (paths []string, err error) {
+	return scanAll(folder, most, func(folder string) ([]string, error) { return e.list(tx, folder) })
+}
+
+func scanAll(folder string, most int, list func(folder string) ([]string, error)) (paths []string, err error) {
 	if folder = strings.TrimSuffix(folder, "/"); folder != "" {
 		folder += "/"
 	}
 	var walk func(below string) error
 	walk = func(below string) error {
-		names, err := e.list(tx, folder+below)
+		names, err := list(folder + below)
 		if err != nil {
 			return err
 		}

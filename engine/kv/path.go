@@ -46,7 +46,7 @@ func (e Engine) check(path string) error {
 	return nil
 }
 
-func (e Engine) secretKey(path string) string { return e.Prefix + "/s/" + path }
+func (e Engine) secretKey(path string) string { return e.Prefix + secretFolder + "/" + path }
 
 func (e Engine) versionKey(path string, n uint64) string {
 	return e.Prefix + "/v/" + path + "/" + strconv.FormatUint(n, 10)
@@ -60,6 +60,13 @@ func (e Engine) load(tx *storage.Tx, path string) (r record, found bool, err err
 	b, err := tx.Get(e.secretKey(path))
 	if err != nil {
 		return r, false, fmt.Errorf("reading secret %q: %w", path, err)
+	}
+	if b == nil && e.Upgrading {
+		old, found, err := loadV1(tx, e.Prefix, path)
+		if err != nil || !found {
+			return r, false, err
+		}
+		return old.record(), true, nil
 	}
 	if b == nil {
 		return r, false, nil
@@ -79,5 +86,14 @@ func (e Engine) save(tx *storage.Tx, path string, r *record) error {
 	if err := tx.Put(e.secretKey(path), b); err != nil {
 		return fmt.Errorf("writing secret %q: %w", path, err)
 	}
-	return nil
+	return e.dropV1(tx, path)
+}
+
+// dropV1 removes the record of version 1 of a secret that has one of version 2, or
+// is to have none.
+func (e Engine) dropV1(tx *storage.Tx, path string) error {
+	if !e.Upgrading {
+		return nil
+	}
+	return deleteV1(tx, e.Prefix, path)
 }

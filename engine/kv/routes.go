@@ -20,7 +20,7 @@ func Type() api.Type {
 	merging := make(turn, 1)
 	root := map[api.Op]api.Handler{api.Read: nameless, api.Write: nameless, api.Patch: nameless, api.Delete: nameless}
 	return api.Type{
-		Name: "kv", Version: "2", Kind: api.Secrets, Label: "{mount}",
+		Name: "kv", Version: "2", From: "1", Kind: api.Secrets, Label: "{mount}", Tidy: tidy,
 		Help: "Keeps secrets, each in several versions (KV version 2).",
 		Errors: map[error]api.Code{
 			ErrNotFound: api.Absent, ErrInvalid: api.Invalid, ErrCASMismatch: api.Invalid, ErrCASRequired: api.Invalid,
@@ -63,7 +63,9 @@ const long = 90 * time.Second
 var detailed = map[api.Op]api.Handler{api.List: api.View(listDetailed), api.Scan: api.View(scanDetailed)}
 
 // of is the engine and the path of the secret that a request is for.
-func of(r *api.Request) (Engine, string) { return Engine{Prefix: r.Prefix()}, r.Param("path") }
+func of(r *api.Request) (Engine, string) {
+	return Engine{Prefix: r.Prefix(), Upgrading: r.Mount.From != ""}, r.Param("path")
+}
 
 func exists(r *api.Request, tx *storage.Tx) (bool, error) {
 	e, path := of(r)
