@@ -18,6 +18,7 @@ var start = time.Date(2026, 3, 22, 2, 24, 6, 945319214, time.UTC)
 // keep is an engine over a real store, with a clock that the test moves.
 type keep struct {
 	testing.TB
+	path  string
 	store *storage.Store
 	e     Engine
 	now   time.Time
@@ -27,13 +28,22 @@ type keep struct {
 func newKeep(t testing.TB) *keep {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "keep.db")
-	root := bytes.Repeat([]byte{7}, 32)
-	o := storage.Options{InitialMmapSize: 1 << 24}
 	slots := []storage.Slot{{Name: "test", Type: "static", KeyID: "k", RootGeneration: 1, Blob: []byte("blob"), Created: start}}
-	if err := storage.Create(path, storage.NewUUID(), root, slots, nil, o); err != nil {
+	if err := storage.Create(path, storage.NewUUID(), root, slots, nil, options); err != nil {
 		t.Fatal(err)
 	}
-	s, err := storage.Open(path, o)
+	return openKeep(t, path)
+}
+
+var (
+	root    = bytes.Repeat([]byte{7}, 32)
+	options = storage.Options{InitialMmapSize: 1 << 24}
+)
+
+// openKeep opens a store that newKeep has made.
+func openKeep(t testing.TB, path string) *keep {
+	t.Helper()
+	s, err := storage.Open(path, options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +58,7 @@ func newKeep(t testing.TB) *keep {
 	if err := s.Unseal(root); err != nil {
 		t.Fatal(err)
 	}
-	return &keep{t, s, Engine{Prefix: "mounts/7f3a"}, start}
+	return &keep{t, path, s, Engine{Prefix: "mounts/7f3a"}, start}
 }
 
 func (k *keep) update(fn func(*storage.Tx) error) error {
@@ -89,6 +99,14 @@ func (k *keep) put(path, raw string, cas *int) (m Meta, err error) {
 		return err
 	})
 	return m, err
+}
+
+func (k *keep) putV1(path, raw string) error {
+	k.Helper()
+	d := k.data(raw)
+	return k.update(func(tx *storage.Tx) error {
+		return V1{k.e.Prefix}.Put(tx, path, V1Secret{Data: d, Written: k.now})
+	})
 }
 
 func (k *keep) mustPut(path, raw string) Meta {

@@ -127,11 +127,18 @@ func (m *model) records() (n int) {
 
 // TestModel does random things to the engine and to the model, and compares
 // all that can be seen after each of them.
-func TestModel(t *testing.T) {
+func TestModel(t *testing.T) { testModel(t, false) }
+
+// TestModelUpgrading is TestModel on a mount that is being upgraded: there are
+// secrets of version 1, too, and now and then they are converted.
+func TestModelUpgrading(t *testing.T) { testModel(t, true) }
+
+func testModel(t *testing.T, upgrading bool) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	k := newKeep(t)
+	k.e.Upgrading = upgrading
 	m := &model{secrets: map[string]*modelSecret{}}
 	paths := []string{"a", "a/1", "a/b", "c"}
 	pick := func() (n []uint64) {
@@ -186,6 +193,15 @@ func TestModel(t *testing.T) {
 		var op string
 		var err, want error
 		switch n := rnd.IntN(100); {
+		case upgrading && n < 5:
+			op = "upgrade"
+			_, err = k.e.Upgrade(k.view, k.update)
+		case upgrading && n < 40 && s == nil:
+			data := fmt.Sprintf(`{"step":%d}`, step)
+			op, err = "put of version 1", k.putV1(path, data)
+			s = m.secret(path, k.now)
+			s.current, s.updated = 1, k.now
+			s.versions[1] = &modelVersion{data: data, created: k.now}
 		case n < 50:
 			var cas *int
 			if rnd.IntN(2) == 0 {
@@ -248,6 +264,24 @@ func TestModel(t *testing.T) {
 		if diff := compare(k, m, paths); diff != "" {
 			t.Fatalf("seed %d step %d: after %s of %s: %s", seed, step, op, path, diff)
 		}
+	}
+	left := 0
+	k.must(k.view(func(tx *storage.Tx) error {
+		for _, path := range paths {
+			if _, found, err := loadV1(tx, k.e.Prefix, path); err != nil {
+				return err
+			} else if found {
+				left++
+			}
+		}
+		return nil
+	}))
+	n, err := k.e.Upgrade(k.view, k.update)
+	k.must(err)
+	equal(t, "number of converted secrets", n, left)
+	k.e.Upgrading = false
+	if diff := compare(k, m, paths); diff != "" {
+		t.Fatalf("seed %d: after the upgrade: %s", seed, diff)
 	}
 	records := 0
 	for path := range k.dump() {

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -83,7 +84,11 @@ func TestGolden(t *testing.T) {
 	if want := `{"foo":"old"}`; err != nil || string(data) != want {
 		t.Errorf("older version is read as %q, %v, want %q", data, err, want)
 	}
-	if want := len(goldenRecords) + 3; len(records) != want {
+	v1, err := decodeV1(records["v1"])
+	if want := (V1Secret{Data{[]byte(`{"foo":"bar","ttl":"1h"}`)}, start, time.Hour}); err != nil || !reflect.DeepEqual(v1, want) {
+		t.Errorf("version 1 is read as %+v, %v, want %+v", v1, err, want)
+	}
+	if want := len(goldenRecords) + 4; len(records) != want {
 		t.Errorf("%d golden records, %d are tested", len(records), want)
 	}
 }
@@ -110,6 +115,19 @@ func TestDecodeRefuses(t *testing.T) {
 	setting[1] |= flagMetadataVersion
 	if _, err := decodeConfig(setting); !errors.Is(err, storage.ErrCorrupt) {
 		t.Errorf("metadata version of a mount: %v", err)
+	}
+	plain := golden(t)["v1"]
+	for n := range v1HeaderLen + 1 {
+		if _, err := decodeV1(plain[:n]); !errors.Is(err, storage.ErrCorrupt) {
+			t.Errorf("the first %d bytes of version 1: %v", n, err)
+		}
+	}
+	for name, at := range map[string]int{"format": 0, "lease": 9, "data": v1HeaderLen} {
+		b := bytes.Clone(plain)
+		b[at] |= 0x82
+		if _, err := decodeV1(b); !errors.Is(err, storage.ErrCorrupt) {
+			t.Errorf("%s of version 1 changed: %v", name, err)
+		}
 	}
 	ahead := record{current: 12, oldest: 13}
 	if _, err := decodeRecord(ahead.encode()); !errors.Is(err, storage.ErrCorrupt) {
@@ -162,5 +180,7 @@ func FuzzDecode(f *testing.F) {
 		same(err, func() []byte { return appendConfig(nil, c) })
 		data, err := decodeOlder(b)
 		same(err, func() []byte { return encodeOlder(data) })
+		v1, err := decodeV1(b)
+		same(err, v1.encode)
 	})
 }
