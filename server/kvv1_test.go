@@ -290,3 +290,32 @@ func TestKVUpgradeGoesOnAfterRestart(t *testing.T) {
 		t.Errorf("%s", r.text)
 	}
 }
+
+// A mount that is removed while it is upgraded leaves nothing.
+func TestKVUpgradeOfRemoved(t *testing.T) {
+	f := fresh(t)
+	f.mountV1(t)
+	for i := range 300 {
+		f.must(t, 204, "PUT", fmt.Sprintf("kv/%d/a", i), `{"a":1}`) // a transaction for each
+	}
+	k := f.keep.Load()
+	folder := k.mounts.Load().byPath["kv"].Prefix()
+	names := func(folder string) (names []string) {
+		if err := k.store.View(t.Context(), func(tx *storage.Tx) (err error) {
+			names, err = tx.List(folder)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return names
+	}
+	f.must(t, 204, "POST", "sys/mounts/kv/tune", `{"options":{"version":"2"}}`)
+	eventually(t, "the upgrade has begun", func() bool { return len(names(folder+"/s")) > 10 })
+	f.must(t, 204, "DELETE", "sys/mounts/kv", "")
+	eventually(t, "the data is deleted", func() bool { return len(names(purgeFolder)) == 0 })
+	k.tidying.Lock() // no upgrade is under way
+	defer k.tidying.Unlock()
+	if left := names(folder); left != nil {
+		t.Errorf("there are %s", left)
+	}
+}

@@ -36,6 +36,7 @@ type keep struct {
 	wake      chan struct{}      // a value when there may be something to purge
 	probing   chan struct{}      // a value when all slots are to be visited
 	stopRound context.CancelFunc // of the visits under way, or of the last; guarded by Server.mu
+	tidying   sync.Mutex         // held while the records of a mount are converted, or deleted with it: nothing is written where all was deleted
 	sweeping  chan struct{}      // a value when there may be tokens to delete
 	rotated   chan struct{}      // a value when there may be something to re-encrypt
 

@@ -44,7 +44,9 @@ func (s *Server) purgeAll(k *keep) error {
 	for _, id := range left {
 		n := 0
 		for _, folder := range []string{"mount/" + id, shortFolder(id)} { // of one there is nothing
+			k.tidying.Lock()
 			m, err := deleteFolder(k, folder)
+			k.tidying.Unlock()
 			if n += m; err != nil {
 				return err
 			}

@@ -32,7 +32,9 @@ func (s *Server) convertMounts(k *keep) {
 		if m.From == "" || typ == nil || typ.Tidy == nil {
 			continue
 		}
+		k.tidying.Lock()
 		n, err := typ.Tidy(k.ctx, k.store, m, k.now)
+		k.tidying.Unlock()
 		if err == nil {
 			err = k.converted(m.UUID)
 		}

@@ -25,6 +25,7 @@ func kvCommands() []command {
 		{"kv rollback", "PATH", 1, 1, client, "write an old version again", "Writes the data of an old version as the newest one." + path, kvRollback},
 		{"kv list", "[PATH]", 0, 1, client, "list the names in a folder", "Lists the names of secrets and folders (which end in /). For the root of a mount PATH is the mount; with -mount it is left out." + path, kvList},
 		{"kv scan", "[PATH]", 0, 1, client, "list the secrets in a folder and beneath", "Lists the secrets in a folder and in all folders in it. For the root of a mount PATH is the mount; with -mount it is left out." + path, kvScan},
+		{"kv enable-versioning", "MOUNT", 1, 1, client, "make a KV version 1 engine keep versions", "Makes a KV version 1 secrets engine one of version 2, with all that is in it, at once and for good. Each secret becomes version 1 of itself; the engine is read and written all the while.\n\nThe paths of the API, and so those in policies, are other ones then: secret/data/app/db and secret/metadata/app/db in place of secret/app/db. kv get, put, delete, list and scan work with both versions.", kvEnableVersioning},
 		{"kv metadata get", "PATH", 1, 1, client, "show a secret's settings and versions", "Shows the settings, the custom metadata and the versions of a secret, without its data." + path, kvMetadataGet},
 		{"kv metadata put", "PATH", 1, 1, client, "set a secret's settings", "Sets the settings of a secret; custom metadata is replaced as a whole." + path, kvMetadataPut(http.MethodPost)},
 		{"kv metadata patch", "PATH", 1, 1, client, "change a secret's settings", "Changes the settings that are given and leaves the others." + path, kvMetadataPut(http.MethodPatch)},
@@ -32,14 +33,18 @@ func kvCommands() []command {
 	}
 }
 
-// place is a secret or a folder of a KV version 2 mount.
+// place is a secret or a folder of a KV mount.
 type place struct {
 	api         *keepClient
 	mount, name string
+	v1          bool // of KV version 1, where a secret is at its own path
 }
 
 // at returns the API path of the place beneath kind: data, metadata, delete, undelete, destroy.
 func (p place) at(kind string) string {
+	if p.v1 {
+		return strings.TrimSuffix(p.mount+"/"+p.name, "/")
+	}
 	return strings.TrimSuffix(p.mount+"/"+kind+"/"+p.name, "/")
 }
 
@@ -65,6 +70,25 @@ func kvAction(f *flag.FlagSet, act func(c *cli, p place) error) action {
 	}
 }
 
+// kvVersionedAction is kvAction for what KV version 1 does not have.
+func kvVersionedAction(f *flag.FlagSet, name string, act func(c *cli, p place) error) action {
+	return kvAction(f, func(c *cli, p place) error {
+		if err := p.versioned(name); err != nil {
+			return err
+		}
+		return act(c, p)
+	})
+}
+
+// versioned refuses a mount of KV version 1 for what needs version 2.
+func (p place) versioned(what string) error {
+	if !p.v1 {
+		return nil
+	}
+	return hint(fmt.Errorf("%s/ is a KV version 1 secrets engine, which keeps no versions and no metadata: %s takes version 2", p.mount, what),
+		"sealkeep kv enable-versioning %s makes it one of version 2", p.mount)
+}
+
 // find asks the server which mount a path belongs to.
 func (c *cli) find(a *keepClient, mount, path string) (place, error) {
 	b, err := a.plain().do(c, http.MethodGet, "sys/internal/ui/mounts/"+cmp.Or(mount, path), nil, nil)
@@ -82,17 +106,19 @@ func (c *cli) find(a *keepClient, mount, path string) (place, error) {
 	}
 	d := answer.Data
 	at := strings.Trim(d.Path, "/")
-	if d.Type != "kv" || d.Options["version"] != "2" {
-		return place{}, hint(fmt.Errorf("%s/ is not a KV version 2 secrets engine", at), "sealkeep read, write, list and delete work with every engine")
+	version := cmp.Or(d.Options["version"], "1") // as in Vault
+	p := place{a, at, strings.TrimPrefix(strings.TrimPrefix(path, at), "/"), version == "1"}
+	if d.Type != "kv" || version != "1" && version != "2" {
+		return place{}, hint(fmt.Errorf("%s/ is not a KV secrets engine of version 1 or 2", at), "sealkeep read, write, list and delete work with every engine")
 	}
 	switch {
 	case mount == "":
 	case at == mount, strings.HasSuffix(at, "/"+mount): // Vault may put a namespace before it
-		return place{a, mount, path}, nil
+		p.mount, p.name = mount, path
 	default:
 		return place{}, hint(coded{fmt.Errorf("no secrets engine is mounted at %s/", mount), 2}, "the mount is %s/: -mount=%s", at, at)
 	}
-	return place{a, at, strings.TrimPrefix(strings.TrimPrefix(path, at), "/")}, nil
+	return p, nil
 }
 
 // named refuses the root of a mount where a secret is needed.
@@ -106,7 +132,7 @@ func (p place) named() error {
 // absent is the error for something that is not there, in Vault's words.
 func (p place) absent(kind string) error {
 	err := coded{fmt.Errorf("no value found at %s", p.at(kind)), 2}
-	if rest, ok := strings.CutPrefix(p.name, "data/"); ok {
+	if rest, ok := strings.CutPrefix(p.name, "data/"); ok && !p.v1 {
 		return hint(err, "kv commands take the path without data/: %s/%s", p.mount, rest)
 	}
 	return err
@@ -118,6 +144,11 @@ func kvGet(f *flag.FlagSet) action {
 	return kvAction(f, func(c *cli, p place) error {
 		if err := p.named(); err != nil {
 			return err
+		}
+		if *version != 0 {
+			if err := p.versioned("-version"); err != nil {
+				return err
+			}
 		}
 		b, err := p.read(c, *version)
 		if err != nil {
@@ -151,6 +182,9 @@ func (c *cli) printSecret(p place, b []byte, field string) error {
 	if err != nil {
 		return err
 	}
+	if p.v1 && (asJSON || field != "" || len(b) == 0) {
+		return c.answer(b, field, "Success! Data written to: "+p.at("data"))
+	}
 	if asJSON && field == "" {
 		return c.printJSON(b)
 	}
@@ -159,6 +193,10 @@ func (c *cli) printSecret(p place, b []byte, field string) error {
 		return err
 	}
 	c.warnings(s)
+	if p.v1 {
+		c.printSection("Data", s.Data)
+		return nil
+	}
 	data, read := s.Data["data"].(map[string]any)
 	metadata, ok := s.Data["metadata"].(map[string]any)
 	if !ok {
@@ -217,6 +255,12 @@ func (p place) send(c *cli, method string, data any, cas int64) ([]byte, error) 
 func kvPut(f *flag.FlagSet) action {
 	cas := f.Int64("cas", -1, "write only if the newest version has this `number`; 0: only if there is none")
 	return kvWrite(f, func(c *cli, p place, data object) ([]byte, error) {
+		if p.v1 && *cas >= 0 {
+			return nil, p.versioned("-cas")
+		}
+		if p.v1 {
+			return p.api.do(c, http.MethodPost, p.at("data"), nil, data)
+		}
 		return p.send(c, http.MethodPost, data, *cas)
 	})
 }
@@ -227,6 +271,9 @@ func kvPatch(f *flag.FlagSet) action {
 	var remove list
 	f.Var(&remove, "remove-data", "`key` to remove; can be repeated")
 	act := kvWrite(f, func(c *cli, p place, changes object) ([]byte, error) {
+		if err := p.versioned("kv patch"); err != nil {
+			return nil, err
+		}
 		for _, k := range remove {
 			changes[k] = nil
 		}
@@ -303,9 +350,15 @@ func kvDelete(f *flag.FlagSet) action {
 			return err
 		}
 		var err error
-		if which == nil {
+		if which != nil {
+			err = p.versioned("-versions")
+		}
+		switch {
+		case err != nil:
+			return err
+		case which == nil:
 			_, err = p.api.do(c, http.MethodDelete, p.at("data"), nil, nil)
-		} else {
+		default:
 			_, err = p.api.do(c, http.MethodPost, p.at("delete"), nil, object{"versions": which})
 		}
 		return c.done(err, "Success! Data deleted (if it existed) at: "+p.at("data"))
@@ -327,7 +380,7 @@ func kvVersions(kind string) func(f *flag.FlagSet) action {
 	return func(f *flag.FlagSet) action {
 		var which versions
 		f.Var(&which, "versions", "the `versions`, with commas; required")
-		return kvAction(f, func(c *cli, p place) error {
+		return kvVersionedAction(f, "kv "+kind, func(c *cli, p place) error {
 			if err := p.named(); err != nil {
 				return err
 			}
@@ -342,7 +395,7 @@ func kvVersions(kind string) func(f *flag.FlagSet) action {
 
 func kvRollback(f *flag.FlagSet) action {
 	version := f.Int("version", 0, "the `version` whose data is written again; required")
-	return kvAction(f, func(c *cli, p place) error {
+	return kvVersionedAction(f, "kv rollback", func(c *cli, p place) error {
 		if err := p.named(); err != nil {
 			return err
 		}
@@ -411,7 +464,7 @@ func (c *cli) list(a *keepClient, method, path string) error {
 
 func kvMetadataGet(f *flag.FlagSet) action {
 	field := f.String("field", "", "print only the field with this `name`")
-	return kvAction(f, func(c *cli, p place) error {
+	return kvVersionedAction(f, "kv metadata", func(c *cli, p place) error {
 		b, err := p.api.do(c, http.MethodGet, p.at("metadata"), nil, nil)
 		if notFound(err) {
 			return p.absent("metadata")
@@ -457,7 +510,7 @@ func kvMetadataPut(method string) func(f *flag.FlagSet) action {
 		if method == http.MethodPatch {
 			f.Var(&remove, "remove-custom-metadata", "`key` to remove; can be repeated")
 		}
-		return kvAction(f, func(c *cli, p place) error {
+		return kvVersionedAction(f, "kv metadata", func(c *cli, p place) error {
 			if err := p.named(); err != nil {
 				return err
 			}
@@ -498,11 +551,23 @@ func kvMetadataPut(method string) func(f *flag.FlagSet) action {
 }
 
 func kvMetadataDelete(f *flag.FlagSet) action {
-	return kvAction(f, func(c *cli, p place) error {
+	return kvVersionedAction(f, "kv metadata", func(c *cli, p place) error {
 		if err := p.named(); err != nil {
 			return err
 		}
 		_, err := p.api.do(c, http.MethodDelete, p.at("metadata"), nil, nil)
 		return c.done(err, "Success! Data deleted (if it existed) at: "+p.at("metadata"))
 	})
+}
+
+func kvEnableVersioning(*flag.FlagSet) action {
+	return func(c *cli, args []string) error {
+		a, err := c.api()
+		if err != nil {
+			return err
+		}
+		at := strings.Trim(args[0], "/")
+		_, err = a.do(c, http.MethodPost, "sys/mounts/"+at+"/tune", nil, object{"options": object{"version": "2"}})
+		return c.done(err, fmt.Sprintf("Success! Tuned the secrets engine at: %s/", at))
+	}
 }

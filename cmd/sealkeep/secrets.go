@@ -13,7 +13,7 @@ import (
 
 func secretsCommands() []command {
 	return []command{
-		{"secrets enable", "TYPE", 1, 1, client, "enable a secrets engine", "Enables a secrets engine: kv (with -version=2) or kv-v2. Its path is the type's name, or -path.", secretsEnable},
+		{"secrets enable", "TYPE", 1, 1, client, "enable a secrets engine", "Enables a secrets engine: kv (with -version=1 or 2; without it, 2), kv-v1 or kv-v2. Its path is the type's name, or -path.", secretsEnable},
 		{"secrets disable", "PATH", 1, 1, client, "disable a secrets engine and remove its data", "Disables the secrets engine at PATH. Everything in it is removed for good.", secretsDisable},
 		{"secrets move", "FROM TO", 2, 2, client, "give a secrets engine another path", "Moves the secrets engine at the path FROM to the path TO, with all that is in it. Policies are not changed: they have to name the new path.", mountMove("", "secrets engine")},
 		{"secrets list", "", 0, 0, client, "list the secrets engines", "Lists the secrets engines that are enabled.", secretsList},
@@ -22,7 +22,7 @@ func secretsCommands() []command {
 
 func secretsEnable(f *flag.FlagSet) action {
 	path := f.String("path", "", "`path` of the engine; else the name of its type")
-	version := f.String("version", "", "`version` of the engine: 2 for kv")
+	version := f.String("version", "", "`version` of the engine: 1 or 2 for kv")
 	description := f.String("description", "", "`text` about the engine, for people")
 	return func(c *cli, args []string) error {
 		kind, v := args[0], *version
@@ -38,8 +38,11 @@ func secretsEnable(f *flag.FlagSet) action {
 		if err != nil {
 			return err
 		}
-		_, err = a.do(c, http.MethodPost, "sys/mounts/"+at, nil, body)
-		return c.done(err, fmt.Sprintf("Success! Enabled the %s secrets engine at: %s/", args[0], at))
+		b, err := a.do(c, http.MethodPost, "sys/mounts/"+at, nil, body)
+		if err != nil {
+			return err
+		}
+		return c.answer(b, "", fmt.Sprintf("Success! Enabled the %s secrets engine at: %s/", args[0], at)) // which may have warnings
 	}
 }
 
