@@ -142,7 +142,7 @@ func (r *request) mayWrite(tx *storage.Tx) error {
 	if err == nil && exists != (r.only == access.CanUpdate) {
 		err = access.ErrDenied
 	}
-	return err
+	return r.route.told(err)
 }
 
 // checkOperation refuses what the route does not have, or that there is none.

@@ -182,6 +182,7 @@ func TestKVv1Policies(t *testing.T) {
 	f.must(t, 204, "PUT", "kv/a", `{"a":2}`, update)
 	f.must(t, 403, "GET", "kv/a", "", update)
 	f.must(t, 400, "PUT", "kv/a/", `{"a":2}`, create)
+	f.must(t, 400, "PUT", "kv/"+strings.Repeat("x", storage.MaxSegment+1), `{"a":2}`, create) // not a failure of ours
 	f.must(t, 204, "PUT", "sys/policies/acl/fields", `{"policy":`+quote(`path "kv/*" {
 		capabilities = ["create", "update"]
 		allowed_parameters = { "user" = [], "ttl" = ["1h"] }
