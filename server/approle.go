@@ -440,7 +440,7 @@ func tidyAppRoles(k *keep, folder string) (n int, err error) {
 		return 0, err
 	}
 	for _, path := range lost {
-		m, err := deleteFolder(k, path)
+		m, err := k.store.DeleteFolder(k.ctx, path)
 		if n += m; err != nil {
 			return n, err
 		}
@@ -454,7 +454,7 @@ func tidyAppRoles(k *keep, folder string) (n int, err error) {
 		if err != nil {
 			return n, err
 		}
-		for batch := range slices.Chunk(all, purgeBatch) {
+		for batch := range slices.Chunk(all, 256) {
 			began := time.Now()
 			var expired []string
 			err := k.store.View(k.ctx, func(tx *storage.Tx) (err error) {
