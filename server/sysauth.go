@@ -12,7 +12,6 @@ import (
 
 // authMethods are all types of login methods but token, which is always there.
 var authMethods = map[string]authMethod{
-	"approle": appRole(),
 	"jwt": jwtMethod, "cert": certMethod, "peer": peerMethod,
 }
 

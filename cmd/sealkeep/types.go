@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/engine/kv"
+	"github.com/sealkeep/sealkeep/login/approle"
 	"github.com/sealkeep/sealkeep/login/userpass"
 )
 
@@ -10,6 +11,7 @@ import (
 func types() []api.Type {
 	return []api.Type{
 		kv.Type(),
+		approle.Type(),
 		userpass.Type(),
 	}
 }
