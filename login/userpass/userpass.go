@@ -11,7 +11,7 @@
 //
 // # Cost
 //
-// Setting a password and logging in each hash one: about 20 ms of a processor and
+// Setting a password and logging in each hash one: about 25 ms of a processor and
 // 19 MiB of memory, outside of transactions. At most half of the processors hash at
 // once; other requests wait for their turn. A login of a user that does not exist
 // costs the same as that of one that does.
