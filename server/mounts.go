@@ -73,7 +73,6 @@ const (
 	mountsPath    = "sys/mounts"
 	authsPath     = "sys/auth"
 	purgeFolder   = "sys/purge"
-	purgeBatch    = 256 // records deleted in one transaction
 	maxMounts     = 1000
 	maxMountPath  = 512 // bytes
 )

@@ -3,11 +3,15 @@ package main
 import (
 	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/engine/kv"
+	"github.com/sealkeep/sealkeep/login/approle"
+	"github.com/sealkeep/sealkeep/login/userpass"
 )
 
 // types are the engines and login methods that a keep has.
 func types() []api.Type {
 	return []api.Type{
 		kv.Type(),
+		approle.Type(),
+		userpass.Type(),
 	}
 }
