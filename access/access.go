@@ -24,8 +24,9 @@
 //	access/method/<uuid>         JSON {"version":1}: a login method is enabled
 //
 // Package audit keeps its records beside these, as access/audit-*. Those of the
-// login methods sit below the folder of the mount, which the server chooses, each as
-// JSON {"version":1,"data":...}; see [AppRoles] and [Users] for theirs:
+// login methods sit below the folder of the mount, which the server chooses; the
+// packages below login say which. Of jwt, cert and peer they are here, each as
+// JSON {"version":1,"data":...}:
 //
 //	<folder>/config              jwt, cert: the configuration
 //	<folder>/role/<name>         jwt, peer: a role

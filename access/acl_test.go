@@ -287,7 +287,7 @@ func TestParameters(t *testing.T) {
 			if err := d.Decode(&params); err != nil {
 				t.Fatal(err)
 			}
-			err := g.Check(params, false)
+			err := g.Check(params, nil, false)
 			if (err == nil) != c.want || err != nil && !errors.Is(err, ErrDenied) {
 				t.Errorf("%s with %s: %v", c.rules, c.body, err)
 			}
@@ -310,7 +310,7 @@ func TestPoliciesAreImmutable(t *testing.T) {
 	NewACL([]*Policy{p, q})
 	NewACL([]*Policy{p, mustParse(t, "r", `path "a" { capabilities = ["deny"] }`)})
 	g := NewACL([]*Policy{p}).Find("a")
-	if g.Has(CanUpdate) || !g.Has(CanRead) || g.Check(map[string]any{"x": "2"}, false) == nil || g.Check(map[string]any{"x": "1"}, false) != nil {
+	if g.Has(CanUpdate) || !g.Has(CanRead) || g.Check(map[string]any{"x": "2"}, nil, false) == nil || g.Check(map[string]any{"x": "1"}, nil, false) != nil {
 		t.Errorf("%+v", g.rule)
 	}
 }

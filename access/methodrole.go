@@ -1,8 +1,22 @@
 package access
 
-import "github.com/sealkeep/sealkeep/storage"
+import (
+	"strings"
+
+	"github.com/sealkeep/sealkeep/storage"
+)
 
 const methodKind = "a record of a login method"
+
+// methodName is the name of a role or user as login methods have it: canonical,
+// without a slash.
+func methodName(what, name string) (string, error) {
+	name = CanonicalName(name)
+	if name == "" || len(name) > maxRoleName || strings.Contains(name, "/") {
+		return "", mistake("the name of a %s has 1 to %d bytes and no slash", what, maxRoleName)
+	}
+	return name, CheckName(what, name)
+}
 
 // methodPath is where a role of a login method lies, or something else that has a
 // name.

@@ -486,7 +486,7 @@ func modelAsk(a *ACL, q modelRequest) bool {
 	if d.Decode(&params) != nil {
 		return false
 	}
-	return g.Check(params, false) == nil
+	return g.Check(params, nil, false) == nil
 }
 
 // Random policies decide about random requests as the model says. SEALKEEP_LONG=1

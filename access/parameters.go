@@ -1,7 +1,6 @@
 package access
 
 import (
-	"bytes"
 	"encoding/json"
 	"slices"
 	"strconv"
@@ -10,23 +9,42 @@ import (
 	"unicode"
 )
 
+// A ParameterKind says how the handler reads a parameter: which texts are the same
+// value to it.
+type ParameterKind uint8
+
+const (
+	AnyParameter      ParameterKind = iota // not known: every form that some handler reads as the same
+	TextParameter                          // a text; a number or a boolean is the text that spells it
+	FlagParameter                          // true or false
+	NumberParameter                        // a number
+	DurationParameter                      // see [ParseDuration]
+	ListParameter                          // of texts, of which a text with commas is one
+	JSONParameter                          // JSON as it stands: numbers by their value, texts by themselves
+)
+
 // Check returns [ErrDenied] when the grant is not for a request with these
-// parameters, which are as encoding/json decodes them, with json.Number. It is
-// for reads and writes, not for lists, scans and deletions.
+// parameters, which are as encoding/json decodes them, with json.Number. kind says
+// what the handler makes of each; nil: it is not known. It is for reads and writes,
+// not for lists, scans and deletions.
 //
 // The rules see what the handler will read:
 //
 //   - A name is written as the API has it, in lower case; another spelling, which
-//     some handlers read and others ignore, is refused. With free, the names are
-//     the client's data and compared without regard to case.
-//   - A parameter is given when it has a value: null and "" do not count.
-//   - A number or a boolean is the same as the string that spells it. A list, or a
-//     string with commas, which the API may split, is allowed when all of its
-//     elements are, or it as a whole, and denied when one of them is.
-//   - A denied value is denied in every form that the API reads as the same:
-//     another case, true as 1 or "T", 768h as 2764800 or "32d", null as the zero
-//     value, and under an older name of the parameter.
-func (g Grant) Check(params map[string]any, free bool) error {
+//     the handler ignores, is refused. With free, the names are the client's data and
+//     compared without regard to case.
+//   - A parameter is given when it has a value: null, "" and the empty list do not
+//     count. Where values are allowed by name, they are not among them, since to the
+//     handler they mean its own value, which may be more.
+//   - What the handler reads as the same is the same: true as 1 or "T", 768h as
+//     2764800 or "32d". A value that is not of the parameter's kind is denied where any
+//     is.
+//   - A list, or a text with commas where the handler splits it, is allowed when all of
+//     its elements are, or it as a whole, and denied when one of them is. So ["app-*"]
+//     allows ["app-x"], which Vault would not.
+//   - A denied text is denied in upper case, too, and under an older name of the
+//     parameter.
+func (g Grant) Check(params map[string]any, kind func(name string) ParameterKind, free bool) error {
 	if !g.Restricted() {
 		return nil
 	}
@@ -35,7 +53,7 @@ func (g Grant) Check(params map[string]any, free bool) error {
 		if !free && fold(name) != name {
 			return ErrDenied
 		}
-		if v != nil && v != "" {
+		if !empty(v) {
 			names[fold(name)] = true
 		}
 	}
@@ -51,11 +69,21 @@ func (g Grant) Check(params map[string]any, free bool) error {
 		return ErrDenied
 	}
 	for name, v := range params {
-		if name = fold(name); g.rule.denies(name, v) || !g.rule.allows(name, v) {
+		k := AnyParameter
+		if kind != nil {
+			k = kind(name)
+		}
+		if name = fold(name); g.rule.denies(name, v, k) || !g.rule.allows(name, v, k) {
 			return ErrDenied
 		}
 	}
 	return nil
+}
+
+// empty tells whether a value says nothing.
+func empty(v any) bool {
+	list, ok := v.([]any)
+	return v == nil || v == "" || ok && len(list) == 0
 }
 
 // sameParameter are names that the API takes for the same.
@@ -75,17 +103,17 @@ func sameAs(name string) []string {
 	return []string{name}
 }
 
-func (r *rule) denies(name string, v any) bool {
+func (r *rule) denies(name string, v any, kind ParameterKind) bool {
 	for _, name := range sameAs(name) {
 		values, ok := r.denied[name]
 		if !ok {
 			continue
 		}
-		if len(values) == 0 {
+		if len(values) == 0 || !kind.fits(v) {
 			return true
 		}
-		for _, e := range append(elements(v), v) {
-			if slices.ContainsFunc(values, func(want any) bool { return alike(want, e) }) {
+		for _, e := range append(kind.elements(v), v) {
+			if slices.ContainsFunc(values, func(want any) bool { return kind.alike(want, e) }) {
 				return true
 			}
 		}
@@ -93,41 +121,49 @@ func (r *rule) denies(name string, v any) bool {
 	return false
 }
 
-func (r *rule) allows(name string, v any) bool {
+func (r *rule) allows(name string, v any, kind ParameterKind) bool {
 	if r.allowed == nil {
 		return true
 	}
 	if values, ok := r.allowed[name]; ok {
-		return allowedBy(values, v)
+		return kind.allowedBy(values, v)
 	}
 	if _, others := r.allowed["*"]; !others {
 		return false
 	}
 	for _, name := range sameAs(name) { // a value that is not allowed under one name is not under another
-		if values, ok := r.allowed[name]; ok && !allowedBy(values, v) {
+		if values, ok := r.allowed[name]; ok && !kind.allowedBy(values, v) {
 			return false
 		}
 	}
 	return true
 }
 
-func allowedBy(values []any, v any) bool {
+func (k ParameterKind) allowedBy(values []any, v any) bool {
 	if len(values) == 0 {
 		return true
 	}
-	parts := elements(v)
-	if len(parts) == 0 {
-		return slices.ContainsFunc(values, func(want any) bool { return matches(want, v) })
+	if slices.ContainsFunc(values, func(want any) bool { return same(want, v) }) {
+		return true
+	}
+	if empty(v) {
+		return false
 	}
 	among := func(part any) bool {
-		return slices.ContainsFunc(values, func(want any) bool { return matches(want, part) })
+		return !empty(part) && slices.ContainsFunc(values, func(want any) bool { return matches(want, part) || k != AnyParameter && k.means(want, part) })
 	}
-	return slices.ContainsFunc(values, func(want any) bool { return same(want, v) }) ||
-		!slices.ContainsFunc(parts, func(part any) bool { return !among(part) })
+	parts := k.elements(v)
+	if parts == nil {
+		return among(v)
+	}
+	return !slices.ContainsFunc(parts, func(part any) bool { return !among(part) })
 }
 
-// elements is what a value is a list of, none when it is no list.
-func elements(v any) (parts []any) {
+// elements is what a value is a list of, nil when it is no list.
+func (k ParameterKind) elements(v any) (parts []any) {
+	if k != AnyParameter && k != ListParameter {
+		return nil
+	}
 	switch v := v.(type) {
 	case []any:
 		return slices.Clone(v)
@@ -141,16 +177,58 @@ func elements(v any) (parts []any) {
 	return parts
 }
 
-// same tells whether v is the value of a policy: the same text, or the same JSON.
+// fits tells whether the handler can read a value.
+func (k ParameterKind) fits(v any) bool {
+	text, scalar := spell(v)
+	var err error
+	switch {
+	case v == nil || k == AnyParameter || k == JSONParameter || k == ListParameter:
+		return true
+	case !scalar:
+		return false
+	case k == FlagParameter:
+		_, err = readBool(text)
+	case k == NumberParameter:
+		_, err = readNumber(text)
+	case k == DurationParameter:
+		_, err = ParseDuration(text)
+	}
+	return err == nil
+}
+
+// same tells whether v is the value of a policy: the same text, or the same JSON,
+// whose numbers are compared by their value.
 func same(want, v any) bool {
 	text, scalar := spell(v)
 	plain, ok := spell(want)
 	if ok || scalar {
 		return ok && scalar && plain == text
 	}
-	a, errA := json.Marshal(want)
-	b, errB := json.Marshal(v)
-	return errA == nil && errB == nil && bytes.Equal(a, b)
+	return identical(want, v)
+}
+
+// identical tells whether two values are the same JSON.
+func identical(a, b any) bool {
+	switch a := a.(type) {
+	case map[string]any:
+		b, ok := b.(map[string]any)
+		if !ok || len(a) != len(b) {
+			return false
+		}
+		for name, value := range a {
+			if other, ok := b[name]; !ok || !identical(value, other) {
+				return false
+			}
+		}
+		return true
+	case []any:
+		b, ok := b.([]any)
+		return ok && slices.EqualFunc(a, b, identical)
+	case json.Number:
+		b, ok := b.(json.Number)
+		return ok && spellNumber(a.String()) == spellNumber(b.String())
+	}
+	return a == b
 }
 
 // matches is same, where "*" at either end of a policy's text stands for anything.
@@ -175,39 +253,44 @@ func matches(want, v any) bool {
 	return text == pattern
 }
 
-// alike tells whether the API may read v as the value of a policy, or as one that
+// alike tells whether the handler may read v as the value of a policy, or as one that
 // its pattern is for.
-func alike(want, v any) bool {
+func (k ParameterKind) alike(want, v any) bool {
+	if k == JSONParameter {
+		return matches(want, v)
+	}
 	if v == nil { // which is the zero value
 		v = ""
 	}
 	if want == nil {
 		want = ""
 	}
-	if matches(want, v) {
+	if matches(want, v) || k.means(want, v) {
 		return true
 	}
+	a, ok := spell(want)
+	b, scalar := spell(v)
+	return ok && scalar && matches(CanonicalName(a), CanonicalName(b))
+}
+
+// means tells whether the handler reads two scalars as the same value.
+func (k ParameterKind) means(want, v any) bool {
 	a, ok := spell(want)
 	b, scalar := spell(v)
 	if !ok || !scalar {
 		return false
 	}
 	a, b = CanonicalName(a), CanonicalName(b)
-	if matches(a, b) {
-		return true
-	}
-	if x, err := readBool(a); err == nil {
-		if y, err := readBool(b); err == nil && x == y {
-			return true
-		}
-	}
-	if x, err := readNumber(a); err == nil {
-		if y, err := readNumber(b); err == nil && x == y {
-			return true
-		}
-	}
-	x, err := ParseDuration(a)
-	y, err2 := ParseDuration(b)
+	any := k == AnyParameter
+	return (any || k == FlagParameter) && bothRead(a, b, readBool) ||
+		(any || k == NumberParameter) && bothRead(a, b, readNumber) ||
+		(any || k == DurationParameter) && bothRead(a, b, ParseDuration)
+}
+
+// bothRead tells whether two texts are read as the same value.
+func bothRead[T comparable](a, b string, read func(string) (T, error)) bool {
+	x, err := read(a)
+	y, err2 := read(b)
 	return err == nil && err2 == nil && x == y
 }
 
@@ -257,15 +340,53 @@ func spell(v any) (text string, ok bool) {
 	case bool:
 		return strconv.FormatBool(v), true
 	case json.Number:
-		if strings.ContainsAny(v.String(), ".eE") {
-			if f, err := v.Float64(); err == nil {
-				return strconv.FormatFloat(f, 'f', -1, 64), true
-			}
-		}
-		return v.String(), true
+		return spellNumber(v.String()), true
 	}
 	return "", false
 }
+
+// maxExponent bounds the digits of a number that is spelled out.
+const maxExponent = 400
+
+// spellNumber writes a number of JSON without an exponent and without zeros that say
+// nothing; one with a larger exponent stays as it is.
+func spellNumber(text string) string {
+	mantissa, exponent, scientific := strings.Cut(strings.ToLower(text), "e")
+	if !scientific && !strings.Contains(text, ".") {
+		return text
+	}
+	n := 0
+	if scientific {
+		var err error
+		if n, err = strconv.Atoi(exponent); err != nil || n < -maxExponent || n > maxExponent {
+			return text
+		}
+	}
+	digits, negative := strings.CutPrefix(mantissa, "-")
+	whole, fraction, _ := strings.Cut(digits, ".")
+	if n >= 0 {
+		fraction += strings.Repeat("0", max(0, n-len(fraction)))
+		whole, fraction = whole+fraction[:n], fraction[n:]
+	} else {
+		whole = strings.Repeat("0", max(0, -n-len(whole))) + whole
+		whole, fraction = whole[:len(whole)+n], whole[len(whole)+n:]+fraction
+	}
+	whole, fraction = strings.TrimLeft(whole, "0"), strings.TrimRight(fraction, "0")
+	if whole == "" {
+		whole = "0"
+	}
+	if fraction != "" {
+		whole += "." + fraction
+	}
+	if negative && whole != "0" {
+		whole = "-" + whole
+	}
+	return whole
+}
+
+// FoldParameter returns the form in which the names of parameters are compared: two
+// that differ in case alone have the same.
+func FoldParameter(name string) string { return fold(name) }
 
 // fold maps names that encoding/json takes for the same to one, which is in lower
 // case where they have one.

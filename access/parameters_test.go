@@ -15,7 +15,7 @@ func checkBody(t testing.TB, rules, body string, free bool) bool {
 	if err := d.Decode(&params); err != nil {
 		t.Fatal(err)
 	}
-	return aclOf(t, "path \"a\" {\n"+rules+"\n}").Find("a").Check(params, free) == nil
+	return aclOf(t, "path \"a\" {\n"+rules+"\n}").Find("a").Check(params, nil, free) == nil
 }
 
 func TestParameterRulesSeeTheNamesThatTheHandlerReads(t *testing.T) {
@@ -105,6 +105,62 @@ func TestDeniedParametersSeeEveryFormOfAValue(t *testing.T) {
 					t.Errorf("%s is denied, %s passes", denied, given)
 				}
 			}
+		}
+	}
+}
+
+// What a parameter is to the handler decides which values are the same.
+func TestParameterRulesCompareValuesAsTheHandlerReadsThem(t *testing.T) {
+	for _, c := range []struct {
+		kind            ParameterKind
+		rule            string
+		passes, refused string
+	}{
+		{FlagParameter, `allowed_parameters = { p = [true] }`, `true "true" "1" 1 "T"`, `false 0 "" null "x" [] {}`},
+		{FlagParameter, `denied_parameters = { p = [false] }`, `true "t" 1`, `false 0 "0" "" null "f" "x" [false] {}`},
+		{DurationParameter, `allowed_parameters = { p = ["1h"] }`, `"1h" 3600 "3600" "60m" "1H"`, `"2h" 3601 "" null "x" ["1h"] {}`},
+		{DurationParameter, `allowed_parameters = { p = ["*m"] }`, `"5m" "60m"`, `"1h" 300`},
+		{DurationParameter, `denied_parameters = { p = ["1h"] }`, `"2h" 3601 "" null`, `"1h" 3600 "60m" "x" "1h,2h" ["2h"] {}`},
+		{NumberParameter, `allowed_parameters = { p = [5] }`, `5 "5" 5.0 5e0 "05" 50e-1`, `6 "" null "x" [5] 5e400`},
+		{NumberParameter, `denied_parameters = { p = [0] }`, `1 "2"`, `0 "0" 0.0 "" null 0e5 "x"`},
+		{TextParameter, `allowed_parameters = { p = ["a,b"] }`, `"a,b"`, `"a" "b" "b,a" ["a","b"]`},
+		{TextParameter, `denied_parameters = { p = ["a"] }`, `"a,b" "b" "1" true`, `"a" "A" " a " ["b"] {}`},
+		{TextParameter, `denied_parameters = { p = ["1"] }`, `true "01" "t"`, `1 "1"`},
+		{ListParameter, `allowed_parameters = { p = ["app-*"] }`, `"app-x" ["app-x"] "app-x,app-y" ["app-x","app-y"]`, `"" null [] "app-x," ["app-x",""] "admin" ["app-x","admin"] {} [["app-x"]]`},
+		{ListParameter, `allowed_parameters = { p = ["*"] }`, `"a" ["a","b"]`, `"" null [] ["a",null]`},
+		{ListParameter, `allowed_parameters = { p = ["", "a"] }`, `"" "a"`, `null [] "b"`},
+		{ListParameter, `denied_parameters = { p = ["a"] }`, `"b" ["b"] "" [] null`, `"a" ["a"] "b, A" ["b","a"]`},
+		{JSONParameter, `allowed_parameters = { p = [{a = 1}] }`, `{"a":1} {"a":1.0} {"a":10e-1}`, `{"a":2} {"a":1,"b":2} {"a":"1"} {} null "a"`},
+		{JSONParameter, `denied_parameters = { p = [{a = [1, "x"]}] }`, `{"a":[1]} {"a":["x",1]} {} null`, `{"a":[1,"x"]} {"a":[1.0,"x"]}`},
+	} {
+		g := aclOf(t, "path \"a\" {\n"+c.rule+"\n}").Find("a")
+		for _, list := range []struct {
+			values string
+			want   bool
+		}{{c.passes, true}, {c.refused, false}} {
+			d := json.NewDecoder(strings.NewReader(list.values))
+			d.UseNumber()
+			for d.More() {
+				var value any
+				if err := d.Decode(&value); err != nil {
+					t.Fatal(err)
+				}
+				if got := g.Check(map[string]any{"p": value}, func(string) ParameterKind { return c.kind }, false) == nil; got != list.want {
+					t.Errorf("%s, kind %d, with %v: %v", c.rule, c.kind, value, got)
+				}
+			}
+		}
+	}
+}
+
+// A number is the same however it is written, and a large exponent costs nothing.
+func TestSpellNumber(t *testing.T) {
+	for text, want := range map[string]string{
+		"1": "1", "1.0": "1", "-1.50": "-1.5", "1e3": "1000", "1E+3": "1000", "12.5e1": "125", "12.5e-3": "0.0125", "0e7": "0", "-0.0": "0",
+		"5e-1": "0.5", "100e-2": "1", "1e400": "1" + strings.Repeat("0", 400), "1e401": "1e401", "1e-99999999999": "1e-99999999999", "12345678901234567890.10": "12345678901234567890.1",
+	} {
+		if got := spellNumber(text); got != want {
+			t.Errorf("%s is %s, want %s", text, got, want)
 		}
 	}
 }

@@ -96,6 +96,7 @@ func (f *tree) get(token string) (t *Token) {
 func (f *tree) sweep() (swept int, marks []ID) {
 	f.Helper()
 	err := f.update(func(tx *storage.Tx) error {
+		swept, marks = 0, nil
 		folders, _, err := Folders(tx)
 		if err != nil {
 			return err

@@ -17,7 +17,7 @@ func (p *plan) checkKnown(r *Request, given map[string]json.RawMessage) error {
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		f := p.find(name)
 		switch {
-		case f == nil && (name == "cas" || !void(given[name])) && !repeats(r, name, given[name]):
+		case f == nil && (name == "cas" || !Void(given[name])) && !repeats(r, name, given[name]):
 			var known []string
 			for _, f := range p.fields {
 				known = append(known, f.name)
@@ -46,9 +46,9 @@ func repeats(r *Request, name string, value json.RawMessage) bool {
 	return slices.Contains(pathFields, name) && given != "" && strings.Contains("/"+access.CanonicalName(r.Path)+"/", "/"+given+"/")
 }
 
-// void reports whether a value says nothing: it is empty, zero or false, or has
+// Void reports whether a value says nothing: it is empty, zero or false, or has
 // only such values in it.
-func void(value json.RawMessage) bool {
+func Void(value json.RawMessage) bool {
 	var v any
 	return json.Unmarshal(value, &v) == nil && voidValue(v)
 }

@@ -2,17 +2,14 @@ package server
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -345,49 +342,4 @@ func TestAppRoleIDsAreNotStored(t *testing.T) {
 	}
 	f.must(t, 204, "DELETE", "sys/auth/approle", "")
 	eventually(t, "all of it is deleted", func() bool { return below(t, f, folder) == 0 })
-}
-
-// FuzzAppRoleRecords: whatever the records of a role hold, a login ends without a
-// panic: well, or with an error that says that they are damaged or no good.
-func FuzzAppRoleRecords(f *testing.F) {
-	for _, seed := range []string{`{"version":1,"data":{"role_id":"r","folder":"f","bind_secret_id":true}}`, `{"version":1}`, `{"version":2}`, `{`, ``, `null`,
-		`{"version":1,"data":{"secret_id_bound_cidrs":["10.0.0.0/8"],"token":{"token_bound_cidrs":["x"]}}}`,
-		`{"version":1,"data":{"accessor":"a/b","num_uses":1,"expires":"2026-01-01T00:00:00Z"}}`} {
-		f.Add([]byte(seed), true)
-		f.Add([]byte(seed), false)
-	}
-	keep := fresh(f)
-	id := keep.withAppRole(f, `{}`)
-	secret := keep.secretID(f, `{"num_uses":2}`).get("data", "secret_id").(string)
-	k := keep.keep.Load()
-	folder := k.auths.Load().byPath["approle"].Prefix()
-	undo := errors.New("undone")
-	f.Fuzz(func(t *testing.T, record []byte, ofRole bool) {
-		err := k.store.Update(t.Context(), func(tx *storage.Tx) error {
-			roles := access.AppRoles(folder)
-			r, err := roles.Get(tx, "app")
-			if err != nil {
-				return err
-			}
-			names, err := roles.SecretIDs(tx, r.Folder)
-			if err != nil {
-				return err
-			}
-			path := folder + "/secret/" + r.Folder + "/" + names[0]
-			if ofRole {
-				path = folder + "/role/app"
-			}
-			if err := tx.Put(path, record); err != nil {
-				return err
-			}
-			_, err = roles.Login(tx, id, secret, netip.Addr{}, time.Now())
-			if err == nil || errors.Is(err, access.ErrInvalid) || errors.Is(err, storage.ErrCorrupt) || errors.Is(err, storage.ErrFormat) || errors.Is(err, storage.ErrPath) {
-				return undo
-			}
-			return err
-		})
-		if !errors.Is(err, undo) {
-			t.Errorf("%q: %v", record, err)
-		}
-	})
 }

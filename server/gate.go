@@ -1,44 +1,12 @@
 package server
 
 import (
-	"encoding/json"
 	"errors"
-	"strings"
 
 	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/storage"
 )
-
-// params are what the rules about parameters see: the fields of the body of a
-// write, the query of a read. Vault says the same of both.
-func (r *request) params() (map[string]any, error) {
-	if r.Op == api.Read || r.Op == api.Head {
-		for name, values := range r.Query {
-			if len(values) > 1 {
-				return nil, invalid("the parameter %s stands twice in the query, which is refused where a policy restricts parameters", name)
-			}
-		}
-		return r.queryParams(), nil
-	}
-	params := make(map[string]any)
-	body := strings.TrimSpace(string(r.Body))
-	if body == "" {
-		return params, nil
-	}
-	d := json.NewDecoder(strings.NewReader(body))
-	d.UseNumber()
-	if err := d.Decode(&params); err != nil || d.More() {
-		return nil, invalid("failed to parse JSON input: it must be one JSON object")
-	}
-	switch text := api.ShapeOf([]byte(body)); {
-	case text.Levels > api.MaxLevels:
-		return nil, api.ErrLevels
-	case text.Twice: // which of them counts must not depend on who reads it
-		return nil, invalid("a name stands twice in the same JSON object, which is refused where a policy restricts parameters")
-	}
-	return params, nil
-}
 
 // queryParams are the parameters of the query. One that is there several times is
 // a list.
@@ -156,16 +124,32 @@ func (s *Server) checkOperation(r *request) error {
 	return nil
 }
 
-// checkParams asks the policies again when the body has been read.
+// checkParams asks the policies again when the body has been read. What could not be
+// decoded is not carried out anyway.
 func (s *Server) checkParams(r *request) error {
-	if !r.grant.Restricted() {
+	if !r.grant.Restricted() || r.bad != nil {
 		return nil
 	}
-	params, err := r.params()
+	h := r.route.on[r.Op]
+	if _, old := r.in.(*undecoded); old && r.Op.HasBody() {
+		if err := r.decode(&r.given); err != nil {
+			return err
+		}
+		params, err := h.Params(&r.Request, r.given, r.route.Free)
+		if err != nil {
+			return err
+		}
+		return r.grant.Check(params, nil, r.route.Free)
+	}
+	params, err := h.Params(&r.Request, r.given, r.route.Free)
 	if err != nil {
 		return err
 	}
-	return r.grant.Check(params, r.route.Free)
+	kind := h.ParamKind
+	if _, old := r.in.(*undecoded); old {
+		kind = nil
+	}
+	return r.grant.Check(params, kind, r.route.Free)
 }
 
 // roleExists tells whether writing a role updates it.

@@ -314,8 +314,8 @@ func TestKVUpgradeOfRemoved(t *testing.T) {
 	eventually(t, "the upgrade has begun", func() bool { return len(names(folder+"/s")) > 10 })
 	f.must(t, 204, "DELETE", "sys/mounts/kv", "")
 	eventually(t, "the data is deleted", func() bool { return len(names(purgeFolder)) == 0 })
-	k.tidying.Lock() // no upgrade is under way
-	defer k.tidying.Unlock()
+	k.converting.Lock() // no upgrade is under way
+	defer k.converting.Unlock()
 	if left := names(folder); left != nil {
 		t.Errorf("there are %s", left)
 	}

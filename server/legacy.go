@@ -111,7 +111,6 @@ type authMethod struct {
 	routes []oldRoute
 	renew  func(r *request, tx *storage.Tx, folder string, t *access.Token) (*access.TokenParams, error)
 	prove  func(r *request, folder string, t *access.Token) error
-	tidy   func(k *keep, folder string) (n int, err error)
 }
 
 func (o *authMethod) api(name string) api.Type {

@@ -105,3 +105,32 @@ func parseVersions(b []byte) ([]uint64, error) {
 	slices.Sort(versions)
 	return slices.Compact(versions), nil
 }
+
+// parsePairs reads pairs as package login does: an object, a text that has one, or
+// "a=1,b=2".
+func parsePairs(raw json.RawMessage) (map[string]string, error) {
+	text := scalar(raw)
+	if text == "" || text == "null" {
+		return nil, nil
+	}
+	if strings.HasPrefix(strings.TrimSpace(text), "{") {
+		var object map[string]json.RawMessage
+		if err := json.Unmarshal([]byte(text), &object); err != nil {
+			return nil, invalid("failed to parse metadata: it is no JSON object")
+		}
+		meta := make(map[string]string, len(object))
+		for k, v := range object {
+			meta[k] = scalar(v)
+		}
+		return meta, nil
+	}
+	meta := make(map[string]string)
+	for pair := range strings.SplitSeq(text, ",") {
+		k, v, ok := strings.Cut(pair, "=")
+		if !ok {
+			return nil, invalid("failed to parse metadata: it is a JSON object or a list of key=value")
+		}
+		meta[strings.TrimSpace(k)] = strings.TrimSpace(v)
+	}
+	return meta, nil
+}

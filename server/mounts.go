@@ -36,10 +36,10 @@ type keep struct {
 	wake      chan struct{}      // a value when there may be something to purge
 	probing   chan struct{}      // a value when all slots are to be visited
 	stopRound context.CancelFunc // of the visits under way, or of the last; guarded by Server.mu
-	tidying   sync.Mutex         // held while the records of a mount are converted, or deleted with it: nothing is written where all was deleted
 	sweeping  chan struct{}      // a value when there may be tokens to delete
 	rotated   chan struct{}      // a value when there may be something to re-encrypt
 
+	converting   sync.Mutex  // held while the records of an upgraded mount are converted, or those of a removed one deleted: nothing is written after that
 	slotting     sync.Mutex  // held while a slot or the root key changes
 	rootShares   *rootShares // nil: none are waiting; guarded by slotting
 	reencryption reencryption
@@ -74,7 +74,6 @@ const (
 	mountsPath    = "sys/mounts"
 	authsPath     = "sys/auth"
 	purgeFolder   = "sys/purge"
-	purgeBatch    = 256 // records deleted in one transaction
 	maxMounts     = 1000
 	maxMountPath  = 512 // bytes
 )

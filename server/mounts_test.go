@@ -296,7 +296,7 @@ func fill(t *testing.T, f *fixture, path string, n int) string {
 func TestDisableDeletesTheData(t *testing.T) {
 	f := fresh(t)
 	f.must(t, 204, "POST", "sys/mounts/old", `{"type":"kv-v2"}`)
-	old, kept := fill(t, f, "old", 3*purgeBatch), fill(t, f, "secret", 10)
+	old, kept := fill(t, f, "old", 768), fill(t, f, "secret", 10)
 	before := below(t, f, kept)
 	f.must(t, 204, "DELETE", "sys/mounts/old", "")
 	f.must(t, 404, "GET", "old/data/x", "")

@@ -1,11 +1,7 @@
 package server
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/sealkeep/sealkeep/storage"
@@ -44,47 +40,19 @@ func (s *Server) purgeAll(k *keep) error {
 	for _, id := range left {
 		n := 0
 		for _, folder := range []string{"mount/" + id, shortFolder(id)} { // of one there is nothing
-			k.tidying.Lock()
-			m, err := deleteFolder(k, folder)
-			k.tidying.Unlock()
+			k.converting.Lock()
+			m, err := k.store.DeleteFolder(k.ctx, folder)
+			k.converting.Unlock()
 			if n += m; err != nil {
 				return err
 			}
 		}
-		if err := deleteBatch(k, []string{purgeFolder + "/" + id}); err != nil {
-			return err
+		if err := k.store.Update(k.ctx, func(tx *storage.Tx) error { return tx.Delete(purgeFolder + "/" + id) }); err != nil {
+			return fmt.Errorf("deleting the note of a removed mount: %w", err)
 		}
 		s.log.Info("deleted the data of a removed mount", "mount", id, "records", n)
 	}
 	return nil
-}
-
-// deleteFolder deletes all records below folder, in transactions of their own,
-// and returns how many there were. A folder is listed once, so the cost is that
-// of its records; memory holds the names of one folder per level.
-func deleteFolder(k *keep, folder string) (n int, err error) {
-	names, err := list(k, folder)
-	if err != nil {
-		return 0, err
-	}
-	var leaves []string
-	for _, name := range names {
-		if sub, ok := strings.CutSuffix(name, "/"); ok {
-			m, err := deleteFolder(k, folder+"/"+sub)
-			if n += m; err != nil {
-				return n, err
-			}
-			continue
-		}
-		leaves = append(leaves, folder+"/"+name)
-	}
-	for batch := range slices.Chunk(leaves, purgeBatch) {
-		if err := deleteBatch(k, batch); err != nil {
-			return n, err
-		}
-		n += len(batch)
-	}
-	return n, nil
 }
 
 func list(k *keep, folder string) (names []string, err error) {
@@ -96,22 +64,4 @@ func list(k *keep, folder string) (names []string, err error) {
 		return nil, fmt.Errorf("listing %s: %w", folder, err)
 	}
 	return names, nil
-}
-
-func deleteBatch(k *keep, paths []string) error {
-	err := k.store.Update(k.ctx, func(tx *storage.Tx) error {
-		for _, p := range paths {
-			if err := tx.Delete(p); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if errors.Is(err, context.Canceled) {
-		return err
-	}
-	if err != nil {
-		return fmt.Errorf("deleting %d records from %s on: %w", len(paths), paths[0], err)
-	}
-	return nil
 }

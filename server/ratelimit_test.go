@@ -118,9 +118,10 @@ func TestOverload(t *testing.T) {
 	f := fresh(t)
 	f.must(t, 200, "POST", "secret/data/a", `{"data":{"k":"v"}}`)
 	release, held := make(chan bool), make(chan bool)
+	var once sync.Once
 	var wait sync.WaitGroup
 	wait.Go(func() {
-		if err := f.keep.Load().store.Update(t.Context(), func(*storage.Tx) error { close(held); <-release; return nil }); err != nil {
+		if err := f.keep.Load().store.Update(t.Context(), func(*storage.Tx) error { once.Do(func() { close(held) }); <-release; return nil }); err != nil {
 			t.Error(err)
 		}
 	})

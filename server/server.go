@@ -141,7 +141,6 @@ type Server struct {
 	refusals  *rate.Limiter // of recovery shares that are refused
 	limits    atomic.Pointer[limiters]
 
-	hashes       chan struct{} // holds a value for each password that is being hashed
 	large        *places       // of large bodies in memory
 	merging      chan struct{} // full while a large patch is merged
 	backingUp    sync.Mutex    // held while a backup is made and sent
@@ -186,7 +185,6 @@ func New(c Config) (*Server, error) {
 		config:       c,
 		log:          c.Logger,
 		now:          c.Now,
-		hashes:       make(chan struct{}, hashesAtOnce()),
 		large:        newPlaces(largeBodies),
 		merging:      make(chan struct{}, 1),
 		initializing: make(chan struct{}, 1),

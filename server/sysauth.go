@@ -12,7 +12,6 @@ import (
 
 // authMethods are all types of login methods but token, which is always there.
 var authMethods = map[string]authMethod{
-	"approle": appRole(), "userpass": userPass(),
 	"jwt": jwtMethod, "cert": certMethod, "peer": peerMethod,
 }
 

@@ -22,7 +22,9 @@ func (f *fixture) grow(t testing.TB, n int, parent func(made []string) string) (
 	t.Helper()
 	k := f.keep.Load()
 	for len(made) < n {
+		before := made
 		err := k.store.Update(t.Context(), func(tx *storage.Tx) error {
+			made = before
 			for range min(256, n-len(made)) {
 				tok := &access.Token{Policies: []string{"default"}, Type: "service", Orphan: true, Created: time.Now()}
 				if above := parent(made); above != "" {

@@ -310,7 +310,9 @@ func (f *fixture) children(t testing.TB, parent string, n, every int) (some []st
 		t.Fatal(err)
 	}
 	for made := 0; made < n; made += 500 {
+		before := some
 		err := k.store.Update(t.Context(), func(tx *storage.Tx) error {
+			some = before
 			for i := range min(500, n-made) {
 				child, _, err := access.Derive(p, nil, &access.CreateRequest{Path: "create", Policies: []string{"default"}}, true, f.now())
 				if err != nil {

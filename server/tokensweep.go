@@ -1,11 +1,13 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"time"
 
 	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -51,8 +53,7 @@ func (s *Server) sweep(k *keep) {
 			s.log.Info("deleted tokens that had ended or were revoked, or made them orphans", "tokens", swept)
 		}
 		marks = found
-		s.tidyMethods(k)
-		s.convertMounts(k)
+		s.tidy(k)
 	}
 }
 
@@ -134,4 +135,27 @@ func (k *keep) sweepTokens(marks []access.ID) (swept int, found []access.ID, err
 		}
 	}
 	return swept, slices.DeleteFunc(found, func(id access.ID) bool { return slices.Contains(marks, id) }), nil
+}
+
+// tidy has the types delete what their mounts have no use for any more.
+func (s *Server) tidy(k *keep) {
+	for kind, mounts := range map[api.Kind]*mountTable{api.Secrets: k.mounts.Load(), api.Login: k.auths.Load()} {
+		for _, m := range mounts.all() {
+			typ := s.tables.of(kind, m)
+			if typ == nil || typ.Tidy == nil {
+				continue
+			}
+			n, err := k.tidyMount(typ, m)
+			switch {
+			case errors.Is(err, context.Canceled):
+				return
+			case err != nil:
+				s.log.Error("tidying a mount failed, will try again", "type", m.Type, "mount", m.UUID, "error", err)
+			case m.From != "":
+				s.log.Info("upgraded a mount", "type", m.Type, "mount", m.UUID, "from", m.From, "to", m.Options["version"], "records", n)
+			case n > 0:
+				s.log.Info("deleted what a mount had no use for any more", "type", m.Type, "mount", m.UUID, "records", n)
+			}
+		}
+	}
 }

@@ -1,9 +1,6 @@
 package server
 
 import (
-	"context"
-	"errors"
-
 	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/storage"
 )
@@ -25,36 +22,21 @@ func (s *Server) upgrade(m *api.Mount, version string) error {
 	return nil
 }
 
-// convertMounts has the types convert what upgraded mounts have of older versions.
-func (s *Server) convertMounts(k *keep) {
-	for _, m := range k.mounts.Load().all() {
-		typ := s.tables.of(api.Secrets, m)
-		if m.From == "" || typ == nil || typ.Tidy == nil {
-			continue
-		}
-		k.tidying.Lock()
-		n, err := typ.Tidy(k.ctx, k.store, m, k.now)
-		k.tidying.Unlock()
-		if err == nil {
-			err = k.converted(m.UUID)
-		}
-		switch {
-		case errors.Is(err, context.Canceled):
-			return
-		case err != nil:
-			s.log.Error("upgrading a mount failed, will try again; it works meanwhile", "mount", m.UUID, "converted", n, "error", err)
-		default:
-			s.log.Info("upgraded a mount", "path", m.Path, "mount", m.UUID, "from", m.From, "to", m.Options["version"], "records", n)
-		}
+// tidyMount has a type tidy a mount, and takes the mark of an upgrade from it when
+// everything is converted.
+func (k *keep) tidyMount(typ *typeTable, m *api.Mount) (records int, err error) {
+	if m.From == "" {
+		return typ.Tidy(k.ctx, k.store, m, k.now)
 	}
-}
-
-// converted takes the mark of an upgrade from a mount, wherever that is by now.
-func (k *keep) converted(uuid string) error {
-	return k.change(k.ctx, &k.mounts, func(_ *storage.Tx, t *mountTable) (*mountTable, error) {
-		for path, m := range t.byPath {
-			if m.UUID == uuid {
-				done := *m
+	k.converting.Lock()
+	defer k.converting.Unlock()
+	if records, err = typ.Tidy(k.ctx, k.store, m, k.now); err != nil {
+		return records, err
+	}
+	return records, k.change(k.ctx, &k.mounts, func(_ *storage.Tx, t *mountTable) (*mountTable, error) {
+		for path, now := range t.byPath { // it may have been moved, or removed
+			if now.UUID == m.UUID {
+				done := *now
 				done.From = ""
 				return t.with(path, &done), nil
 			}

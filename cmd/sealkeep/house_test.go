@@ -7,25 +7,28 @@ import (
 )
 
 // TestImports holds the direction of imports: config <- seal, and storage <- access <- api
-// <- engine/*, server <- cmd, and storage <- audit <- server. server imports no engine.
+// <- engine/*, login/*, server <- cmd, and storage <- audit <- server. server imports no
+// engine and, but for those that it still has itself, no login method.
 func TestImports(t *testing.T) {
 	const module = "github.com/sealkeep/sealkeep/"
 	allowed := map[string]string{
-		"config":        "",
-		"seal":          "config",
-		"seal/sealtest": "",
-		"storage":       "",
-		"access":        "storage",
-		"audit":         "storage",
-		"recovery":      "",
-		"api":           "storage access",
-		"engine/kv":     "storage api",
-		"engine/kvv1":   "storage access api engine/kv",
-		"login":         "storage access api",
-		"server":        "storage access audit api recovery",
-		"cmd/sealkeep":  "config seal storage access audit api engine/kv engine/kvv1 server recovery",
-		"e2e":           "",
-		"bench":         "config seal storage engine/kv",
+		"config":         "",
+		"seal":           "config",
+		"seal/sealtest":  "",
+		"storage":        "",
+		"access":         "storage",
+		"audit":          "storage",
+		"recovery":       "",
+		"api":            "storage access",
+		"engine/kv":      "storage api",
+		"engine/kvv1":    "storage access api engine/kv",
+		"login":          "storage access api",
+		"login/approle":  "storage access api login",
+		"login/userpass": "storage access api login",
+		"server":         "storage access audit api recovery",
+		"cmd/sealkeep":   "config seal storage access audit api engine/kv engine/kvv1 login/approle login/userpass server recovery",
+		"e2e":            "",
+		"bench":          "config seal storage engine/kv",
 	}
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}}:{{join .Imports " "}}`, module+"...").Output()
 	if err != nil {

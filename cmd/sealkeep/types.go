@@ -4,6 +4,8 @@ import (
 	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/engine/kv"
 	"github.com/sealkeep/sealkeep/engine/kvv1"
+	"github.com/sealkeep/sealkeep/login/approle"
+	"github.com/sealkeep/sealkeep/login/userpass"
 )
 
 // types are the engines and login methods that a keep has.
@@ -11,5 +13,7 @@ func types() []api.Type {
 	return []api.Type{
 		kv.Type(),
 		kvv1.Type(),
+		approle.Type(),
+		userpass.Type(),
 	}
 }

@@ -22,6 +22,8 @@ type keep struct {
 	store *storage.Store
 	e     Engine
 	now   time.Time
+
+	passes int // transactions of the last repeat
 }
 
 // newKeep checks the whole store when the test ends.
@@ -58,7 +60,7 @@ func openKeep(t testing.TB, path string) *keep {
 	if err := s.Unseal(root); err != nil {
 		t.Fatal(err)
 	}
-	return &keep{t, path, s, Engine{Prefix: "mounts/7f3a"}, start}
+	return &keep{TB: t, path: path, store: s, e: Engine{Prefix: "mounts/7f3a"}, now: start}
 }
 
 func (k *keep) update(fn func(*storage.Tx) error) error {
@@ -67,7 +69,9 @@ func (k *keep) update(fn func(*storage.Tx) error) error {
 
 // repeat runs fn in transactions until there is no more to do.
 func (k *keep) repeat(fn func(*storage.Tx) (more bool, err error)) error {
+	k.passes = 0
 	for more := true; more; {
+		k.passes++
 		if err := k.update(func(tx *storage.Tx) (err error) {
 			more, err = fn(tx)
 			return err

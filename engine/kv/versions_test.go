@@ -205,21 +205,14 @@ func TestManyVersionsGoInSeveralTransactions(t *testing.T) {
 		}))
 		return n
 	}
-	passes := 0
-	counted := func(fn func(tx *storage.Tx) (bool, error)) func(tx *storage.Tx) (bool, error) {
-		return func(tx *storage.Tx) (bool, error) {
-			passes++
-			return fn(tx)
-		}
-	}
 	fill()
 	all := make([]uint64, many)
 	for i := range all {
 		all[i] = uint64(i + 1)
 	}
-	k.must(k.repeat(counted(func(tx *storage.Tx) (bool, error) { return k.e.Destroy(tx, "app/many", all) })))
-	if n := count(); n != 0 || passes != 3 {
-		t.Errorf("%d versions are left after %d passes", n, passes)
+	k.must(k.repeat(func(tx *storage.Tx) (bool, error) { return k.e.Destroy(tx, "app/many", all) }))
+	if n := count(); n != 0 || k.passes != 3 {
+		t.Errorf("%d versions are left after %d passes", n, k.passes)
 	}
 	fill()
 	k.must(k.putMetadata("app/many", Settings{MaxVersions: new(5)}, ""))
@@ -229,21 +222,19 @@ func TestManyVersionsGoInSeveralTransactions(t *testing.T) {
 	if _, err := k.put("app/many", `{"k":"new"}`, nil); !errors.Is(err, ErrTrim) || count() != many-1 {
 		t.Errorf("%v, %d versions", err, count())
 	}
-	passes = 0
-	k.must(k.repeat(counted(func(tx *storage.Tx) (bool, error) { return k.e.Trim(tx, "app/many") })))
+	k.must(k.repeat(func(tx *storage.Tx) (bool, error) { return k.e.Trim(tx, "app/many") }))
 	m, err := k.put("app/many", `{"k":"new"}`, nil)
-	if err != nil || m.Version != 2*many+1 || count() != 4 || passes != 3 {
-		t.Errorf("%v, version %d, %d older ones after %d passes", err, m.Version, count(), passes)
+	if err != nil || m.Version != 2*many+1 || count() != 4 || k.passes != 3 {
+		t.Errorf("%v, version %d, %d older ones after %d passes", err, m.Version, count(), k.passes)
 	}
 	if s, err := k.get("app/many", 0); err != nil || string(s.Data) != `{"k":"new"}` {
 		t.Errorf("%s %v", s.Data, err)
 	}
 	k.must(k.putMetadata("app/many", Settings{MaxVersions: new(many)}, ""))
 	fill()
-	passes = 0
-	k.must(k.repeat(counted(func(tx *storage.Tx) (bool, error) { return k.e.DeleteMetadata(tx, "app/many") })))
-	if n := count(); n != 0 || passes != 3 {
-		t.Errorf("%d versions are left after %d passes", n, passes)
+	k.must(k.repeat(func(tx *storage.Tx) (bool, error) { return k.e.DeleteMetadata(tx, "app/many") }))
+	if n := count(); n != 0 || k.passes != 3 {
+		t.Errorf("%d versions are left after %d passes", n, k.passes)
 	}
 	_, err = k.get("app/many", 0)
 	k.wantErr(err, ErrNotFound)

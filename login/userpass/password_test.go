@@ -1,4 +1,4 @@
-package access
+package userpass
 
 import (
 	"errors"
@@ -9,22 +9,22 @@ import (
 )
 
 func TestPasswordHash(t *testing.T) {
-	hash := HashPassword("secret")
-	if !strings.HasPrefix(string(hash), "$argon2id$v=19$m=19456,t=2,p=1$") || hash == HashPassword("secret") {
+	hash := hashPassword("secret")
+	if !strings.HasPrefix(string(hash), "$argon2id$v=19$m=19456,t=2,p=1$") || hash == hashPassword("secret") {
 		t.Errorf("%s", hash)
 	}
 	for password, want := range map[string]bool{"secret": true, "Secret": false, "": false, "secret ": false} {
-		if ok, err := hash.Matches(password); ok != want || err != nil {
+		if ok, err := hash.matches(password); ok != want || err != nil {
 			t.Errorf("%q: %v %v", password, ok, err)
 		}
 	}
 	// A hash that the reference implementation made.
-	other := PasswordHash("$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$ZVrRXqxlLcWfcXCnMyv0m4Rpvh/bnCi7")
-	if ok, err := other.Matches("password"); !ok || err != nil {
+	other := passwordHash("$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$ZVrRXqxlLcWfcXCnMyv0m4Rpvh/bnCi7")
+	if ok, err := other.matches("password"); !ok || err != nil {
 		t.Errorf("another's hash: %v %v", ok, err)
 	}
-	if ok, err := PasswordHash("").Matches(""); ok || err != nil {
-		t.Errorf("nobody's: %v %v", ok, err)
+	if ok, err := passwordHash("").matches(""); ok || err != nil {
+		t.Errorf("unknown user: %v %v", ok, err)
 	}
 	// Where there is no user, the same work is done.
 	memory, passes, salt, want, err := hash.decode()
@@ -32,8 +32,8 @@ func TestPasswordHash(t *testing.T) {
 	if err != nil || noErr != nil || memory != noMemory || passes != noPasses || len(salt) != len(noSalt) || len(want) != len(noWant) {
 		t.Errorf("%s costs another than %s: %v, %v", noPassword, hash, noErr, err)
 	}
-	for _, damaged := range []PasswordHash{"x", hash[:len(hash)-1] + "!", "$argon2id$v=18" + hash[14:], "$argon2i$v=19" + hash[14:], "$argon2id$v=19$m=9999999,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAA"} {
-		if _, err := damaged.Matches("secret"); !errors.Is(err, storage.ErrCorrupt) {
+	for _, damaged := range []passwordHash{"x", hash[:len(hash)-1] + "!", "$argon2id$v=18" + hash[14:], "$argon2i$v=19" + hash[14:], "$argon2id$v=19$m=9999999,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAA"} {
+		if _, err := damaged.matches("secret"); !errors.Is(err, storage.ErrCorrupt) {
 			t.Errorf("%s: %v", damaged, err)
 		}
 	}
@@ -42,11 +42,11 @@ func TestPasswordHash(t *testing.T) {
 // FuzzPasswordHash: whatever the store holds, reading it takes no more than the
 // bounds allow.
 func FuzzPasswordHash(f *testing.F) {
-	f.Add(string(HashPassword("x")))
+	f.Add(string(hashPassword("x")))
 	f.Add("$argon2id$v=19$m=4294967295,t=1,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAA")
 	f.Add("$$$$$")
 	f.Fuzz(func(t *testing.T, text string) {
-		memory, passes, salt, hash, err := PasswordHash(text).decode()
+		memory, passes, salt, hash, err := passwordHash(text).decode()
 		if err != nil {
 			if !errors.Is(err, storage.ErrCorrupt) {
 				t.Error(err)
@@ -60,9 +60,9 @@ func FuzzPasswordHash(f *testing.F) {
 }
 
 func BenchmarkPassword(b *testing.B) {
-	hash := HashPassword("secret")
+	hash := hashPassword("secret")
 	for b.Loop() {
-		if ok, err := hash.Matches("secret"); !ok || err != nil {
+		if ok, err := hash.matches("secret"); !ok || err != nil {
 			b.Fatal(err)
 		}
 	}
