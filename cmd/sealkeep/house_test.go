@@ -7,7 +7,8 @@ import (
 )
 
 // TestImports holds the direction of imports: config <- seal, and storage <- access <- api
-// <- engine/*, server <- cmd, and storage <- audit <- server. server imports no engine.
+// <- engine/*, login, server <- cmd, login <- login/*, and storage <- audit <- server. server
+// imports no engine and no login method.
 func TestImports(t *testing.T) {
 	const module = "github.com/sealkeep/sealkeep/"
 	allowed := map[string]string{
@@ -21,8 +22,9 @@ func TestImports(t *testing.T) {
 		"api":           "storage access",
 		"engine/kv":     "storage api",
 		"login":         "storage access api",
+		"login/peer":    "storage access api login",
 		"server":        "storage access audit api recovery",
-		"cmd/sealkeep":  "config seal storage access audit api engine/kv server recovery",
+		"cmd/sealkeep":  "config seal storage access audit api engine/kv login/peer server recovery",
 		"e2e":           "",
 		"bench":         "config seal storage engine/kv",
 	}

@@ -3,11 +3,13 @@ package main
 import (
 	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/engine/kv"
+	"github.com/sealkeep/sealkeep/login/peer"
 )
 
 // types are the engines and login methods that a keep has.
 func types() []api.Type {
 	return []api.Type{
 		kv.Type(),
+		peer.Type(),
 	}
 }
