@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -177,7 +178,7 @@ func (r *CertRole) allows(leaf *x509.Certificate) bool {
 		rest, asHex := strings.CutPrefix(e, "hex:")
 		oid, pattern, _ := strings.Cut(rest, ":")
 		value, ok := extension(leaf, oid, asHex)
-		if !ok || !glob(pattern, value) {
+		if !ok || !Glob(pattern, value) {
 			return false
 		}
 	}
@@ -242,4 +243,27 @@ func ParseCRL(text []byte) (serials []string, err error) {
 		serials = append(serials, e.SerialNumber.String())
 	}
 	return serials, nil
+}
+
+// parseCertificates reads certificates in PEM, at least one, and nothing else.
+func parseCertificates(text string) (certs []*x509.Certificate, err error) {
+	rest := []byte(text)
+	for {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		if block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("has a %s in it: write certificates only", strings.ToLower(block.Type))
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("has a damaged certificate: %w", err)
+		}
+		certs = append(certs, cert)
+	}
+	if len(certs) == 0 || strings.Contains(string(rest), "-----BEGIN") {
+		return nil, errors.New("must be certificates in PEM")
+	}
+	return certs, nil
 }

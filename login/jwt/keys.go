@@ -1,11 +1,10 @@
-package access
+package jwt
 
 import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +16,8 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+	"github.com/sealkeep/sealkeep/api"
+	"github.com/sealkeep/sealkeep/login"
 )
 
 // How the keys of an issuer are fetched:
@@ -50,13 +51,13 @@ type keySet struct {
 	fetching chan struct{}     // closed when the one under way ends; nil: none is
 }
 
-func newKeySet(c JWTConfig, log *slog.Logger) (*keySet, error) {
+func newKeySet(c Config, log *slog.Logger) (*keySet, error) {
 	s := &keySet{discovery: c.DiscoveryURL, url: c.JWKSURL, log: log, now: time.Now}
 	conf := &tls.Config{MinVersion: tls.VersionTLS12}
 	if ca := c.DiscoveryCA + c.JWKSCA; ca != "" { // there is one of the two
-		certs, err := parseCertificates(ca)
+		certs, err := login.ParseCertificates(ca)
 		if err != nil {
-			return nil, mistake("the authorities of the issuer: %v", err)
+			return nil, api.Invalid.Errorf("the authorities of the issuer: %v", err)
 		}
 		conf.RootCAs = x509.NewCertPool()
 		for _, cert := range certs {
@@ -177,7 +178,7 @@ func publicKeys(set []json.RawMessage) (keys []jose.JSONWebKey) {
 		if key.UnmarshalJSON(raw) != nil || key.Use != "" && key.Use != "sig" || checkPublicKey(key.Key) != nil || !key.Valid() {
 			continue
 		}
-		if keys = append(keys, key); len(keys) == maxJWTKeys {
+		if keys = append(keys, key); len(keys) == maxKeys {
 			break
 		}
 	}
@@ -228,27 +229,4 @@ func withoutURL(err error) error {
 		return failed.Err
 	}
 	return err
-}
-
-// parseCertificates reads certificates in PEM, at least one, and nothing else.
-func parseCertificates(text string) (certs []*x509.Certificate, err error) {
-	rest := []byte(text)
-	for {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("has a %s in it: write certificates only", strings.ToLower(block.Type))
-		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("has a damaged certificate: %w", err)
-		}
-		certs = append(certs, cert)
-	}
-	if len(certs) == 0 || strings.Contains(string(rest), "-----BEGIN") {
-		return nil, errors.New("must be certificates in PEM")
-	}
-	return certs, nil
 }
