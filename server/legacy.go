@@ -110,30 +110,16 @@ func (a answer) api() api.Answer {
 type authMethod struct {
 	routes []oldRoute
 	renew  func(r *request, tx *storage.Tx, folder string, t *access.Token) (*access.TokenParams, error)
-	prove  func(r *request, folder string, t *access.Token) error
 	tidy   func(k *keep, folder string) (n int, err error)
 }
 
 func (o *authMethod) api(name string) api.Type {
-	t := api.Type{
+	return api.Type{
 		Name: name, Kind: api.Login, Routes: newRoutes(o.routes),
 		Renew: func(ar *api.Request, tx *storage.Tx, m *api.Mount, t *access.Token) (*access.TokenParams, error) {
 			return o.renew(ar.Frame.(*request), tx, m.Prefix(), t)
 		},
 	}
-	if o.prove != nil {
-		t.Prove = func(ar *api.Request, m *api.Mount, t *access.Token) (func(*storage.Tx) error, error) {
-			r := ar.Frame.(*request)
-			version := r.keep.logins.version()
-			return func(*storage.Tx) error {
-				if r.keep.logins.version() != version {
-					return api.ErrChanged
-				}
-				return nil
-			}, o.prove(r, m.Prefix(), t)
-		}
-	}
-	return t
 }
 
 func oldTypes() (types []api.Type) {

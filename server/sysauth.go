@@ -13,7 +13,6 @@ import (
 // authMethods are all types of login methods but token, which is always there.
 var authMethods = map[string]authMethod{
 	"approle": appRole(), "userpass": userPass(),
-	"cert": certMethod,
 }
 
 // viewMethod and updateMethod run a transaction of a login method, which has its

@@ -22,10 +22,11 @@ func TestImports(t *testing.T) {
 		"api":           "storage access",
 		"engine/kv":     "storage api",
 		"login":         "storage access api",
+		"login/cert":    "storage access api login",
 		"login/jwt":     "storage access api login",
 		"login/peer":    "storage access api login",
 		"server":        "storage access audit api recovery",
-		"cmd/sealkeep":  "config seal storage access audit api engine/kv login/jwt login/peer server recovery",
+		"cmd/sealkeep":  "config seal storage access audit api engine/kv login/cert login/jwt login/peer server recovery",
 		"e2e":           "",
 		"bench":         "config seal storage engine/kv",
 	}

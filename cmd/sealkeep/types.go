@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/engine/kv"
+	"github.com/sealkeep/sealkeep/login/cert"
 	"github.com/sealkeep/sealkeep/login/jwt"
 	"github.com/sealkeep/sealkeep/login/peer"
 )
@@ -11,6 +12,7 @@ import (
 func types() []api.Type {
 	return []api.Type{
 		kv.Type(),
+		cert.Type(),
 		jwt.Type(),
 		peer.Type(),
 	}
