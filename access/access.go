@@ -24,14 +24,9 @@
 //	access/method/<uuid>         JSON {"version":1}: a login method is enabled
 //
 // Package audit keeps its records beside these, as access/audit-*. Those of the
-// login methods sit below the folder of the mount, which the server chooses; the
-// packages below login say which. Of jwt, cert and peer they are here, each as
-// JSON {"version":1,"data":...}:
-//
-//	<folder>/config              jwt, cert: the configuration
-//	<folder>/role/<name>         jwt, peer: a role
-//	<folder>/certs/<name>        cert: a role
-//	<folder>/crls/<name>         cert: the serial numbers of certificates that were revoked
+// login methods sit below the folder of the mount, each as JSON
+// {"version":1,"data":...}; the packages below
+// login say which.
 //
 // A look-up costs one read, and one more for each token above; there are at most
 // [MaxDepth] of those. Callers that serve many requests keep the result while

@@ -71,8 +71,8 @@ type Frame interface {
 	Log() *slog.Logger
 }
 
-// A Proof is read again in the transaction that makes the token: it refuses what
-// has changed since it was checked.
+// A Proof is called in the transaction that makes the token. It reads again what must
+// still hold, and refuses it, or returns ErrChanged to have everything checked again.
 type Proof func(*storage.Tx) (*access.Login, error)
 
 // Param is what the part of the route's path stands for that has the name in

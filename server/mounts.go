@@ -25,7 +25,6 @@ type keep struct {
 	auths  mountTables // of login methods
 	moves  moves
 	tokens tokenCache
-	logins loginCache
 	now    func() time.Time
 
 	policies policyCache

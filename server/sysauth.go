@@ -10,11 +10,6 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// authMethods are all types of login methods but token, which is always there.
-var authMethods = map[string]authMethod{
-	"jwt": jwtMethod, "cert": certMethod, "peer": peerMethod,
-}
-
 // viewMethod and updateMethod run a transaction of a login method, which has its
 // records in a folder. A method that was disabled by a transaction before this
 // one changes nothing any more.

@@ -4,6 +4,9 @@ import (
 	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/engine/kv"
 	"github.com/sealkeep/sealkeep/login/approle"
+	"github.com/sealkeep/sealkeep/login/cert"
+	"github.com/sealkeep/sealkeep/login/jwt"
+	"github.com/sealkeep/sealkeep/login/peer"
 	"github.com/sealkeep/sealkeep/login/userpass"
 )
 
@@ -13,5 +16,8 @@ func types() []api.Type {
 		kv.Type(),
 		approle.Type(),
 		userpass.Type(),
+		cert.Type(),
+		jwt.Type(),
+		peer.Type(),
 	}
 }
