@@ -43,7 +43,7 @@ type Kind uint8
 const (
 	Secrets Kind = iota // an engine, mounted below /v1/
 	Login               // a login method, enabled below /v1/auth/
-	System              // is there without being mounted
+	System              // is at Type.At without being mounted
 )
 
 // A Type is an engine, a login method or a part of the system. It is keyed by its
@@ -53,6 +53,7 @@ type Type struct {
 	Version string // the mount's option version; "": the type has none
 	Help    string // one sentence
 	Kind    Kind
+	At      string // where a System type is: "sys/"; no path of one begins with another's
 	Routes  []Route
 	Label   string // what stands for the mount's path in metrics; "": the name in braces
 

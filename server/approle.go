@@ -419,7 +419,10 @@ func loginAppRole(s *Server, r *request) (answer, error) {
 }
 
 // tidySecretIDs has the sweep run now, which tidies them, too.
-func tidySecretIDs(s *Server, r *request) (answer, error) { return tidyTokens(s, r) }
+func tidySecretIDs(s *Server, r *request) (answer, error) {
+	a, err := tidyTokens(&r.Request, nil)
+	return answer{status: a.Status, warnings: a.Warnings}, err
+}
 
 // tidyAppRoles deletes the secret IDs of roles that were deleted, and those whose
 // time has passed.

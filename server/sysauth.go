@@ -203,8 +203,8 @@ func (s *Server) login(r *request, fn func(tx *storage.Tx, folder string) (*acce
 }
 
 // methodOf is the login method that made a token, nil when it is no more.
-func (s *Server) methodOf(r *request, t *access.Token) (*api.Mount, *typeTable) {
-	for _, m := range r.keep.auths.Load().byPath {
+func (s *Server) methodOf(r *api.Request, t *access.Token) (*api.Mount, *typeTable) {
+	for _, m := range unsealedOf(r).auths.Load().byPath {
 		if m.UUID == t.Method {
 			if typ := s.tables.of(api.Login, m); typ != nil {
 				return m, typ
@@ -216,34 +216,34 @@ func (s *Server) methodOf(r *request, t *access.Token) (*api.Mount, *typeTable) 
 
 // proveAgain does what comes before loginAgain and takes no write transaction; still
 // is asked in that.
-func (s *Server) proveAgain(r *request, id access.ID) (still func(*storage.Tx) error, err error) {
+func (s *Server) proveAgain(r *api.Request, id access.ID) (still func(*storage.Tx) error, err error) {
 	still = func(*storage.Tx) error { return nil }
 	var t *access.Token
 	var m *api.Mount
 	var method *typeTable
 	err = r.View(func(tx *storage.Tx) (err error) {
-		if t, err = access.Lookup(tx, id, s.now()); err != nil {
+		if t, err = access.Lookup(tx, id, r.Now); err != nil {
 			return err
 		}
 		if m, method = s.methodOf(r, t); m == nil || method.Prove == nil {
 			return nil
 		}
-		_, err = method.Renew(&r.Request, tx, m, t) // what it refuses needs no proof
+		_, err = method.Renew(r, tx, m, t) // what it refuses needs no proof
 		return err
 	})
 	if err != nil || m == nil || method.Prove == nil {
 		return still, err
 	}
-	return method.Prove(&r.Request, m, t)
+	return method.Prove(r, m, t)
 }
 
 // loginAgain is what the login that made a token would make now.
-func (s *Server) loginAgain(r *request, tx *storage.Tx, t *access.Token) (*access.Login, error) {
+func (s *Server) loginAgain(r *api.Request, tx *storage.Tx, t *access.Token) (*access.Login, error) {
 	m, method := s.methodOf(r, t)
 	if m == nil {
 		return nil, access.ErrDenied // it was disabled just now
 	}
-	params, err := method.Renew(&r.Request, tx, m, t)
+	params, err := method.Renew(r, tx, m, t)
 	if err != nil {
 		return nil, err
 	}
