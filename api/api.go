@@ -51,7 +51,7 @@ const (
 type Type struct {
 	Name    string // as sys/mounts shows it
 	Version string // the mount's option version; "": the type has none
-	Help    string // one sentence
+	Help    string // one sentence; of a System type, the description of its mount
 	Kind    Kind
 	At      string // where a System type is: "sys/"; no path of one begins with another's
 	Routes  []Route

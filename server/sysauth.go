@@ -1,8 +1,6 @@
 package server
 
 import (
-	"crypto/sha256"
-	"fmt"
 	"strings"
 
 	"github.com/sealkeep/sealkeep/access"
@@ -49,17 +47,6 @@ var authRoutes = []oldRoute{
 	{path: "sys/auth/*/tune", gate: authenticated, sudo: []api.Op{opRead, opWrite}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readAuthTune, opWrite: writeAuthTune}},
 	{path: "sys/auth/*", gate: authenticated, sudo: []api.Op{opRead, opWrite, opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readAuth, opWrite: enableAuth, opDelete: disableAuth}},
 	{path: "sys/mounts/auth/*/tune", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readAuthTune, opWrite: writeAuthTune}},
-}
-
-// tokenAuth is the login by token, which is no mount but shown as one. Its UUID
-// is made from the store's, so that it stays the same.
-func (k *keep) tokenAuth() *api.Mount {
-	h := sha256.Sum256([]byte("auth/token/" + k.store.UUID()))
-	id := fmt.Sprintf("%x-%x-%x-%x-%x", h[:4], h[4:6], h[6:8], h[8:10], h[10:16])
-	return &api.Mount{
-		Path: "token/", UUID: id, Accessor: "auth_token_" + id[:8], Type: "token", Description: "token based credentials",
-		Config: api.MountConfig{TokenType: "default-service"},
-	}
 }
 
 // allAuths are the login methods by path.

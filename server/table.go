@@ -252,7 +252,7 @@ func (t *tables) of(kind api.Kind, m *api.Mount) *typeTable {
 // becomes canonical, so that what is authorized is what the handler works on.
 func (s *Server) findRoute(r *request) error {
 	at := s.locate(r.keep, r.Path)
-	r.route, r.Mount, r.mounts, r.Params = at.route, at.mount, at.table, at.params
+	r.typ, r.route, r.Mount, r.mounts, r.Params = at.typ, at.route, at.mount, at.table, at.params
 	r.Path = r.route.canonical(r.Path, &r.Params)
 	r.rest = r.Params.Values[0]
 	if r.route != nil {
@@ -269,15 +269,21 @@ func (s *Server) canonicalPath(k *keep, path string) string {
 
 // A location is where a path leads.
 type location struct {
+	typ    *api.Type // nil: the path is below no mount
 	route  *route
-	mount  *api.Mount  // nil: the path is not in one
-	table  *mountTable // that has the mount
+	mount  *api.Mount  // nil without a type, and of a system type unless the keep is unsealed
+	table  *mountTable // that has the mount; nil for a system type
 	params api.Params
 }
 
 // locate returns where a path leads; k is nil unless the keep is unsealed.
 func (s *Server) locate(k *keep, path string) (at location) {
-	if at.route, at.params = s.tables.system.find(path); at.route != nil || k == nil {
+	at.route, at.params, at.typ = s.tables.findFixed(path)
+	switch {
+	case k == nil:
+		return at
+	case at.typ != nil:
+		at.mount = k.fixed[at.typ.At]
 		return at
 	}
 	kind, mounts := api.Secrets, &k.mounts
@@ -294,9 +300,23 @@ func (s *Server) locate(k *keep, path string) (at location) {
 	if typ == nil {
 		return at
 	}
-	at.mount, at.table = m, table
+	at.typ, at.mount, at.table = &typ.Type, m, table
 	at.route, at.params = typ.find(below)
 	return at
+}
+
+// findFixed returns the route of a path below a system type, nil when there is none,
+// and the type, nil when the path is below no such type.
+func (t *tables) findFixed(path string) (r *route, params api.Params, typ *api.Type) {
+	if r, params = t.system.find(path); r != nil {
+		return r, params, r.typ
+	}
+	for _, typ := range t.fixed {
+		if strings.HasPrefix(path, typ.At) {
+			return nil, params, typ
+		}
+	}
+	return nil, params, nil
 }
 
 // names are the types of a kind.
@@ -315,20 +335,14 @@ func (s *Server) fixedTypes() []api.Type {
 	return []api.Type{
 		{Name: "system", Help: "system endpoints used for control, policy and debugging", Kind: api.System, At: "sys/", Routes: s.systemRoutes()},
 		{Name: "token", Help: "token based credentials", Kind: api.System, At: "auth/token/", Routes: s.tokenRoutes()},
-		{Name: "cubbyhole", Help: "per-token private secret storage", Kind: api.System, At: "cubbyhole/", Routes: relative("cubbyhole", newRoutes(cubbyholeRoutes))},
 	}
 }
 
 // systemRoutes are those below sys/.
 func (s *Server) systemRoutes() []api.Route {
-	old := relative("sys", newRoutes(slices.Concat(authRoutes, sysRoutes, auditRoutes)))
-	return slices.Concat(old, s.policyRoutes(), s.capabilityRoutes(), s.wrappingRoutes())
-}
-
-// relative makes paths relative to the folder that they are in.
-func relative(folder string, routes []api.Route) []api.Route {
-	for i := range routes {
-		routes[i].Path = strings.TrimPrefix(strings.TrimPrefix(routes[i].Path, folder), "/")
+	old := newRoutes(slices.Concat(authRoutes, sysRoutes, auditRoutes))
+	for i := range old {
+		old[i].Path = strings.TrimPrefix(old[i].Path, "sys/")
 	}
-	return routes
+	return slices.Concat(old, s.policyRoutes(), s.capabilityRoutes(), s.wrappingRoutes())
 }
