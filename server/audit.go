@@ -18,7 +18,7 @@ import (
 // auditRequest records a request that is about to be carried out, or refused with
 // an error. When that fails it must not be carried out. All that an open keep is
 // asked is in its audit log, also what it refuses, but for what is quiet, and for the
-// rate limits: else who floods the keep would fill its disk.
+// rate limits: otherwise a flood of refused requests would fill the disk.
 func (s *Server) auditRequest(r *request, refused error) error {
 	k := r.keep
 	if k == nil || !k.audit.On() || r.route != nil && r.route.Quiet {

@@ -14,10 +14,10 @@ import (
 )
 
 // A client that sends X-Vault-Wrap-TTL gets, in place of the answer, a token that
-// is good for one request: to have the answer. What is wrapped and its token are
-// written in one transaction; unwrapping uses up the token in the one that reads
-// it. So exactly one who has the token gets the answer, and who comes too late
-// knows that another was there before.
+// is good for one request: the one that returns the answer. What is wrapped and its
+// token are written in one transaction, and unwrapping uses up the token in the
+// transaction that reads it. So exactly one bearer gets the answer; a second attempt
+// fails, which reveals that someone already unwrapped it.
 
 // wrappingRoutes are about answers that are wrapped, below sys/wrapping/. The first
 // takes no token but the one that it is about, and does not use it up.
@@ -36,7 +36,7 @@ func (s *Server) wrappingRoutes() []api.Route {
 
 var errNotWrapping = api.Invalid.Errorf("wrapping token is not valid or does not exist")
 
-// wrapTTL is for how long the client wants the answer to be wrapped; 0: not at all.
+// wrapTTL is how long the client wants the answer to stay wrapped; 0: not at all.
 func wrapTTL(h http.Header) (time.Duration, error) {
 	values := h["X-Vault-Wrap-Ttl"]
 	if len(values) == 0 {
@@ -59,8 +59,8 @@ func wrapTTL(h http.Header) (time.Duration, error) {
 }
 
 // wrap puts a token in the place of the answer, where the client asks for that
-// and the answer is in Vault's envelope. What anybody may have, without a token,
-// is not wrapped: else anybody could fill the store.
+// and the answer is in Vault's envelope. Answers that need no token are not wrapped,
+// otherwise anybody could fill the store.
 func (s *Server) wrap(r *request, a api.Answer) (api.Answer, error) {
 	empty, public := a.Data == nil && a.Auth == nil && a.Warnings == nil, r.Caller.Token == nil && a.Auth == nil
 	if r.WrapIn == 0 || a.Wrap != nil || empty || public {
@@ -82,7 +82,7 @@ func (s *Server) wrap(r *request, a api.Answer) (api.Answer, error) {
 	if r.Caller.Token != nil {
 		name = r.Caller.Token.DisplayName
 	}
-	ctx, cancel := context.WithTimeout(storage.Patient(r.Context), timeoutShort) // the answer is not to be had again
+	ctx, cancel := context.WithTimeout(storage.Patient(r.Context), timeoutShort) // the answer cannot be computed again
 	defer cancel()
 	var view *api.Wrap
 	err = r.keep.store.Update(ctx, func(tx *storage.Tx) error {
@@ -122,7 +122,7 @@ func (in *wrappedInput) id(r *api.Request) (access.ID, error) {
 	return unsealedOf(r).tokenID(r.Context, cmp.Or(in.Token, r.Caller.Bearer))
 }
 
-// notWrapping says of a token that does not work what Vault says.
+// notWrapping turns the error of a token that does not work into Vault's.
 func notWrapping(err error) error {
 	if errors.Is(err, access.ErrDenied) {
 		return errNotWrapping
