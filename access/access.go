@@ -18,7 +18,7 @@
 //	access/token/<hh>/<hash>     JSON {"version":2, ...}: a token; <hh><hash> is 64 hex digits
 //	access/token/<hash>          the same of version 1: root tokens of older stores
 //	access/accessor/<accessor>   the 64 hex digits of its token
-//	access/cubbyhole/<hh>/<hash> JSON {"version":1, ...}: what that token keeps for itself, or the answer it is for
+//	access/cubbyhole/<hh>/<hash> JSON {"version":1, ...}: what that token keeps for itself (package cubbyhole), or the answer it is for
 //	access/token-role/<name>     JSON {"version":1, ...}: a role
 //	access/policy/<name>         JSON {"version":1,"text":...}: a policy
 //	access/method/<uuid>         JSON {"version":1}: a login method is enabled

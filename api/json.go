@@ -99,3 +99,35 @@ func Last(raw []byte) ([]byte, error) {
 	}
 	return b.Bytes(), nil
 }
+
+// An Object is what a handler takes whose body is the client's own data: one JSON
+// object, whatever its fields, as [Last] has it.
+type Object struct {
+	JSON json.RawMessage // nil: there is no field
+}
+
+// Decode reads the body. It knows no fields, so none of them is said to be unknown.
+func (o *Object) Decode(r *Request) (map[string]json.RawMessage, error) {
+	if !utf8.Valid(r.Body) {
+		return nil, Invalid.Errorf("failed to parse JSON input: it is not valid UTF-8")
+	}
+	body := bytes.TrimSpace(r.Body)
+	if len(body) == 0 {
+		return nil, nil
+	}
+	fields, err := fieldsOf(body)
+	if err != nil || len(fields) == 0 {
+		return nil, err
+	}
+	o.JSON = body
+	switch text := ShapeOf(body); {
+	case text.Levels > MaxLevels:
+		err = ErrLevels
+	case text.Twice:
+		o.JSON, err = Last(body)
+	}
+	return nil, err
+}
+
+// Names are none.
+func (*Object) Names() []string { return nil }

@@ -29,7 +29,7 @@ type Request struct {
 	Op              Op
 	Path            string // below /v1/, canonical, without a slash at its end
 	Params          Params
-	Mount           *Mount // nil for what is not mounted
+	Mount           *Mount // also that of a System type; nil for what is nowhere, and for a System type unless unsealed
 	Caller          Caller
 	Query           url.Values
 	Body            []byte // of what has a body; nil until it is read

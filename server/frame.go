@@ -30,8 +30,9 @@ type request struct {
 	listen *Listener
 
 	keep   *keep       // nil unless unsealed
+	typ    *api.Type   // of what the path is below; nil: nothing
 	route  *route      // nil when there is none
-	mounts *mountTable // that has the mount
+	mounts *mountTable // that has the mount; nil for a system type
 	rest   string      // what the first part in braces stands for
 	known  bool        // Op is what the method means
 	label  string      // of the route, for metrics
@@ -192,7 +193,7 @@ func (r *request) Tidy() { r.keep.wakeSweep() }
 
 // Permit is asked first in every Update of the request.
 func (r *request) Permit(tx *storage.Tx) error {
-	if r.Mount != nil {
+	if r.mounts != nil {
 		there, err := r.mounts.has(tx, r.Mount)
 		if err != nil {
 			return err

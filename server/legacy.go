@@ -9,6 +9,9 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
+// unsealedOf is the keep that has authorized a request, nil unless it is unsealed.
+func unsealedOf(r *api.Request) *keep { return r.Frame.(*request).keep }
+
 // oldRoute is a route whose handlers know the server. Its path has "*" for one or
 // more segments.
 type oldRoute struct {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"github.com/sealkeep/sealkeep/api"
+	"github.com/sealkeep/sealkeep/engine/cubbyhole"
 	"github.com/sealkeep/sealkeep/engine/kv"
 	"github.com/sealkeep/sealkeep/login/approle"
 	"github.com/sealkeep/sealkeep/login/cert"
@@ -13,6 +14,7 @@ import (
 // types are the engines and login methods that a keep has.
 func types() []api.Type {
 	return []api.Type{
+		cubbyhole.Type(),
 		kv.Type(),
 		approle.Type(),
 		userpass.Type(),
