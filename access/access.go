@@ -18,20 +18,15 @@
 //	access/token/<hh>/<hash>     JSON {"version":2, ...}: a token; <hh><hash> is 64 hex digits
 //	access/token/<hash>          the same of version 1: root tokens of older stores
 //	access/accessor/<accessor>   the 64 hex digits of its token
-//	access/cubbyhole/<hh>/<hash> JSON {"version":1, ...}: what that token keeps for itself, or the answer it is for
+//	access/cubbyhole/<hh>/<hash> JSON {"version":1, ...}: what that token keeps for itself (package cubbyhole), or the answer it is for
 //	access/token-role/<name>     JSON {"version":1, ...}: a role
 //	access/policy/<name>         JSON {"version":1,"text":...}: a policy
 //	access/method/<uuid>         JSON {"version":1}: a login method is enabled
 //
 // Package audit keeps its records beside these, as access/audit-*. Those of the
-// login methods sit below the folder of the mount, which the server chooses; the
-// packages below login say which. Of jwt, cert and peer they are here, each as
-// JSON {"version":1,"data":...}:
-//
-//	<folder>/config              jwt, cert: the configuration
-//	<folder>/role/<name>         jwt, peer: a role
-//	<folder>/certs/<name>        cert: a role
-//	<folder>/crls/<name>         cert: the serial numbers of certificates that were revoked
+// login methods sit below the folder of the mount, each as JSON
+// {"version":1,"data":...}; the packages below
+// login say which.
 //
 // A look-up costs one read, and one more for each token above; there are at most
 // [MaxDepth] of those. Callers that serve many requests keep the result while

@@ -484,7 +484,7 @@ func TestGlob(t *testing.T) {
 		want          bool
 	}{{"a", "a", true}, {"a", "ab", false}, {"a*", "ab", true}, {"*", "", true}, {"*b", "ab", true}, {"a*a", "a", false}, {"a*b*c", "abc", true},
 		{"a*b*c", "axxbxxc", true}, {"a*b*c", "acb", false}, {"", "a", false}} {
-		if glob(c.pattern, c.name) != c.want {
+		if Glob(c.pattern, c.name) != c.want {
 			t.Errorf("%q in %q: not %v", c.name, c.pattern, c.want)
 		}
 	}

@@ -301,12 +301,14 @@ func cleanPolicies(names []string, addDefault bool) []string {
 	return slices.Compact(clean)
 }
 
-// globs tells whether a pattern, in which each "*" stands for any text, fits.
+// globs reports whether one of the patterns matches name.
 func globs(patterns []string, name string) bool {
-	return slices.ContainsFunc(patterns, func(pattern string) bool { return glob(pattern, name) })
+	return slices.ContainsFunc(patterns, func(pattern string) bool { return Glob(pattern, name) })
 }
 
-func glob(pattern, name string) bool {
+// Glob reports whether the pattern, in which each "*" stands for any text, matches
+// name.
+func Glob(pattern, name string) bool {
 	parts := strings.Split(pattern, "*")
 	if len(parts) == 1 {
 		return pattern == name

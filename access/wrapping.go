@@ -20,15 +20,21 @@ path "sys/wrapping/unwrap" {
 }
 `
 
-// A Wrapped is an answer as a wrapping token keeps it.
+// A Wrapped is the record of an answer in the cubbyhole of its wrapping token.
 type Wrapped []byte
+
+type wrapped struct {
+	Version  int             `json:"version"`
+	Status   int             `json:"status,omitempty"`
+	Response json.RawMessage `json:"response,omitempty"`
+}
 
 // NewWrapped makes one of an HTTP status and a body in JSON, which Open then
 // returns. The error is [storage.ErrTooLarge] for a body that has nearly
 // [storage.MaxValue] bytes or more, and [ErrInvalid] for one that Open could not
 // read, since it is nested as deep as JSON may be.
 func NewWrapped(status int, body []byte) (Wrapped, error) {
-	value, err := json.Marshal(cubbyhole{Version: cubbyholeVersion, Status: status, Response: body})
+	value, err := json.Marshal(wrapped{Version: cubbyholeVersion, Status: status, Response: body})
 	if err != nil {
 		return nil, fmt.Errorf("encoding a wrapped answer: %w", err)
 	}
@@ -43,14 +49,20 @@ func NewWrapped(status int, body []byte) (Wrapped, error) {
 
 // Open returns what NewWrapped was given.
 func (w Wrapped) Open() (status int, body []byte, err error) {
-	c, err := decodeCubbyhole(w)
-	if err != nil {
-		return 0, nil, err
+	r := wrapped{Version: cubbyholeVersion}
+	if w != nil {
+		err = json.Unmarshal(w, &r)
 	}
-	return c.Status, c.Response, nil
+	if err != nil {
+		return 0, nil, fmt.Errorf("decoding a wrapped answer: %w: %w", storage.ErrCorrupt, err)
+	}
+	if r.Version != cubbyholeVersion {
+		return 0, nil, fmt.Errorf("decoding a wrapped answer: %w: record version %d, this program reads %d", storage.ErrFormat, r.Version, cubbyholeVersion)
+	}
+	return r.Status, r.Response, nil
 }
 
-// Wrapping tells whether the token is there for a wrapped answer only.
+// Wrapping reports whether the token is there for a wrapped answer only.
 func (t *Token) Wrapping() bool { return slices.Equal(t.Policies, []string{WrappingPolicy}) }
 
 // Wrapped is the answer of a wrapping token that [Use] has just used up.

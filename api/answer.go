@@ -81,6 +81,13 @@ type Wrap struct {
 	WrappedAccessor string `json:"wrapped_accessor,omitempty"` // of the token or the secret ID in the answer
 }
 
+// NewWrap shows a wrapping token with its secret.
+func NewWrap(t *access.Token, secret string) *Wrap {
+	return &Wrap{
+		Token: secret, Accessor: t.Accessor, TTL: int64(t.TTL / time.Second), CreationTime: t.Created.Format(time.RFC3339Nano), CreationPath: t.Path,
+	}
+}
+
 // Keys is the answer with a list of names; that there are none is [ErrAbsent], as
 // with Vault.
 func Keys(names []string, err error) (Answer, error) {

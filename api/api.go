@@ -43,7 +43,7 @@ type Kind uint8
 const (
 	Secrets Kind = iota // an engine, mounted below /v1/
 	Login               // a login method, enabled below /v1/auth/
-	System              // is there without being mounted
+	System              // is at Type.At without being mounted
 )
 
 // A Type is an engine, a login method or a part of the system. It is keyed by its
@@ -51,8 +51,9 @@ const (
 type Type struct {
 	Name    string // as sys/mounts shows it
 	Version string // the mount's option version; "": the type has none
-	Help    string // one sentence
+	Help    string // one sentence; of a System type, the description of its mount
 	Kind    Kind
+	At      string // where a System type is: "sys/"; no path of one begins with another's
 	Routes  []Route
 	Label   string // what stands for the mount's path in metrics; "": the name in braces
 

@@ -73,11 +73,8 @@ func DecodeBody[In any](r *Request, body []byte, settings bool) (*In, error) {
 }
 
 func decodeBody(r *Request, p *plan, in any, body []byte, settings bool) (given map[string]json.RawMessage, err error) {
-	if err := json.Unmarshal(body, &given); err != nil {
-		if _, mistyped := err.(*json.UnmarshalTypeError); mistyped {
-			return nil, Invalid.Errorf("failed to parse JSON input: it must be one JSON object")
-		}
-		return nil, Invalid.Errorf("failed to parse JSON input: %v", err)
+	if given, err = fieldsOf(body); err != nil {
+		return nil, err
 	}
 	if settings {
 		if err := p.checkKnown(r, given); err != nil {
@@ -85,6 +82,18 @@ func decodeBody(r *Request, p *plan, in any, body []byte, settings bool) (given 
 		}
 	}
 	return given, p.object(given, reflect.ValueOf(in).Elem())
+}
+
+// fieldsOf reads an object's fields.
+func fieldsOf(body []byte) (fields map[string]json.RawMessage, err error) {
+	err = json.Unmarshal(body, &fields)
+	if _, mistyped := err.(*json.UnmarshalTypeError); mistyped {
+		return nil, Invalid.Errorf("failed to parse JSON input: it must be one JSON object")
+	}
+	if err != nil {
+		return nil, Invalid.Errorf("failed to parse JSON input: %v", err)
+	}
+	return fields, nil
 }
 
 // Names are the parameters that the handler knows.

@@ -99,3 +99,35 @@ func Last(raw []byte) ([]byte, error) {
 	}
 	return b.Bytes(), nil
 }
+
+// An Object is what a handler takes whose body is the client's own data: one JSON
+// object, whatever its fields, as [Last] has it.
+type Object struct {
+	JSON json.RawMessage // nil: there is no field
+}
+
+// Decode reads the body.
+func (o *Object) Decode(r *Request) (given map[string]json.RawMessage, err error) {
+	if !utf8.Valid(r.Body) {
+		return nil, Invalid.Errorf("failed to parse JSON input: it is not valid UTF-8")
+	}
+	body := bytes.TrimSpace(r.Body)
+	if len(body) == 0 {
+		return nil, nil
+	}
+	given, err = fieldsOf(body)
+	if err != nil || len(given) == 0 {
+		return nil, err
+	}
+	o.JSON = body
+	switch text := ShapeOf(body); {
+	case text.Levels > MaxLevels:
+		err = ErrLevels
+	case text.Twice:
+		o.JSON, err = Last(body)
+	}
+	return given, err
+}
+
+// Names are none: the fields are known to the client alone.
+func (*Object) Names() []string { return nil }

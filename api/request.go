@@ -30,7 +30,7 @@ type Request struct {
 	Path            string // below /v1/, canonical, without a slash at its end
 	Slash           bool   // there was one
 	Params          Params
-	Mount           *Mount // nil for what is not mounted
+	Mount           *Mount // also that of a System type; nil for what is nowhere, and for a System type unless unsealed
 	Caller          Caller
 	Query           url.Values
 	Body            []byte // of what has a body; nil until it is read
@@ -72,8 +72,8 @@ type Frame interface {
 	Log() *slog.Logger
 }
 
-// A Proof is read again in the transaction that makes the token: it refuses what
-// has changed since it was checked.
+// A Proof is called in the transaction that makes the token. It reads again what must
+// still hold, and refuses it, or returns ErrChanged to have everything checked again.
 type Proof func(*storage.Tx) (*access.Login, error)
 
 // Param is what the part of the route's path stands for that has the name in

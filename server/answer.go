@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/sealkeep/sealkeep/api"
@@ -202,16 +201,8 @@ func (r *request) envelope(a api.Answer) ([]byte, error) {
 		b = append(b, auth...)
 	}
 	b = append(b, `,"mount_type":"`...)
-	switch {
-	case a.Wrap != nil:
-	case r.Mount != nil:
-		b = append(b, r.Mount.Type...)
-	case strings.HasPrefix(r.Path, "cubbyhole"):
-		b = append(b, "cubbyhole"...)
-	case strings.HasPrefix(r.Path, "auth/token/"):
-		b = append(b, "token"...)
-	default:
-		b = append(b, "system"...)
+	if a.Wrap == nil {
+		b = append(b, r.typ.Name...)
 	}
 	return append(b, "\"}\n"...), nil
 }

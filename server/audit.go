@@ -18,7 +18,7 @@ import (
 // auditRequest records a request that is about to be carried out, or refused with
 // an error. When that fails it must not be carried out. All that an open keep is
 // asked is in its audit log, also what it refuses, but for what is quiet, and for the
-// rate limits: else who floods the keep would fill its disk.
+// rate limits: otherwise a flood of refused requests would fill the disk.
 func (s *Server) auditRequest(r *request, refused error) error {
 	k := r.keep
 	if k == nil || !k.audit.On() || r.route != nil && r.route.Quiet {
@@ -146,19 +146,20 @@ func (s *Server) auditEntry(r *request, refused error) *audit.Entry {
 	if r.Caller.ACL != nil && r.gate() == api.Authenticated {
 		e.Decided, e.Allowed = true, !errors.Is(refused, access.ErrDenied)
 	}
-	switch {
-	case r.Mount != nil && strings.HasPrefix(r.Path, "auth/"):
-		e.Mount = audit.Mount{Point: "auth/" + r.Mount.Path, Type: r.Mount.Type, Accessor: r.Mount.Accessor, Class: "auth"}
-		e.Plain = r.Mount.Config.AuditNonHMACRequestKeys
-	case r.Mount != nil:
-		e.Mount = audit.Mount{Point: r.Mount.Path, Type: r.Mount.Type, Accessor: r.Mount.Accessor, Class: "secret"}
-		e.Plain = r.Mount.Config.AuditNonHMACRequestKeys
-	case strings.HasPrefix(r.Path, "auth/token/"):
-		e.Mount = audit.Mount{Point: "auth/token/", Type: "token", Class: "auth"}
-	case strings.HasPrefix(r.Path, "cubbyhole"):
-		e.Mount = audit.Mount{Point: "cubbyhole/", Type: "cubbyhole", Class: "secret"}
-	case strings.HasPrefix(r.Path, "sys/"):
-		e.Mount = audit.Mount{Point: "sys/", Type: "system", Class: "secret"}
+	typ := r.typ
+	if typ == nil { // refused before it was looked for
+		_, _, typ = s.tables.findFixed(r.Path)
+	}
+	if typ != nil {
+		e.Mount = audit.Mount{Point: typ.At, Type: typ.Name, Class: "secret"}
+		folder := ""
+		if strings.HasPrefix(r.Path, "auth/") {
+			folder, e.Mount.Class = "auth/", "auth"
+		}
+		if r.mounts != nil { // what is there without being mounted has no accessor in the log
+			e.Mount.Point, e.Mount.Accessor = folder+r.Mount.Path, r.Mount.Accessor
+			e.Plain = r.Mount.Config.AuditNonHMACRequestKeys
+		}
 	}
 	if params := r.queryParams(); len(params) > 0 && r.Body == nil {
 		e.Data, _ = json.Marshal(params) // texts always encode

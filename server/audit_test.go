@@ -620,3 +620,47 @@ func TestEveryTextIsHiddenInTheAuditLog(t *testing.T) {
 		t.Errorf("of the metadata of a token the log has %v", list[2])
 	}
 }
+
+// What is built in has a place in the log as a mount has, but no accessor, also where
+// the request was refused.
+func TestAuditRecordsWhatIsBuiltIn(t *testing.T) {
+	d, file := auditFile(t)
+	f := startAudited(t, filepath.Join(t.TempDir(), "keep.db"), []audit.Device{d}, newSeal("a", 1))
+	f.root, _ = f.must(t, 200, "PUT", "sys/init", `{"recovery_shares":0,"recovery_threshold":0}`).get("root_token").(string)
+	f.must(t, 204, "POST", "sys/auth/userpass", `{"type":"userpass"}`)
+	f.must(t, 404, "GET", "auth/userpass/users/none", "")
+	f.must(t, 404, "GET", "sys/nowhere", "")
+	f.must(t, 400, "GET", "sys/mounts?list=x", "")
+	f.must(t, 404, "GET", "sys", "")
+	f.must(t, 200, "GET", "auth/token/lookup-self", "")
+	f.must(t, 404, "GET", "auth/token/nowhere", "")
+	f.must(t, 404, "GET", "auth/token", "")
+	f.must(t, 400, "GET", "cubbyhole", "")
+	f.must(t, 404, "GET", "cubbyhole/a", "")
+	f.must(t, 403, "GET", "cubbyhole/a", "", "X-Vault-Token: hvs.wrong")
+	f.must(t, 404, "GET", "nowhere/a", "")
+	accessor := f.must(t, 200, "GET", "sys/auth/userpass", "").get("data", "accessor")
+	want := []string{
+		"sys/ system secret <nil>", "sys/ system secret <nil>", "auth/userpass/ userpass auth " + fmt.Sprint(accessor),
+		"sys/ system secret <nil>", "sys/ system secret <nil>", "<nil> <nil> <nil> <nil>",
+		"auth/token/ token auth <nil>", "auth/token/ token auth <nil>", "<nil> <nil> <nil> <nil>",
+		"cubbyhole/ cubbyhole secret <nil>", "cubbyhole/ cubbyhole secret <nil>", "cubbyhole/ cubbyhole secret <nil>",
+		"<nil> <nil> <nil> <nil>", "sys/ system secret <nil>",
+	}
+	var got []string
+	for _, r := range records(t, file) {
+		for _, kind := range []string{"request", "response"} {
+			if r["type"] == kind {
+				got = append(got, say(r.get(kind, "mount_point"), r.get(kind, "mount_type"), r.get(kind, "mount_class"), r.get(kind, "mount_accessor")))
+			}
+		}
+	}
+	for i := range got {
+		if i/2 >= len(want) || got[i] != want[i/2] {
+			t.Errorf("line %d has %s", i, got[i])
+		}
+	}
+	if len(got) != 2*len(want) {
+		t.Errorf("%d lines", len(got))
+	}
+}

@@ -6,74 +6,84 @@ import (
 	"strings"
 
 	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/api"
 )
+
+// capabilityRoutes say what a token may do, below sys/.
+func (s *Server) capabilityRoutes() []api.Route {
+	return []api.Route{
+		{Path: "capabilities", Help: "What a token may do on some paths.",
+			Ops: map[api.Op]api.Handler{api.Write: api.Do(s.capabilitiesOfToken)}},
+		{Path: "capabilities-accessor", Help: "What the token that has an accessor may do on some paths.",
+			Ops: map[api.Op]api.Handler{api.Write: api.Do(s.capabilitiesOfAccessor)}},
+		{Path: "capabilities-self", Help: "What the caller's token may do on some paths.",
+			Ops: map[api.Op]api.Handler{api.Write: api.Do(s.capabilitiesOfSelf)}},
+	}
+}
 
 // capabilitiesInput is the body of sys/capabilities and its kin.
 type capabilitiesInput struct {
-	Token    string          `json:"token"`
-	Accessor string          `json:"accessor"`
-	Path     loose[[]string] `json:"path"` // Vault's older name: heeded without the newer
-	Paths    loose[[]string] `json:"paths"`
+	Token    string   `json:"token"`
+	Accessor string   `json:"accessor"`
+	Path     []string `json:"path"` // Vault's older name: heeded without the newer
+	Paths    []string `json:"paths"`
 }
 
-func writeCapabilitiesSelf(s *Server, r *request) (answer, error) {
-	return s.capabilities(r, func(*capabilitiesInput) (*access.Token, error) { return r.Caller.Token, nil })
+func (s *Server) capabilitiesOfSelf(r *api.Request, in *capabilitiesInput) (api.Answer, error) {
+	return s.capabilities(r, in, func() (*access.Token, error) { return r.Caller.Token, nil })
 }
 
-func writeCapabilities(s *Server, r *request) (answer, error) {
-	return s.capabilities(r, func(in *capabilitiesInput) (*access.Token, error) {
+func (s *Server) capabilitiesOfToken(r *api.Request, in *capabilitiesInput) (api.Answer, error) {
+	return s.capabilities(r, in, func() (*access.Token, error) {
 		if in.Token == "" {
-			return nil, invalid("no token found")
+			return nil, api.Invalid.Errorf("no token found")
 		}
-		t, err := r.keep.lookup(r.Context, in.Token)
+		t, err := unsealedOf(r).lookup(r.Context, in.Token)
 		if errors.Is(err, access.ErrDenied) {
-			err = invalid("invalid token")
+			err = api.Invalid.Errorf("invalid token")
 		}
 		return t, err
 	})
 }
 
-func writeCapabilitiesAccessor(s *Server, r *request) (answer, error) {
-	return s.capabilities(r, func(in *capabilitiesInput) (*access.Token, error) {
+func (s *Server) capabilitiesOfAccessor(r *api.Request, in *capabilitiesInput) (api.Answer, error) {
+	return s.capabilities(r, in, func() (*access.Token, error) {
 		if in.Accessor == "" {
-			return nil, invalid("missing accessor")
+			return nil, api.Invalid.Errorf("missing accessor")
 		}
-		t, err := r.keep.lookupAccessor(r.Context, in.Accessor)
+		t, err := unsealedOf(r).lookupAccessor(r.Context, in.Accessor)
 		if errors.Is(err, access.ErrDenied) {
-			err = invalid("invalid accessor")
+			err = api.Invalid.Errorf("invalid accessor")
 		}
 		return t, err
 	})
 }
 
 // capabilities answers what the token that find returns may do on some paths.
-func (s *Server) capabilities(r *request, find func(*capabilitiesInput) (*access.Token, error)) (answer, error) {
-	var in capabilitiesInput
-	if err := r.decode(&in); err != nil {
-		return answer{}, err
-	}
-	paths := in.Paths.value
+func (s *Server) capabilities(r *api.Request, in *capabilitiesInput, find func() (*access.Token, error)) (api.Answer, error) {
+	paths := in.Paths
 	if len(paths) == 0 {
-		paths = in.Path.value
+		paths = in.Path
 	}
 	switch {
 	case len(paths) == 0:
-		return answer{}, invalid("paths must be supplied")
+		return api.Answer{}, api.Invalid.Errorf("paths must be supplied")
 	case slices.Contains(paths, ""):
-		return answer{}, invalid("missing path")
+		return api.Answer{}, api.Invalid.Errorf("missing path")
 	}
-	t, err := find(&in)
+	t, err := find()
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
-	acl, err := r.keep.acl(r.Context, t)
+	k := unsealedOf(r)
+	acl, err := k.acl(r.Context, t)
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
 	data := make(map[string]any)
 	for _, p := range paths {
 		path, folder := strings.CutSuffix(strings.TrimPrefix(p, "/"), "/")
-		if path = s.canonicalPath(r.keep, path); folder {
+		if path = s.canonicalPath(k, path); folder {
 			path += "/"
 		}
 		data[p] = acl.Capabilities(path).Names()
@@ -81,5 +91,5 @@ func (s *Server) capabilities(r *request, find func(*capabilitiesInput) (*access
 	if len(paths) == 1 {
 		data["capabilities"] = data[paths[0]]
 	}
-	return answer{data: data, inject: true}, nil
+	return api.Answer{Data: data, Inject: true}, nil
 }

@@ -63,8 +63,6 @@ func fault(err error) (status int, text string, ours bool) {
 		return http.StatusForbidden, access.ErrDenied.Error(), false
 	case errors.Is(err, audit.ErrFailed):
 		return http.StatusInternalServerError, err.Error(), false // the log has it once, not for each request
-	case errors.Is(err, access.ErrKeys):
-		return http.StatusServiceUnavailable, access.ErrKeys.Error() + ": try again; the server's log says why", false
 	case errors.Is(err, ErrInitialized):
 		return http.StatusBadRequest, "Vault is already initialized", false
 	case errors.Is(err, ErrNotInitialized), errors.Is(err, access.ErrToken), errors.Is(err, access.ErrInvalid), errors.Is(err, audit.ErrInvalid),

@@ -30,8 +30,9 @@ type request struct {
 	listen *Listener
 
 	keep   *keep       // nil unless unsealed
+	typ    *api.Type   // of what the path is below; nil: nothing
 	route  *route      // nil when there is none
-	mounts *mountTable // that has the mount
+	mounts *mountTable // that has the mount; nil for a system type
 	rest   string      // what the first part in braces stands for
 	known  bool        // Op is what the method means
 	label  string      // of the route, for metrics
@@ -156,7 +157,7 @@ func (r *request) ignored() []string {
 		}
 	}
 	switch _, old := r.in.(*undecoded); {
-	case old, r.route.Settings && r.given != nil:
+	case old, r.route.Settings && r.given != nil, r.route.Free && r.Op.HasBody():
 	case r.Op.HasBody():
 		for _, name := range slices.Sorted(maps.Keys(r.given)) {
 			note(name)
@@ -192,7 +193,7 @@ func (r *request) Tidy() { r.keep.wakeSweep() }
 
 // Permit is asked first in every Update of the request.
 func (r *request) Permit(tx *storage.Tx) error {
-	if r.Mount != nil {
+	if r.mounts != nil {
 		there, err := r.mounts.has(tx, r.Mount)
 		if err != nil {
 			return err

@@ -34,7 +34,7 @@ func (r *request) gate() api.Gate {
 	switch {
 	case r.route == nil:
 		return api.Authenticated
-	case r.route.Path == metricsPath && (r.keep == nil || r.listen.UnauthenticatedMetricsAccess):
+	case r.Path == metricsPath && (r.keep == nil || r.listen.UnauthenticatedMetricsAccess):
 		return api.Open
 	}
 	return r.route.Gate
@@ -150,10 +150,4 @@ func (s *Server) checkParams(r *request) error {
 		kind = nil
 	}
 	return r.grant.Check(params, kind, r.route.Free)
-}
-
-// roleExists tells whether writing a role updates it.
-func roleExists(r *request, tx *storage.Tx) (bool, error) {
-	role, err := access.GetRole(tx, r.rest)
-	return role != nil, err
 }

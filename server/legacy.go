@@ -5,10 +5,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/storage"
 )
+
+// unsealedOf is the keep that has authorized a request, nil unless it is unsealed.
+func unsealedOf(r *api.Request) *keep { return r.Frame.(*request).keep }
 
 // oldRoute is a route whose handlers know the server. Its path has "*" for one or
 // more segments.
@@ -104,40 +106,4 @@ func (a answer) api() api.Answer {
 		out.Raw = &api.Raw{JSON: a.raw}
 	}
 	return out
-}
-
-// An authMethod is a type of login method whose handlers know the server.
-type authMethod struct {
-	routes []oldRoute
-	renew  func(r *request, tx *storage.Tx, folder string, t *access.Token) (*access.TokenParams, error)
-	prove  func(r *request, folder string, t *access.Token) error
-}
-
-func (o *authMethod) api(name string) api.Type {
-	t := api.Type{
-		Name: name, Kind: api.Login, Routes: newRoutes(o.routes),
-		Renew: func(ar *api.Request, tx *storage.Tx, m *api.Mount, t *access.Token) (*access.TokenParams, error) {
-			return o.renew(ar.Frame.(*request), tx, m.Prefix(), t)
-		},
-	}
-	if o.prove != nil {
-		t.Prove = func(ar *api.Request, m *api.Mount, t *access.Token) (func(*storage.Tx) error, error) {
-			r := ar.Frame.(*request)
-			version := r.keep.logins.version()
-			return func(*storage.Tx) error {
-				if r.keep.logins.version() != version {
-					return api.ErrChanged
-				}
-				return nil
-			}, o.prove(r, m.Prefix(), t)
-		}
-	}
-	return t
-}
-
-func oldTypes() (types []api.Type) {
-	for name, m := range authMethods {
-		types = append(types, m.api(name))
-	}
-	return types
 }

@@ -21,11 +21,11 @@ import (
 // keep is what lives only while unsealed.
 type keep struct {
 	store  *storage.Store
-	mounts mountTables // of engines
-	auths  mountTables // of login methods
+	mounts mountTables           // of engines
+	auths  mountTables           // of login methods
+	fixed  map[string]*api.Mount // of what is there without being mounted, by api.Type.At
 	moves  moves
 	tokens tokenCache
-	logins loginCache
 	now    func() time.Time
 
 	policies policyCache
@@ -97,7 +97,7 @@ func shortFolder(id string) string { return id[len(id)-12:] }
 // newKeep reads what a keep has in memory; the store is unsealed.
 func (s *Server) newKeep(store *storage.Store) (*keep, error) {
 	k := &keep{
-		store: store, now: s.now, wake: make(chan struct{}, 1), probing: make(chan struct{}, 1),
+		store: store, fixed: fixedMounts(s.tables.fixed, store.UUID()), now: s.now, wake: make(chan struct{}, 1), probing: make(chan struct{}, 1),
 		sweeping: make(chan struct{}, 1), rotated: make(chan struct{}, 1),
 	}
 	k.ctx, k.end = context.WithCancel(s.ctx)

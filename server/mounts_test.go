@@ -215,7 +215,7 @@ func TestAuthMethods(t *testing.T) {
 	if m.Type != "token" || m.Description != "token based credentials" || m.Config.TokenType != "default-service" || m.Accessor != "auth_token_"+m.UUID[:8] {
 		t.Errorf("%+v", m)
 	}
-	if ok := regexp.MustCompile("^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$").MatchString(m.UUID); !ok || m.UUID == f.keep.Load().system().UUID {
+	if ok := regexp.MustCompile("^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$").MatchString(m.UUID); !ok || m.UUID == f.keep.Load().fixed["sys/"].UUID {
 		t.Errorf("UUID %q", m.UUID)
 	}
 	f.Server.Seal()

@@ -220,3 +220,20 @@ func TestParameterRulesSeeTheSameAsTheHandler(t *testing.T) {
 	f.must(t, 204, "POST", "cubbyhole/a", `{"Password":"x"}`, as(token))
 	f.must(t, 403, "POST", "cubbyhole/a", `{"Passwort":"x"}`, as(token))
 }
+
+// Where the whole body is the client's own data, rules about parameters see its
+// fields.
+func TestRulesSeeTheClientsOwnData(t *testing.T) {
+	f := fresh(t)
+	f.mountV1(t)
+	const rules = " {\n capabilities = [\"create\", \"update\"]\n denied_parameters = { \"b\" = [] }\n}\n"
+	f.must(t, 204, "PUT", "sys/policies/acl/rules", `{"policy":`+quote(`path "kv/*"`+rules+`path "cubbyhole/*"`+rules+`path "sys/wrapping/wrap"`+rules)+`}`)
+	token := as(f.bearer(t, "rules"))
+	for path, status := range map[string]int{"kv/a": 204, "cubbyhole/a": 204, "sys/wrapping/wrap": 200} {
+		f.must(t, 403, "PUT", path, `{"a":1,"b":2}`, token, "X-Vault-Wrap-TTL: 60")
+		f.must(t, 403, "PUT", path, `{"B":2}`, token, "X-Vault-Wrap-TTL: 60")
+		if r := f.must(t, status, "PUT", path, `{"a":1}`, token, "X-Vault-Wrap-TTL: 60"); r.get("warnings") != nil {
+			t.Errorf("%s: %s", path, r.text)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -148,76 +149,82 @@ func (k *keep) changePolicies(ctx context.Context, fn func(*storage.Tx) error) e
 	return k.store.Update(ctx, fn)
 }
 
-func (r *request) listPolicies() (names []string, err error) {
-	err = r.keep.store.View(r.Context, func(tx *storage.Tx) (err error) {
-		names, err = access.ListPolicies(tx)
-		return err
-	})
-	return names, err
+// policyRoutes is the API of policies, below sys/.
+func (s *Server) policyRoutes() []api.Route {
+	return []api.Route{
+		{Path: "policies/acl", Help: "The names of the policies.",
+			Ops: map[api.Op]api.Handler{api.Read: api.View(listPolicies), api.List: api.View(listPolicies)}},
+		{Path: "policies/acl/{name...}", Help: "A policy.", Folded: true, Settings: true, Body: bodyPolicy,
+			Ops: map[api.Op]api.Handler{api.Read: api.View(readPolicy), api.Write: api.Do(s.writePolicy), api.Delete: api.Do(deletePolicy)}},
+		{Path: "policy", Help: "The names of the policies, at Vault's older path.",
+			Ops: map[api.Op]api.Handler{api.Read: api.View(listPoliciesOld), api.List: api.View(listPoliciesOld)}},
+		{Path: "policy/{name...}", Help: "A policy, at Vault's older path.", Folded: true, Settings: true, Body: bodyPolicy,
+			Ops: map[api.Op]api.Handler{api.Read: api.View(readPolicyOld), api.Write: api.Do(s.writePolicy), api.Delete: api.Do(deletePolicy)}},
+	}
 }
 
-func listPolicies(s *Server, r *request) (answer, error) {
-	names, err := r.listPolicies()
-	return answer{data: map[string]any{"keys": names}}, err
+func listPolicies(_ *api.Request, tx *storage.Tx, _ *api.None) (api.Answer, error) {
+	names, err := access.ListPolicies(tx)
+	return api.Answer{Data: map[string]any{"keys": names}}, err
 }
 
 // listPoliciesOld is the list at the older path, which has it under two names.
-func listPoliciesOld(s *Server, r *request) (answer, error) {
-	names, err := r.listPolicies()
-	return answer{data: map[string]any{"keys": names, "policies": names}, inject: true}, err
+func listPoliciesOld(_ *api.Request, tx *storage.Tx, _ *api.None) (api.Answer, error) {
+	names, err := access.ListPolicies(tx)
+	return api.Answer{Data: map[string]any{"keys": names, "policies": names}, Inject: true}, err
 }
 
-func readPolicy(s *Server, r *request) (answer, error) { return r.readPolicy("policy", false) }
-
-func readPolicyOld(s *Server, r *request) (answer, error) { return r.readPolicy("rules", true) }
-
-// readPolicy answers with a policy, its text in the field that the path has.
-func (r *request) readPolicy(field string, inject bool) (answer, error) {
-	var text string
-	err := r.keep.store.View(r.Context, func(tx *storage.Tx) error {
-		p, err := access.GetPolicy(tx, r.rest)
-		if err == nil && p == nil {
-			err = api.ErrAbsent
-		}
-		if err == nil {
-			text = p.Text
-		}
-		return err
-	})
-	return answer{data: map[string]any{"name": access.PolicyName(r.rest), field: text}, inject: inject}, err
+func readPolicy(r *api.Request, tx *storage.Tx, _ *api.None) (api.Answer, error) {
+	p, err := policyOf(r, tx)
+	if err != nil {
+		return api.Answer{}, err
+	}
+	return api.Answer{Data: map[string]any{"name": access.PolicyName(r.Param("name")), "policy": p.Text}}, nil
 }
 
-func writePolicy(s *Server, r *request) (answer, error) {
-	var in struct {
-		Policy json.RawMessage `json:"policy"`
-		Rules  json.RawMessage `json:"rules"` // Vault's older name
+func readPolicyOld(r *api.Request, tx *storage.Tx, _ *api.None) (api.Answer, error) {
+	p, err := policyOf(r, tx)
+	if err != nil {
+		return api.Answer{}, err
 	}
-	if err := r.settings(&in); err != nil {
-		return answer{}, err
+	return api.Answer{Data: map[string]any{"name": access.PolicyName(r.Param("name")), "rules": p.Text}, Inject: true}, nil
+}
+
+func policyOf(r *api.Request, tx *storage.Tx) (*access.Policy, error) {
+	p, err := access.GetPolicy(tx, r.Param("name"))
+	if err == nil && p == nil {
+		err = api.ErrAbsent
 	}
-	text := api.Scalar(in.Policy)
+	return p, err
+}
+
+type policyInput struct {
+	Policy json.RawMessage `json:"policy"` // a text, or the policy as JSON
+	Rules  json.RawMessage `json:"rules"`  // Vault's older name
+}
+
+func (s *Server) writePolicy(r *api.Request, in *policyInput) (api.Answer, error) {
+	text := cmp.Or(api.Scalar(in.Policy), api.Scalar(in.Rules))
 	if text == "" {
-		text = api.Scalar(in.Rules)
-	}
-	if text == "" {
-		return answer{}, invalid("'policy' parameter not supplied or empty")
+		return api.Answer{}, api.Invalid.Errorf("'policy' parameter not supplied or empty")
 	}
 	if plain, err := base64.StdEncoding.DecodeString(text); err == nil {
 		text = string(plain)
 	}
-	p, err := access.ParsePolicy(access.PolicyName(r.rest), text)
+	p, err := access.ParsePolicy(access.PolicyName(r.Param("name")), text)
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
-	if err := r.keep.changePolicies(r.Context, func(tx *storage.Tx) error { return access.PutPolicy(tx, p) }); err != nil {
-		return answer{}, err
+	k := unsealedOf(r)
+	if err := k.changePolicies(r.Context, func(tx *storage.Tx) error { return access.PutPolicy(tx, p) }); err != nil {
+		return api.Answer{}, err
 	}
-	s.log.Info("policy written", "policy", p.Name, "request", r.ID)
-	return answer{warnings: s.unmatched(r.keep, p)}, nil
+	r.Frame.Log().Info("policy written", "policy", p.Name, "request", r.ID)
+	return api.Answer{Warnings: s.unmatched(k, p)}, nil
 }
 
-// unmatched warns of rules that no request has, for the name in their path is not
-// canonical.
+// unmatched warns of rules that no request matches, because the name in their path
+// is not canonical.
 func (s *Server) unmatched(k *keep, p *access.Policy) (warnings []string) {
 	for _, path := range p.Paths() {
 		text, prefix := strings.CutSuffix(path, "*")
@@ -233,10 +240,11 @@ func (s *Server) unmatched(k *keep, p *access.Policy) (warnings []string) {
 	return warnings
 }
 
-func deletePolicy(s *Server, r *request) (answer, error) {
-	if err := r.keep.changePolicies(r.Context, func(tx *storage.Tx) error { return access.DeletePolicy(tx, r.rest) }); err != nil {
-		return answer{}, err
+func deletePolicy(r *api.Request, _ *api.None) (api.Answer, error) {
+	name := r.Param("name")
+	if err := unsealedOf(r).changePolicies(r.Context, func(tx *storage.Tx) error { return access.DeletePolicy(tx, name) }); err != nil {
+		return api.Answer{}, err
 	}
-	s.log.Info("policy deleted", "policy", access.PolicyName(r.rest), "request", r.ID)
-	return answer{}, nil
+	r.Frame.Log().Info("policy deleted", "policy", access.PolicyName(name), "request", r.ID)
+	return api.Answer{}, nil
 }

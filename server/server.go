@@ -26,10 +26,10 @@
 //
 // # Requests
 //
-// [Server.Handler] looks the path up in one table of routes (sys.go) or, by
-// the longest mount, in the table of an engine (kv.go). A route's limits are
-// data: gate, body limit, timeout; those of connections and of all bodies
-// together are in limits.go. One function (route.go) does the boring part of
+// [Server.Handler] looks the path up in one table of the routes of the built-in types
+// or, by the longest mount, in the table of the mount's type (table.go). A route's
+// limits are data: gate, body limit, timeout; those of connections and of all bodies
+// together are in limits.go. One function (frame.go) does the boring part of
 // every request, one (errors.go) turns errors into Vault's answers. Handlers
 // compute an answer inside View or Update; it goes to the network after the
 // transaction ended. What is admitted or refused is recorded before it runs, and
@@ -101,7 +101,7 @@ type Config struct {
 	// token, through sys/generate-root.
 	EnableGenerateRoot bool
 
-	Types  []api.Type // what can be mounted and enabled
+	Types  []api.Type // what can be mounted and enabled, and what is there without that
 	Limits Limits     // optional: default none
 
 	// Audit are the audit devices. Optional. With AllowAuditAPI the API may add
@@ -205,7 +205,7 @@ func New(c Config) (*Server, error) {
 	s.ctx, s.end = context.WithCancel(storage.Patient(context.Background()))
 	s.metrics = newMetrics(s)
 	var err error
-	if s.tables, err = newTables(slices.Concat(c.Types, oldTypes())); err != nil {
+	if s.tables, err = newTables(slices.Concat(c.Types, s.fixedTypes())); err != nil {
 		closeSeals(s.log, s.seals)
 		return nil, err
 	}

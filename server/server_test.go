@@ -23,9 +23,13 @@ import (
 
 	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/audit"
+	"github.com/sealkeep/sealkeep/engine/cubbyhole"
 	"github.com/sealkeep/sealkeep/engine/kv"
 	"github.com/sealkeep/sealkeep/engine/kvv1"
 	"github.com/sealkeep/sealkeep/login/approle"
+	"github.com/sealkeep/sealkeep/login/cert"
+	"github.com/sealkeep/sealkeep/login/jwt"
+	"github.com/sealkeep/sealkeep/login/peer"
 	"github.com/sealkeep/sealkeep/login/userpass"
 	"github.com/sealkeep/sealkeep/storage"
 )
@@ -249,7 +253,7 @@ func startAudited(t testing.TB, path string, devices []audit.Device, seals ...Se
 	log, clock := new(logBuffer), new(clock)
 	s, err := New(Config{
 		Now: clock.now, Audit: devices,
-		Path: path, Seals: seals, Types: []api.Type{kv.Type(), kvv1.Type(), approle.Type(), userpass.Type()}, Version: "1.2.3", BuildDate: "2026-01-02T03:04:05Z", APIAddr: "https://keep.example:8200",
+		Path: path, Seals: seals, Types: []api.Type{cubbyhole.Type(), kv.Type(), kvv1.Type(), approle.Type(), cert.Type(), jwt.Type(), peer.Type(), userpass.Type()}, Version: "1.2.3", BuildDate: "2026-01-02T03:04:05Z", APIAddr: "https://keep.example:8200",
 		Logger: slog.New(slog.NewTextHandler(log, nil)),
 	})
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -150,14 +151,17 @@ func (s *Server) tryLogin(r *request, name string, login func() (answer, error))
 	return s.tryLoginOf(r, name, name, login)
 }
 
-// LogIn gives a token to whom check recognises.
+// LogIn gives a token to whom check recognises. It checks again what has changed
+// before the token was made.
 func (r *request) LogIn(name, group string, check func() (api.Proof, error)) (api.Answer, error) {
-	a, err := r.server.tryLoginOf(r, name, cmp.Or(group, name), func() (answer, error) {
-		proof, err := check()
-		if err != nil {
-			return answer{}, err
+	a, err := r.server.tryLoginOf(r, name, cmp.Or(group, name), func() (a answer, err error) {
+		for again := true; again; again = errors.Is(err, api.ErrChanged) {
+			var proof api.Proof
+			if proof, err = check(); err == nil {
+				a, err = r.server.login(r, func(tx *storage.Tx, _ string) (*access.Login, error) { return proof(tx) })
+			}
 		}
-		return r.server.login(r, func(tx *storage.Tx, _ string) (*access.Login, error) { return proof(tx) })
+		return a, err
 	})
 	return a.api(), err
 }

@@ -8,6 +8,10 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/api"
+	"github.com/sealkeep/sealkeep/storage"
 )
 
 func (f *fixture) guess(t testing.TB, name, from string) reply {
@@ -254,5 +258,45 @@ func TestARefusedSourceMakesNoNewTally(t *testing.T) {
 	}
 	if n, m := len(d.names.young)+len(d.names.old), len(d.froms.young)+len(d.froms.old); n != 1 || m != 1 {
 		t.Errorf("%d names and %d sources are remembered", n, m)
+	}
+}
+
+// TestLoginChanged: what has changed between its check and the transaction is checked
+// again, in the same attempt, and what is refused then gives no token.
+func TestLoginChanged(t *testing.T) {
+	f := fresh(t)
+	checks, refuse := 0, false
+	type input struct{}
+	method := api.Type{Name: "changing", Kind: api.Login, Routes: []api.Route{{
+		Path: "login", Gate: api.Unsealed, Ops: map[api.Op]api.Handler{api.Write: api.LogIn(
+			func(*api.Request, *input) (name, group string, err error) { return "somebody", "", nil },
+			func(*api.Request, *input) (api.Proof, error) {
+				checks++
+				if checks%3 == 0 && refuse {
+					return nil, api.Invalid.Errorf("not any more")
+				}
+				changed := checks%3 != 0
+				return func(*storage.Tx) (*access.Login, error) {
+					if changed {
+						return nil, api.ErrChanged
+					}
+					return &access.Login{Name: "somebody"}, nil
+				}, nil
+			},
+		)},
+	}}}
+	tables, err := newTables([]api.Type{method})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := typeKey{api.Login, "changing", ""}
+	f.tables.types[key] = tables.types[key]
+	f.must(t, 204, "POST", "sys/auth/x", `{"type":"changing"}`)
+	if r := f.must(t, 200, "POST", "auth/x/login", "{}", "X-Vault-Token: "); checks != 3 || r.get("auth", "client_token") == nil {
+		t.Errorf("%d checks: %s", checks, r.text)
+	}
+	refuse = true
+	if r := f.must(t, 400, "POST", "auth/x/login", "{}", "X-Vault-Token: "); checks != 6 || r.errors() != "not any more" {
+		t.Errorf("%d checks: %s", checks, r.text)
 	}
 }

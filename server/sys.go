@@ -53,13 +53,6 @@ var sysRoutes = []oldRoute{
 	{path: "sys/mounts/*", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readMount, opWrite: enableMount, opDelete: disableMount}},
 	{path: "sys/internal/ui/mounts", gate: unsealed, on: [ops]handler{opRead: uiMounts}},
 	{path: "sys/internal/ui/mounts/*", gate: unsealed, on: [ops]handler{opRead: uiMount}},
-	{path: "sys/policies/acl", gate: authenticated, on: [ops]handler{opRead: listPolicies, opList: listPolicies}},
-	{path: "sys/policies/acl/*", named: true, gate: authenticated, body: bodyPolicy, timeout: timeoutShort, on: [ops]handler{opRead: readPolicy, opWrite: writePolicy, opDelete: deletePolicy}},
-	{path: "sys/policy", gate: authenticated, on: [ops]handler{opRead: listPoliciesOld, opList: listPoliciesOld}},
-	{path: "sys/policy/*", named: true, gate: authenticated, body: bodyPolicy, timeout: timeoutShort, on: [ops]handler{opRead: readPolicyOld, opWrite: writePolicy, opDelete: deletePolicy}},
-	{path: "sys/capabilities", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeCapabilities}},
-	{path: "sys/capabilities-accessor", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeCapabilitiesAccessor}},
-	{path: "sys/capabilities-self", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeCapabilitiesSelf}},
 }
 
 func readInit(s *Server, r *request) (answer, error) {

@@ -1,19 +1,12 @@
 package server
 
 import (
-	"crypto/sha256"
-	"fmt"
 	"strings"
 
 	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/storage"
 )
-
-// authMethods are all types of login methods but token, which is always there.
-var authMethods = map[string]authMethod{
-	"jwt": jwtMethod, "cert": certMethod, "peer": peerMethod,
-}
 
 // viewMethod and updateMethod run a transaction of a login method, which has its
 // records in a folder. A method that was disabled by a transaction before this
@@ -48,17 +41,6 @@ var authRoutes = []oldRoute{
 	{path: "sys/auth/*/tune", gate: authenticated, sudo: []api.Op{opRead, opWrite}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readAuthTune, opWrite: writeAuthTune}},
 	{path: "sys/auth/*", gate: authenticated, sudo: []api.Op{opRead, opWrite, opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readAuth, opWrite: enableAuth, opDelete: disableAuth}},
 	{path: "sys/mounts/auth/*/tune", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readAuthTune, opWrite: writeAuthTune}},
-}
-
-// tokenAuth is the login by token, which is no mount but shown as one. Its UUID
-// is made from the store's, so that it stays the same.
-func (k *keep) tokenAuth() *api.Mount {
-	h := sha256.Sum256([]byte("auth/token/" + k.store.UUID()))
-	id := fmt.Sprintf("%x-%x-%x-%x-%x", h[:4], h[4:6], h[6:8], h[8:10], h[10:16])
-	return &api.Mount{
-		Path: "token/", UUID: id, Accessor: "auth_token_" + id[:8], Type: "token", Description: "token based credentials",
-		Config: api.MountConfig{TokenType: "default-service"},
-	}
 }
 
 // allAuths are the login methods by path.
@@ -202,8 +184,8 @@ func (s *Server) login(r *request, fn func(tx *storage.Tx, folder string) (*acce
 }
 
 // methodOf is the login method that made a token, nil when it is no more.
-func (s *Server) methodOf(r *request, t *access.Token) (*api.Mount, *typeTable) {
-	for _, m := range r.keep.auths.Load().byPath {
+func (s *Server) methodOf(r *api.Request, t *access.Token) (*api.Mount, *typeTable) {
+	for _, m := range unsealedOf(r).auths.Load().byPath {
 		if m.UUID == t.Method {
 			if typ := s.tables.of(api.Login, m); typ != nil {
 				return m, typ
@@ -215,34 +197,34 @@ func (s *Server) methodOf(r *request, t *access.Token) (*api.Mount, *typeTable) 
 
 // proveAgain does what comes before loginAgain and takes no write transaction; still
 // is asked in that.
-func (s *Server) proveAgain(r *request, id access.ID) (still func(*storage.Tx) error, err error) {
+func (s *Server) proveAgain(r *api.Request, id access.ID) (still func(*storage.Tx) error, err error) {
 	still = func(*storage.Tx) error { return nil }
 	var t *access.Token
 	var m *api.Mount
 	var method *typeTable
 	err = r.View(func(tx *storage.Tx) (err error) {
-		if t, err = access.Lookup(tx, id, s.now()); err != nil {
+		if t, err = access.Lookup(tx, id, r.Now); err != nil {
 			return err
 		}
 		if m, method = s.methodOf(r, t); m == nil || method.Prove == nil {
 			return nil
 		}
-		_, err = method.Renew(&r.Request, tx, m, t) // what it refuses needs no proof
+		_, err = method.Renew(r, tx, m, t) // what it refuses needs no proof
 		return err
 	})
 	if err != nil || m == nil || method.Prove == nil {
 		return still, err
 	}
-	return method.Prove(&r.Request, m, t)
+	return method.Prove(r, m, t)
 }
 
 // loginAgain is what the login that made a token would make now.
-func (s *Server) loginAgain(r *request, tx *storage.Tx, t *access.Token) (*access.Login, error) {
+func (s *Server) loginAgain(r *api.Request, tx *storage.Tx, t *access.Token) (*access.Login, error) {
 	m, method := s.methodOf(r, t)
 	if m == nil {
 		return nil, access.ErrDenied // it was disabled just now
 	}
-	params, err := method.Renew(&r.Request, tx, m, t)
+	params, err := method.Renew(r, tx, m, t)
 	if err != nil {
 		return nil, err
 	}

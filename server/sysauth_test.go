@@ -10,6 +10,7 @@ import (
 
 	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/api"
+	"github.com/sealkeep/sealkeep/login"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -19,52 +20,49 @@ func (f *fixture) withMethod(t testing.TB) {
 	t.Helper()
 	var params access.TokenParams
 	gone := false
-	method := authMethod{
-		routes: []oldRoute{
-			{path: "role", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{
-				opWrite: func(s *Server, r *request) (answer, error) {
-					var in tokenFields
-					if err := r.decode(&in); err != nil {
-						return answer{}, err
-					}
+	type loginInput struct {
+		Name string `json:"name"`
+		Word string `json:"word"`
+	}
+	method := api.Type{
+		Name: "test", Kind: api.Login,
+		Routes: []api.Route{
+			{Path: "role", Ops: map[api.Op]api.Handler{
+				api.Write: api.Do(func(_ *api.Request, in *login.TokenFields) (api.Answer, error) {
 					next := params
-					warnings, err := in.apply(&next)
+					warnings, err := in.Apply(&next)
 					if err == nil {
 						params = next
 					}
-					return answer{warnings: warnings}, err
-				},
-				opRead: func(*Server, *request) (answer, error) {
-					return answer{data: viewParams(&params, map[string]any{})}, nil
-				},
-				opDelete: func(*Server, *request) (answer, error) { gone = true; return answer{}, nil },
+					return api.Answer{Warnings: warnings}, err
+				}),
+				api.Read: api.Do(func(*api.Request, *api.None) (api.Answer, error) {
+					return api.Answer{Data: login.ViewParams(&params, map[string]any{})}, nil
+				}),
+				api.Delete: api.Do(func(*api.Request, *api.None) (api.Answer, error) {
+					gone = true
+					return api.Answer{}, nil
+				}),
 			}},
-			{path: "login", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: func(s *Server, r *request) (answer, error) {
-				var in struct {
-					Name string `json:"name"`
-					Word string `json:"word"`
-				}
-				if err := r.decode(&in); err != nil {
-					return answer{}, err
-				}
-				return s.tryLogin(r, in.Name, func() (answer, error) {
-					return s.login(r, func(tx *storage.Tx, folder string) (*access.Login, error) {
+			{Path: "login", Gate: api.Unsealed, Ops: map[api.Op]api.Handler{api.Write: api.LogIn(
+				func(_ *api.Request, in *loginInput) (name, group string, err error) { return in.Name, "", nil },
+				func(r *api.Request, in *loginInput) (api.Proof, error) {
+					return func(tx *storage.Tx) (*access.Login, error) {
 						if in.Word != "right" {
 							return nil, invalid("wrong word")
 						}
-						return &access.Login{Name: in.Name, DisplayName: in.Name, Params: params, Meta: map[string]string{"who": in.Name}}, tx.Put(folder+"/seen", []byte("{}"))
-					})
-				})
-			}}},
+						return &access.Login{Name: in.Name, DisplayName: in.Name, Params: params, Meta: map[string]string{"who": in.Name}}, tx.Put(r.Prefix()+"/seen", []byte("{}"))
+					}, nil
+				})}},
 		},
-		renew: func(_ *request, _ *storage.Tx, _ string, t *access.Token) (*access.TokenParams, error) {
+		Renew: func(_ *api.Request, _ *storage.Tx, _ *api.Mount, t *access.Token) (*access.TokenParams, error) {
 			if gone {
 				return nil, invalid("%s does not exist any more", t.Login)
 			}
 			return &params, nil
 		},
 	}
-	tables, err := newTables([]api.Type{method.api("test")})
+	tables, err := newTables([]api.Type{method})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,15 +32,6 @@ func mountView(m *api.Mount) map[string]any {
 	}
 }
 
-// system is sys/ itself, which is no mount but shown as one.
-func (k *keep) system() *api.Mount {
-	id := k.store.UUID()
-	return &api.Mount{
-		Path: "sys/", UUID: id, Accessor: "system_" + id[:min(8, len(id))], Type: "system",
-		Description: "system endpoints used for control, policy and debugging",
-	}
-}
-
 func listMounts(s *Server, r *request) (answer, error) {
 	data := make(map[string]any)
 	for _, m := range slices.Concat(r.keep.mounts.Load().all(), r.keep.builtin()) {

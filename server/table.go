@@ -3,6 +3,7 @@ package server
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -14,7 +15,7 @@ import (
 type route struct {
 	api.Route
 	typ    *api.Type
-	label  string                // with what stands for the mount, for metrics
+	label  string                // the path with what stands for the mount, for metrics
 	on     [api.Ops]*api.Handler // nil: unsupported operation
 	sudo   [api.Ops]bool         // takes the capability, too
 	known  map[string]bool       // parameters of any operation
@@ -73,6 +74,9 @@ func newRoute(t *api.Type, of *api.Route, prefix, label string) (*route, error) 
 	r.Body, r.Timeout = cmp.Or(r.Body, api.DefaultBody), cmp.Or(r.Timeout, api.DefaultTimeout)
 	r.label = label + r.Path
 	r.before = prefix + r.Path
+	if r.Path == "" { // the type's own path
+		r.label, r.before = strings.TrimSuffix(label, "/"), strings.TrimSuffix(prefix, "/")
+	}
 	if first, last := strings.Index(r.Path, "{"), strings.LastIndex(r.Path, "}"); first >= 0 {
 		r.before, r.after = prefix+r.Path[:first], r.Path[last+1:]
 		r.label = label + r.Path[:first] + "{path}" + r.after
@@ -188,7 +192,8 @@ func (r *route) canonical(path string, params *api.Params) string {
 
 // tables are those of all types.
 type tables struct {
-	system *table // of what is there without being mounted, by the whole path
+	system *table      // of what is there without being mounted, by the whole path
+	fixed  []*api.Type // which those are
 	types  map[typeKey]*typeTable
 }
 
@@ -203,27 +208,38 @@ type typeTable struct {
 }
 
 func newTables(types []api.Type) (*tables, error) {
-	t := &tables{types: make(map[typeKey]*typeTable)}
+	t := &tables{types: make(map[typeKey]*typeTable), system: &table{exact: make(map[string]*route), braced: make(map[string][]*route)}}
 	for _, typ := range types {
 		key := typeKey{typ.Kind, typ.Name, typ.Version}
 		if t.types[key] != nil {
 			return nil, fmt.Errorf("there are two types %s", typ.Name)
 		}
 		label := cmp.Or(typ.Label, "{"+typ.Name+"}") + "/"
-		if typ.Kind == api.Login {
+		switch typ.Kind {
+		case api.Login:
 			label = "auth/" + label
+		case api.System:
+			label = typ.At
 		}
 		one := &typeTable{Type: typ}
-		table, err := newTable(&one.Type, "", label)
+		table, err := newTable(&one.Type, typ.At, label)
 		if err != nil {
 			return nil, err
 		}
 		one.table = table
 		t.types[key] = one
+		if typ.Kind == api.System {
+			for _, other := range t.fixed {
+				if strings.HasPrefix(typ.At, other.At) || strings.HasPrefix(other.At, typ.At) {
+					return nil, fmt.Errorf("the types %s and %s are at the same path", other.Name, typ.Name)
+				}
+			}
+			t.fixed = append(t.fixed, &one.Type)
+			maps.Copy(t.system.exact, table.exact)
+			maps.Copy(t.system.braced, table.braced)
+		}
 	}
-	var err error
-	t.system, err = newTable(&api.Type{Name: "system", Kind: api.System, Routes: systemRoutes()}, "", "")
-	return t, err
+	return t, nil
 }
 
 // of is the type of a mount, nil when there is none.
@@ -236,7 +252,7 @@ func (t *tables) of(kind api.Kind, m *api.Mount) *typeTable {
 // becomes canonical, so that what is authorized is what the handler works on.
 func (s *Server) findRoute(r *request) error {
 	at := s.locate(r.keep, r.Path)
-	r.route, r.Mount, r.mounts, r.Params = at.route, at.mount, at.table, at.params
+	r.typ, r.route, r.Mount, r.mounts, r.Params = at.typ, at.route, at.mount, at.table, at.params
 	r.Path = r.route.canonical(r.Path, &r.Params)
 	r.rest = r.Params.Values[0]
 	if r.route != nil {
@@ -253,15 +269,21 @@ func (s *Server) canonicalPath(k *keep, path string) string {
 
 // A location is where a path leads.
 type location struct {
+	typ    *api.Type // nil: the path is below no mount
 	route  *route
-	mount  *api.Mount  // nil: the path is not in one
-	table  *mountTable // that has the mount
+	mount  *api.Mount  // nil without a type, and of a system type unless the keep is unsealed
+	table  *mountTable // that has the mount; nil for a system type
 	params api.Params
 }
 
 // locate returns where a path leads; k is nil unless the keep is unsealed.
 func (s *Server) locate(k *keep, path string) (at location) {
-	if at.route, at.params = s.tables.system.find(path); at.route != nil || k == nil {
+	at.route, at.params, at.typ = s.tables.findFixed(path)
+	switch {
+	case k == nil:
+		return at
+	case at.typ != nil:
+		at.mount = k.fixed[at.typ.At]
 		return at
 	}
 	kind, mounts := api.Secrets, &k.mounts
@@ -278,7 +300,7 @@ func (s *Server) locate(k *keep, path string) (at location) {
 	if typ == nil {
 		return at
 	}
-	at.mount, at.table = m, table
+	at.typ, at.mount, at.table = &typ.Type, m, table
 	at.route, at.params = typ.find(below)
 	return at
 }
@@ -294,6 +316,20 @@ func (t *tables) versions(kind api.Kind, name string) (versions []string) {
 	return versions
 }
 
+// findFixed returns the route of a path below a system type, nil when there is none,
+// and the type, nil when the path is below no such type.
+func (t *tables) findFixed(path string) (r *route, params api.Params, typ *api.Type) {
+	if r, params = t.system.find(path); r != nil {
+		return r, params, r.typ
+	}
+	for _, typ := range t.fixed {
+		if strings.HasPrefix(path, typ.At) {
+			return nil, params, typ
+		}
+	}
+	return nil, params, nil
+}
+
 // names are the types of a kind.
 func (t *tables) names(kind api.Kind) (names []string) {
 	for key := range t.types {
@@ -305,6 +341,19 @@ func (t *tables) names(kind api.Kind) (names []string) {
 	return slices.Compact(names)
 }
 
-func systemRoutes() []api.Route {
-	return newRoutes(slices.Concat(authRoutes, sysRoutes, wrappingRoutes, cubbyholeRoutes, tokenRoutes, auditRoutes))
+// fixedTypes are the types that every keep has.
+func (s *Server) fixedTypes() []api.Type {
+	return []api.Type{
+		{Name: "system", Help: "system endpoints used for control, policy and debugging", Kind: api.System, At: "sys/", Routes: s.systemRoutes()},
+		{Name: "token", Help: "token based credentials", Kind: api.System, At: "auth/token/", Routes: s.tokenRoutes()},
+	}
+}
+
+// systemRoutes are those below sys/.
+func (s *Server) systemRoutes() []api.Route {
+	old := newRoutes(slices.Concat(authRoutes, sysRoutes, auditRoutes))
+	for i := range old {
+		old[i].Path = strings.TrimPrefix(old[i].Path, "sys/")
+	}
+	return slices.Concat(old, s.policyRoutes(), s.capabilityRoutes(), s.wrappingRoutes())
 }

@@ -58,3 +58,37 @@ func TestRoutesThatTieAreRefused(t *testing.T) {
 		}
 	}
 }
+
+// The routes of system types are found by their whole path, with and without a slash
+// at the end of the type's own, and no such type hides another.
+func TestSystemTypes(t *testing.T) {
+	typ := func(name, at string, paths ...string) api.Type {
+		one := routesOf(paths...)
+		one.Name, one.Kind, one.At = name, api.System, at
+		return *one
+	}
+	tables, err := newTables([]api.Type{typ("a", "a/", "", "{path...}"), typ("b", "auth/b/", "x/{name}")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		"a": "a a", "a/x": "a a/{path}", "auth/b/x/y": "b auth/b/x/{path}", "auth/b/y": "b ", "auth/b": " ", "ab": " ", "auth/c": " ", "": " ",
+	} {
+		route, _, typ := tables.findFixed(path)
+		got := " "
+		if typ != nil {
+			got = typ.Name + " "
+		}
+		if route != nil {
+			got += route.label
+		}
+		if got != want {
+			t.Errorf("%q is %q, want %q", path, got, want)
+		}
+	}
+	for _, at := range []string{"a/", "a/b/", ""} {
+		if _, err := newTables([]api.Type{typ("a", "a/"), typ("b", at)}); err == nil {
+			t.Errorf("a type at %q was taken beside a/", at)
+		}
+	}
+}

@@ -9,36 +9,26 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-func listRoles(s *Server, r *request) (answer, error) {
-	var names []string
-	err := r.keep.store.View(r.Context, func(tx *storage.Tx) (err error) {
-		names, err = access.ListRoles(tx)
-		return err
-	})
-	if err == nil && len(names) == 0 {
-		err = api.ErrAbsent
-	}
-	if err != nil {
-		return answer{}, err
-	}
-	return answer{data: map[string]any{"keys": names}}, nil
+func roleExists(r *api.Request, tx *storage.Tx) (bool, error) {
+	role, err := access.GetRole(tx, r.Param("name"))
+	return role != nil, err
 }
 
-func readRole(s *Server, r *request) (answer, error) {
-	var role *access.Role
-	err := r.keep.store.View(r.Context, func(tx *storage.Tx) (err error) {
-		role, err = access.GetRole(tx, r.rest)
-		return err
-	})
+func listRoles(_ *api.Request, tx *storage.Tx, _ *api.None) (api.Answer, error) {
+	return api.Keys(access.ListRoles(tx))
+}
+
+func readRole(r *api.Request, tx *storage.Tx, _ *api.None) (api.Answer, error) {
+	role, err := access.GetRole(tx, r.Param("name"))
 	if err == nil && role == nil {
 		err = api.ErrAbsent
 	}
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
 	seconds := func(d time.Duration) int64 { return int64(d / time.Second) }
 	texts := func(list []string) []string { return append([]string{}, list...) } // [], never null
-	return answer{data: map[string]any{
+	return api.Answer{Data: map[string]any{
 		"allowed_entity_aliases":   nil,
 		"allowed_policies":         texts(role.AllowedPolicies),
 		"allowed_policies_glob":    texts(role.AllowedPoliciesGlob),
@@ -59,89 +49,83 @@ func readRole(s *Server, r *request) (answer, error) {
 	}}, nil
 }
 
-// writeRole writes a role; what the request does not name stays as it is.
-func writeRole(s *Server, r *request) (answer, error) {
-	var in struct {
-		AllowedPolicies        loose[[]string]      `json:"allowed_policies"`
-		AllowedPoliciesGlob    loose[[]string]      `json:"allowed_policies_glob"`
-		DisallowedPolicies     loose[[]string]      `json:"disallowed_policies"`
-		DisallowedPoliciesGlob loose[[]string]      `json:"disallowed_policies_glob"`
-		Orphan                 loose[bool]          `json:"orphan"`
-		Renewable              loose[bool]          `json:"renewable"`
-		PathSuffix             *string              `json:"path_suffix"`
-		OldExplicitMaxTTL      loose[time.Duration] `json:"explicit_max_ttl"` // Vault's older names
-		OldPeriod              loose[time.Duration] `json:"period"`
-		ExplicitMaxTTL         loose[time.Duration] `json:"token_explicit_max_ttl"`
-		Period                 loose[time.Duration] `json:"token_period"`
-		NumUses                loose[int]           `json:"token_num_uses"`
-		NoDefaultPolicy        loose[bool]          `json:"token_no_default_policy"`
-		Type                   *string              `json:"token_type"`
-		EntityAliases          loose[[]string]      `json:"allowed_entity_aliases"`
-		CIDRs                  loose[[]string]      `json:"token_bound_cidrs"`
-		OldCIDRs               loose[[]string]      `json:"bound_cidrs"`
-	}
-	if err := r.settings(&in); err != nil {
-		return answer{}, err
-	}
-	if len(in.EntityAliases.value) > 0 { // what would widen what a token may do is not ignored
-		return answer{}, invalid("allowed_entity_aliases is not supported: there are no entities")
-	}
-	kind := "default-service"
-	if in.Type != nil {
-		switch *in.Type {
-		case "", "default", "default-service":
-		case "service":
-			kind = *in.Type
-		case "batch", "default-batch":
-			return answer{}, invalid("batch tokens are not supported: token_type is service or default-service")
-		default:
-			return answer{}, invalid("invalid 'token_type' value %q", *in.Type)
-		}
-	}
-	var warnings []string
-	prefer(&warnings, "period", &in.Period, &in.OldPeriod)
-	prefer(&warnings, "explicit_max_ttl", &in.ExplicitMaxTTL, &in.OldExplicitMaxTTL)
-	prefer(&warnings, "bound_cidrs", &in.CIDRs, &in.OldCIDRs)
-	cidrs, err := access.ParseCIDRs(in.CIDRs.value)
-	if err != nil {
-		return answer{}, err
-	}
-	err = r.keep.store.Update(r.Context, func(tx *storage.Tx) error {
-		role, err := access.GetRole(tx, r.rest)
-		if err != nil && !errors.Is(err, storage.ErrCorrupt) {
-			return err
-		}
-		if role == nil {
-			role = &access.Role{Name: r.rest, Renewable: true, Type: "default-service"}
-		}
-		set(&role.AllowedPolicies, in.AllowedPolicies.pointer())
-		set(&role.AllowedPoliciesGlob, in.AllowedPoliciesGlob.pointer())
-		set(&role.DisallowedPolicies, in.DisallowedPolicies.pointer())
-		set(&role.DisallowedPoliciesGlob, in.DisallowedPoliciesGlob.pointer())
-		set(&role.Orphan, in.Orphan.pointer())
-		set(&role.Renewable, in.Renewable.pointer())
-		set(&role.ExplicitMaxTTL, in.ExplicitMaxTTL.pointer())
-		set(&role.Period, in.Period.pointer())
-		set(&role.NumUses, in.NumUses.pointer())
-		set(&role.NoDefaultPolicy, in.NoDefaultPolicy.pointer())
-		set(&role.PathSuffix, in.PathSuffix)
-		if in.CIDRs.given {
-			role.BoundCIDRs = cidrs
-		}
-		if in.Type != nil {
-			role.Type = kind
-		}
-		if err := r.mayWrite(tx); err != nil { // again: another may have been quicker
-			return err
-		}
-		return access.PutRole(tx, role)
-	})
-	if err != nil {
-		return answer{}, err
-	}
-	return answer{warnings: warnings}, nil
+// roleInput is a change of a role; what is nil stays as it is.
+type roleInput struct {
+	AllowedPolicies        *[]string      `json:"allowed_policies"`
+	AllowedPoliciesGlob    *[]string      `json:"allowed_policies_glob"`
+	DisallowedPolicies     *[]string      `json:"disallowed_policies"`
+	DisallowedPoliciesGlob *[]string      `json:"disallowed_policies_glob"`
+	Orphan                 *bool          `json:"orphan"`
+	Renewable              *bool          `json:"renewable"`
+	PathSuffix             *string        `json:"path_suffix"`
+	OldExplicitMaxTTL      *time.Duration `json:"explicit_max_ttl"` // Vault's older names
+	OldPeriod              *time.Duration `json:"period"`
+	OldCIDRs               *[]string      `json:"bound_cidrs"`
+	ExplicitMaxTTL         *time.Duration `json:"token_explicit_max_ttl"`
+	Period                 *time.Duration `json:"token_period"`
+	CIDRs                  *[]string      `json:"token_bound_cidrs"`
+	NumUses                *int           `json:"token_num_uses"`
+	NoDefaultPolicy        *bool          `json:"token_no_default_policy"`
+	Type                   *string        `json:"token_type"`
+	EntityAliases          []string       `json:"allowed_entity_aliases"`
 }
 
-func deleteRole(s *Server, r *request) (answer, error) {
-	return answer{}, r.keep.store.Update(r.Context, func(tx *storage.Tx) error { return access.DeleteRole(tx, r.rest) })
+func writeRole(r *api.Request, tx *storage.Tx, in *roleInput) (a api.Answer, err error) {
+	if len(in.EntityAliases) > 0 { // what would widen what a token may do is not ignored
+		return a, api.Invalid.Errorf("allowed_entity_aliases is not supported: there are no entities")
+	}
+	if in.Type != nil {
+		switch *in.Type {
+		case "", "default", "default-service", "service":
+		case "batch", "default-batch":
+			return a, api.Invalid.Errorf("batch tokens are not supported: token_type is service or default-service")
+		default:
+			return a, api.Invalid.Errorf("invalid 'token_type' value %q", *in.Type)
+		}
+	}
+	role, err := access.GetRole(tx, r.Param("name"))
+	if err != nil && !errors.Is(err, storage.ErrCorrupt) {
+		return a, err
+	}
+	if role == nil {
+		role = &access.Role{Name: r.Param("name"), Renewable: true, Type: "default-service"}
+	}
+	set(&role.AllowedPolicies, in.AllowedPolicies)
+	set(&role.AllowedPoliciesGlob, in.AllowedPoliciesGlob)
+	set(&role.DisallowedPolicies, in.DisallowedPolicies)
+	set(&role.DisallowedPoliciesGlob, in.DisallowedPoliciesGlob)
+	set(&role.Orphan, in.Orphan)
+	set(&role.Renewable, in.Renewable)
+	set(&role.Period, newer(&a, "period", in.Period, in.OldPeriod))
+	set(&role.ExplicitMaxTTL, newer(&a, "explicit_max_ttl", in.ExplicitMaxTTL, in.OldExplicitMaxTTL))
+	set(&role.NumUses, in.NumUses)
+	set(&role.NoDefaultPolicy, in.NoDefaultPolicy)
+	set(&role.PathSuffix, in.PathSuffix)
+	if cidrs := newer(&a, "bound_cidrs", in.CIDRs, in.OldCIDRs); cidrs != nil {
+		if role.BoundCIDRs, err = access.ParseCIDRs(*cidrs); err != nil {
+			return api.Answer{}, err
+		}
+	}
+	if in.Type != nil {
+		role.Type = "default-service"
+		if *in.Type == "service" {
+			role.Type = *in.Type
+		}
+	}
+	return a, access.PutRole(tx, role)
+}
+
+// newer is a field under Vault's newer name or, where that is not given, its older.
+func newer[T any](a *api.Answer, name string, field, old *T) *T {
+	if field == nil {
+		return old
+	}
+	if old != nil {
+		a.Warnings = append(a.Warnings, "Both 'token_"+name+"' and deprecated '"+name+"' value supplied, ignoring the deprecated value")
+	}
+	return field
+}
+
+func deleteRole(r *api.Request, tx *storage.Tx, _ *api.None) (api.Answer, error) {
+	return api.Answer{}, access.DeleteRole(tx, r.Param("name"))
 }

@@ -2,23 +2,30 @@ package server
 
 import "github.com/sealkeep/sealkeep/api"
 
-// tokenRoutes is the API of tokens.
-var tokenRoutes = []oldRoute{
-	{path: "auth/token/create", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: createToken}},
-	{path: "auth/token/create-orphan", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: createOrphan}},
-	{path: "auth/token/create/*", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: createByRole}},
-	{path: "auth/token/lookup", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readSelf, opWrite: writeLookup}},
-	{path: "auth/token/lookup-self", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readSelf, opWrite: readSelf}},
-	{path: "auth/token/lookup-accessor", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeLookupAccessor}},
-	{path: "auth/token/accessors", gate: authenticated, sudo: []api.Op{opList}, on: [ops]handler{opList: listAccessors}},
-	{path: "auth/token/renew", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: renewToken}},
-	{path: "auth/token/renew-self", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: renewSelf}},
-	{path: "auth/token/renew-accessor", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: renewAccessor}},
-	{path: "auth/token/revoke", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: revokeToken}},
-	{path: "auth/token/revoke-self", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: revokeSelf}},
-	{path: "auth/token/revoke-accessor", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: revokeAccessor}},
-	{path: "auth/token/revoke-orphan", gate: authenticated, sudo: []api.Op{opWrite}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: revokeOrphan}},
-	{path: "auth/token/tidy", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: tidyTokens}},
-	{path: "auth/token/roles", gate: authenticated, on: [ops]handler{opRead: listRoles, opList: listRoles}},
-	{path: "auth/token/roles/*", gate: authenticated, exists: roleExists, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readRole, opWrite: writeRole, opDelete: deleteRole}},
+// tokenRoutes is the API of tokens, below auth/token/.
+func (s *Server) tokenRoutes() []api.Route {
+	writes := func(h api.Handler) map[api.Op]api.Handler { return map[api.Op]api.Handler{api.Write: h} }
+	return []api.Route{
+		{Path: "create", Help: "Makes a token whose parent is the caller's.", Settings: true, Ops: writes(api.Do(createToken))},
+		{Path: "create-orphan", Help: "Makes a token without a parent.", Settings: true, Ops: writes(api.Do(createOrphan))},
+		{Path: "create/{name...}", Help: "Makes a token as a role says.", Settings: true, Ops: writes(api.Do(createByRole))},
+		{Path: "lookup", Help: "What is known of a token, or of the caller's.",
+			Ops: map[api.Op]api.Handler{api.Read: api.Do(readSelf), api.Write: api.Do(lookupToken)}},
+		{Path: "lookup-self", Help: "What is known of the caller's token.",
+			Ops: map[api.Op]api.Handler{api.Read: api.Do(readSelf), api.Write: api.Do(readSelf)}},
+		{Path: "lookup-accessor", Help: "What is known of the token that has an accessor.", Ops: writes(api.Do(lookupAccessor))},
+		{Path: "accessors", Help: "The accessors of all tokens.", Sudo: []api.Op{api.List}, Ops: map[api.Op]api.Handler{api.List: api.View(listAccessors)}},
+		{Path: "renew", Help: "Lets a token live longer.", Ops: writes(api.Do(s.renewToken))},
+		{Path: "renew-self", Help: "Lets the caller's token live longer.", Ops: writes(api.Do(s.renewSelf))},
+		{Path: "renew-accessor", Help: "Lets the token that has an accessor live longer.", Ops: writes(api.Do(s.renewAccessor))},
+		{Path: "revoke", Help: "Ends a token and those below it.", Ops: writes(api.Do(revokeToken))},
+		{Path: "revoke-self", Help: "Ends the caller's token and those below it.", Ops: writes(api.Do(revokeSelf))},
+		{Path: "revoke-accessor", Help: "Ends the token that has an accessor, and those below it.", Ops: writes(api.Do(revokeAccessor))},
+		{Path: "revoke-orphan", Help: "Ends a token, and makes orphans of its children.", Sudo: []api.Op{api.Write}, Ops: writes(api.Do(revokeOrphan))},
+		{Path: "tidy", Help: "Has the tokens that have ended deleted soon.", Ops: writes(api.Do(tidyTokens))},
+		{Path: "roles", Help: "The names of the roles by which tokens are made.",
+			Ops: map[api.Op]api.Handler{api.Read: api.View(listRoles), api.List: api.View(listRoles)}},
+		{Path: "roles/{name...}", Help: "A role by which tokens are made.", Exists: roleExists, Settings: true,
+			Ops: map[api.Op]api.Handler{api.Read: api.View(readRole), api.Write: api.Update(writeRole), api.Delete: api.Update(deleteRole)}},
+	}
 }

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -10,6 +9,11 @@ import (
 	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/storage"
+)
+
+var (
+	errNoTokenID   = api.Invalid.Errorf("missing token ID")
+	errTokenAbsent = api.Invalid.Errorf("token not found")
 )
 
 // viewToken is a token as a look-up shows it.
@@ -52,64 +56,61 @@ func viewToken(t *access.Token, secret string, now time.Time) map[string]any {
 	return view
 }
 
-func createToken(s *Server, r *request) (answer, error) { return s.create(r, "create", false, "") }
-
-func createOrphan(s *Server, r *request) (answer, error) {
-	return s.create(r, "create-orphan", true, "")
+// createInput is what a new token is asked to be.
+type createInput struct {
+	ID              string            `json:"id"`
+	Policies        []string          `json:"policies"`
+	Meta            map[string]string `json:"meta"`
+	NoParent        bool              `json:"no_parent"`
+	NoDefaultPolicy bool              `json:"no_default_policy"`
+	Renewable       *bool             `json:"renewable"`
+	TTL             *time.Duration    `json:"ttl"`
+	Lease           time.Duration     `json:"lease"` // Vault's older name
+	ExplicitMaxTTL  time.Duration     `json:"explicit_max_ttl"`
+	Period          time.Duration     `json:"period"`
+	NumUses         int               `json:"num_uses"`
+	DisplayName     string            `json:"display_name"`
+	Type            string            `json:"type"`
+	EntityAlias     string            `json:"entity_alias"`
 }
 
-func createByRole(s *Server, r *request) (answer, error) {
-	return s.create(r, "create/"+r.rest, false, r.rest)
+func createToken(r *api.Request, in *createInput) (api.Answer, error) {
+	return create(r, in, "create", false, "")
+}
+
+func createOrphan(r *api.Request, in *createInput) (api.Answer, error) {
+	return create(r, in, "create-orphan", true, "")
+}
+
+func createByRole(r *api.Request, in *createInput) (api.Answer, error) {
+	role := r.Param("name")
+	return create(r, in, "create/"+role, false, role)
 }
 
 // create makes a token for the bearer of another.
-func (s *Server) create(r *request, path string, orphan bool, roleName string) (answer, error) {
-	var in struct {
-		ID              string               `json:"id"`
-		Policies        loose[[]string]      `json:"policies"`
-		Meta            json.RawMessage      `json:"meta"`
-		NoParent        loose[bool]          `json:"no_parent"`
-		NoDefaultPolicy loose[bool]          `json:"no_default_policy"`
-		Renewable       loose[bool]          `json:"renewable"`
-		TTL             loose[time.Duration] `json:"ttl"`
-		Lease           loose[time.Duration] `json:"lease"` // Vault's older name
-		ExplicitMaxTTL  loose[time.Duration] `json:"explicit_max_ttl"`
-		Period          loose[time.Duration] `json:"period"`
-		NumUses         loose[int]           `json:"num_uses"`
-		DisplayName     string               `json:"display_name"`
-		Type            string               `json:"type"`
-		EntityAlias     string               `json:"entity_alias"`
-	}
-	if err := r.settings(&in); err != nil {
-		return answer{}, err
-	}
+func create(r *api.Request, in *createInput, path string, orphan bool, roleName string) (api.Answer, error) {
 	if in.EntityAlias != "" {
-		return answer{}, invalid("'entity_alias' is not supported: there are no entities")
-	}
-	meta, err := parseMeta(in.Meta)
-	if err != nil {
-		return answer{}, err
+		return api.Answer{}, api.Invalid.Errorf("'entity_alias' is not supported: there are no entities")
 	}
 	sudo := r.Caller.ACL.Sudo(r.Path)
 	q := &access.CreateRequest{
-		Path: path, ID: in.ID, Policies: in.Policies.value, NoDefaultPolicy: in.NoDefaultPolicy.value, NoParent: in.NoParent.value,
-		Orphan: orphan, NotRenewable: in.Renewable.given && !in.Renewable.value, TTL: in.TTL.value, ExplicitMaxTTL: in.ExplicitMaxTTL.value,
-		Period: in.Period.value, NumUses: in.NumUses.value, DisplayName: in.DisplayName, Meta: meta, Type: in.Type,
+		Path: path, ID: in.ID, Policies: in.Policies, NoDefaultPolicy: in.NoDefaultPolicy, NoParent: in.NoParent,
+		Orphan: orphan, NotRenewable: in.Renewable != nil && !*in.Renewable, TTL: in.Lease, ExplicitMaxTTL: in.ExplicitMaxTTL,
+		Period: in.Period, NumUses: in.NumUses, DisplayName: in.DisplayName, Meta: in.Meta, Type: in.Type,
 	}
-	if !in.TTL.given {
-		q.TTL = in.Lease.value
+	if in.TTL != nil {
+		q.TTL = *in.TTL
 	}
 	if err := q.Check(); err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
 	var t *access.Token
 	var warnings []string
 	var secret string
-	now := s.now()
-	err = r.keep.store.Update(r.Context, func(tx *storage.Tx) error {
+	err := r.Update(func(tx *storage.Tx) (err error) {
 		parent := r.Caller.Token
-		if !parent.Limited() { // such a one makes none, and may be gone by now
-			if parent, err = access.Lookup(tx, r.Caller.Token.ID(), now); err != nil {
+		if !parent.Limited() { // a limited one makes none, and may be gone by now
+			if parent, err = access.Lookup(tx, parent.ID(), r.Now); err != nil {
 				return err
 			}
 		}
@@ -119,30 +120,30 @@ func (s *Server) create(r *request, path string, orphan bool, roleName string) (
 				return err
 			}
 			if role == nil {
-				return invalid("unknown role %s", roleName)
+				return api.Invalid.Errorf("unknown role %s", roleName)
 			}
 		}
-		if t, warnings, err = access.Derive(parent, role, q, sudo, now); err != nil {
+		if t, warnings, err = access.Derive(parent, role, q, sudo, r.Now); err != nil {
 			return err
 		}
 		secret, err = access.Create(tx, q.ID, t)
 		return err
 	})
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
 	// Policies may be large: they are looked for after the token is made, where no write waits for it.
-	missing, err := r.missingPolicies(t.Policies)
+	missing, err := missingPolicies(r, t.Policies)
 	if err != nil {
-		s.log.Error("looking for the policies of a new token failed", "accessor", t.Accessor, "request", r.ID, "error", err)
+		r.Frame.Log().Error("looking for the policies of a new token failed", "accessor", t.Accessor, "request", r.ID, "error", err)
 		missing = []string{"It could not be checked whether the policies of the token exist"}
 	}
-	return answer{auth: api.NewAuth(t, secret, now), warnings: append(warnings, missing...)}, nil
+	return api.Answer{Auth: api.NewAuth(t, secret, r.Now), Warnings: append(warnings, missing...)}, nil
 }
 
 // missingPolicies warns of policies that do not exist.
-func (r *request) missingPolicies(names []string) (warnings []string, err error) {
-	err = r.keep.store.View(r.Context, func(tx *storage.Tx) error {
+func missingPolicies(r *api.Request, names []string) (warnings []string, err error) {
+	err = r.View(func(tx *storage.Tx) error {
 		for _, name := range names {
 			exists, err := access.HasPolicy(tx, name)
 			if err != nil {
@@ -157,130 +158,89 @@ func (r *request) missingPolicies(names []string) (warnings []string, err error)
 	return warnings, err
 }
 
-// parseMeta reads an object of texts, or, as Vault does, a list of "key=value".
-func parseMeta(b json.RawMessage) (map[string]string, error) {
-	if len(b) == 0 || string(b) == "null" {
-		return nil, nil
-	}
-	var object map[string]json.RawMessage
-	if err := json.Unmarshal(b, &object); err != nil {
-		return nil, invalid("the field meta must be an object of texts")
-	}
-	meta := make(map[string]string, len(object))
-	for k, v := range object {
-		meta[k] = api.Scalar(v)
-	}
-	return meta, nil
+// readSelf shows the caller's own token.
+func readSelf(r *api.Request, _ *api.None) (api.Answer, error) {
+	return api.Answer{Data: viewToken(r.Caller.Token, r.Caller.Bearer, r.Now)}, nil
 }
 
-func readSelf(s *Server, r *request) (answer, error) {
-	return answer{data: viewToken(r.Caller.Token, r.Caller.Bearer, s.now())}, nil
+// targetInput names the token that a request is about.
+type targetInput struct {
+	Token     string        `json:"token"`
+	Accessor  string        `json:"accessor"`
+	Increment time.Duration `json:"increment"`
 }
-
-// target is what a request about another token says.
-type target struct {
-	Token     string               `json:"token"`
-	Accessor  string               `json:"accessor"`
-	Increment loose[time.Duration] `json:"increment"`
-}
-
-func (r *request) target() (in target, err error) { return in, r.decode(&in) }
 
 // byAccessor finds the token that the request names.
-func (r *request) byAccessor(in target) (*access.Token, error) {
+func (in *targetInput) byAccessor(r *api.Request) (*access.Token, error) {
 	if in.Accessor == "" {
-		return nil, invalid("missing accessor")
+		return nil, api.Invalid.Errorf("missing accessor")
 	}
-	t, err := r.keep.lookupAccessor(r.Context, in.Accessor)
+	t, err := unsealedOf(r).lookupAccessor(r.Context, in.Accessor)
 	if errors.Is(err, access.ErrDenied) {
-		err = invalid("invalid accessor")
+		err = api.Invalid.Errorf("invalid accessor")
 	}
 	return t, err
 }
 
-// writeLookup looks up the token in the body; without one it is readSelf.
-func writeLookup(s *Server, r *request) (answer, error) {
-	in, err := r.target()
-	if err != nil {
-		return answer{}, err
-	}
+// lookupToken shows the token in the body; without one it is readSelf.
+func lookupToken(r *api.Request, in *targetInput) (api.Answer, error) {
 	if in.Token == "" || in.Token == r.Caller.Bearer { // which may just have been used up
-		return readSelf(s, r)
+		return readSelf(r, nil)
 	}
-	t, err := r.keep.lookup(r.Context, in.Token)
+	t, err := unsealedOf(r).lookup(r.Context, in.Token)
 	if errors.Is(err, access.ErrDenied) {
-		err = &api.Error{Code: api.Denied, Text: "bad token"}
+		err = api.Denied.Errorf("bad token")
 	}
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
-	return answer{data: viewToken(t, in.Token, s.now())}, nil
+	return api.Answer{Data: viewToken(t, in.Token, r.Now)}, nil
 }
 
-func writeLookupAccessor(s *Server, r *request) (answer, error) {
-	in, err := r.target()
+func lookupAccessor(r *api.Request, in *targetInput) (api.Answer, error) {
+	t, err := in.byAccessor(r)
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
-	t, err := r.byAccessor(in)
-	if err != nil {
-		return answer{}, err
-	}
-	return answer{data: viewToken(t, "", s.now())}, nil
+	return api.Answer{Data: viewToken(t, "", r.Now)}, nil
 }
 
-func listAccessors(s *Server, r *request) (answer, error) {
-	var names []string
-	err := r.keep.store.View(r.Context, func(tx *storage.Tx) (err error) {
-		names, err = access.Accessors(tx)
-		return err
-	})
+func listAccessors(_ *api.Request, tx *storage.Tx, _ *api.None) (api.Answer, error) {
+	names, err := access.Accessors(tx)
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
-	return answer{data: map[string]any{"keys": names}}, nil
+	return api.Answer{Data: map[string]any{"keys": names}}, nil
 }
 
-func renewToken(s *Server, r *request) (answer, error) {
-	in, err := r.target()
-	if err != nil {
-		return answer{}, err
-	}
+func (s *Server) renewToken(r *api.Request, in *targetInput) (api.Answer, error) {
 	if in.Token == "" {
-		return answer{}, invalid("missing token ID")
+		return api.Answer{}, errNoTokenID
 	}
-	id, err := r.keep.tokenID(r.Context, in.Token)
+	id, err := unsealedOf(r).tokenID(r.Context, in.Token)
 	if errors.Is(err, access.ErrDenied) {
-		err = invalid("token not found")
+		err = errTokenAbsent
 	}
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
-	return s.renew(r, id, in.Token, in.Increment.value)
+	return s.renew(r, id, in.Token, in.Increment)
 }
 
-func renewSelf(s *Server, r *request) (answer, error) {
-	in, err := r.target()
-	if err != nil {
-		return answer{}, err
-	}
-	return s.renew(r, r.Caller.Token.ID(), r.Caller.Bearer, in.Increment.value)
+func (s *Server) renewSelf(r *api.Request, in *targetInput) (api.Answer, error) {
+	return s.renew(r, r.Caller.Token.ID(), r.Caller.Bearer, in.Increment)
 }
 
-func renewAccessor(s *Server, r *request) (answer, error) {
-	in, err := r.target()
+func (s *Server) renewAccessor(r *api.Request, in *targetInput) (api.Answer, error) {
+	t, err := in.byAccessor(r)
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
-	t, err := r.byAccessor(in)
-	if err != nil {
-		return answer{}, err
-	}
-	return s.renew(r, t.ID(), "", in.Increment.value)
+	return s.renew(r, t.ID(), "", in.Increment)
 }
 
 // renew lets a token live on, and answers with it and the secret.
-func (s *Server) renew(r *request, id access.ID, secret string, increment time.Duration) (answer, error) {
+func (s *Server) renew(r *api.Request, id access.ID, secret string, increment time.Duration) (api.Answer, error) {
 	var t *access.Token
 	var warnings []string
 	var at time.Time
@@ -288,7 +248,7 @@ func (s *Server) renew(r *request, id access.ID, secret string, increment time.D
 	for {
 		var still func(*storage.Tx) error
 		if still, err = s.proveAgain(r, id); err == nil {
-			err = r.keep.changeToken(r.Context, id, func(tx *storage.Tx, now time.Time) (tree bool, err error) {
+			err = unsealedOf(r).changeToken(r.Context, id, func(tx *storage.Tx, now time.Time) (tree bool, err error) {
 				if err := still(tx); err != nil {
 					return false, err
 				}
@@ -302,80 +262,68 @@ func (s *Server) renew(r *request, id access.ID, secret string, increment time.D
 		}
 	}
 	if errors.Is(err, access.ErrDenied) {
-		err = invalid("token not found")
+		err = errTokenAbsent
 	}
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
-	return answer{auth: api.NewAuth(t, secret, at), warnings: warnings}, nil
+	return api.Answer{Auth: api.NewAuth(t, secret, at), Warnings: warnings}, nil
 }
 
-func revokeToken(s *Server, r *request) (answer, error) {
-	in, err := r.target()
-	if err != nil {
-		return answer{}, err
-	}
+func revokeToken(r *api.Request, in *targetInput) (api.Answer, error) {
 	if in.Token == "" {
-		return answer{}, invalid("missing token ID")
+		return api.Answer{}, errNoTokenID
 	}
-	id, err := r.keep.tokenID(r.Context, in.Token)
+	id, err := unsealedOf(r).tokenID(r.Context, in.Token)
 	if errors.Is(err, access.ErrDenied) { // no token looks like this
-		return answer{}, nil
+		return api.Answer{}, nil
 	}
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
-	return answer{}, r.revoke(id, access.Revoke)
+	return api.Answer{}, revoke(r, id, access.Revoke)
 }
 
-func revokeSelf(s *Server, r *request) (answer, error) {
-	return answer{}, r.revoke(r.Caller.Token.ID(), access.Revoke)
+func revokeSelf(r *api.Request, _ *api.None) (api.Answer, error) {
+	return api.Answer{}, revoke(r, r.Caller.Token.ID(), access.Revoke)
 }
 
-func revokeAccessor(s *Server, r *request) (answer, error) {
-	in, err := r.target()
-	if err != nil {
-		return answer{}, err
-	}
+func revokeAccessor(r *api.Request, in *targetInput) (api.Answer, error) {
 	if in.Accessor == "" {
-		return answer{}, invalid("missing accessor")
+		return api.Answer{}, api.Invalid.Errorf("missing accessor")
 	}
-	t, err := r.keep.lookupAccessor(r.Context, in.Accessor)
+	t, err := unsealedOf(r).lookupAccessor(r.Context, in.Accessor)
 	if errors.Is(err, access.ErrDenied) {
-		return answer{warnings: []string{"No token found with this accessor"}}, nil
+		return api.Answer{Warnings: []string{"No token found with this accessor"}}, nil
 	}
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
-	return answer{}, r.revoke(t.ID(), access.Revoke)
+	return api.Answer{}, revoke(r, t.ID(), access.Revoke)
 }
 
-func revokeOrphan(s *Server, r *request) (answer, error) {
-	in, err := r.target()
-	if err != nil {
-		return answer{}, err
-	}
+func revokeOrphan(r *api.Request, in *targetInput) (api.Answer, error) {
 	if in.Token == "" {
-		return answer{}, invalid("missing token ID")
+		return api.Answer{}, errNoTokenID
 	}
-	t, err := r.keep.lookup(r.Context, in.Token)
+	t, err := unsealedOf(r).lookup(r.Context, in.Token)
 	if errors.Is(err, access.ErrDenied) {
-		err = invalid("token to revoke not found")
+		err = api.Invalid.Errorf("token to revoke not found")
 	}
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
-	return answer{}, r.revoke(t.ID(), access.RevokeOrphan)
+	return api.Answer{}, revoke(r, t.ID(), access.RevokeOrphan)
 }
 
-func (r *request) revoke(id access.ID, how func(*storage.Tx, access.ID) (bool, error)) error {
-	return r.keep.changeToken(r.Context, id, func(tx *storage.Tx, _ time.Time) (bool, error) { return how(tx, id) })
+func revoke(r *api.Request, id access.ID, how func(*storage.Tx, access.ID) (bool, error)) error {
+	return unsealedOf(r).changeToken(r.Context, id, func(tx *storage.Tx, _ time.Time) (bool, error) { return how(tx, id) })
 }
 
 // tidyTokens has the sweep run now.
-func tidyTokens(s *Server, r *request) (answer, error) {
-	r.keep.wakeSweep()
-	return answer{status: http.StatusAccepted, warnings: []string{
+func tidyTokens(r *api.Request, _ *api.None) (api.Answer, error) {
+	r.Frame.Tidy()
+	return api.Answer{Status: http.StatusAccepted, Warnings: []string{
 		"Tidy operation successfully started. Any information from the operation will be printed to the server's log.",
 	}}, nil
 }

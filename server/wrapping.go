@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,29 +14,29 @@ import (
 )
 
 // A client that sends X-Vault-Wrap-TTL gets, in place of the answer, a token that
-// is good for one request: to have the answer. What is wrapped and its token are
-// written in one transaction; unwrapping uses up the token in the one that reads
-// it. So exactly one who has the token gets the answer, and who comes too late
-// knows that another was there before.
+// is good for one request: the one that returns the answer. What is wrapped and its
+// token are written in one transaction, and unwrapping uses up the token in the
+// transaction that reads it. So exactly one bearer gets the answer; a second attempt
+// fails, which reveals that someone already unwrapped it.
 
-// wrappingRoutes are about answers that are wrapped. The first takes no token but
-// the one that it is about, and does not use it up.
-var wrappingRoutes = []oldRoute{
-	{path: "sys/wrapping/lookup", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: lookupWrapped, opWrite: lookupWrapped}},
-	{path: "sys/wrapping/wrap", free: true, gate: authenticated, body: bodyKV, timeout: timeoutShort, on: [ops]handler{opWrite: wrapData}},
-	{path: "sys/wrapping/unwrap", gate: authenticated, denied: errNotWrapping, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: unwrapAnswer}},
-	{path: "sys/wrapping/rewrap", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: rewrapAnswer}},
-}
-
-var errNotWrapping = &api.Error{Code: api.Invalid, Text: "wrapping token is not valid or does not exist"}
-
-func viewWrap(t *access.Token, secret string) *api.Wrap {
-	return &api.Wrap{
-		Token: secret, Accessor: t.Accessor, TTL: int64(t.TTL / time.Second), CreationTime: t.Created.Format(time.RFC3339Nano), CreationPath: t.Path,
+// wrappingRoutes are about answers that are wrapped, below sys/wrapping/. The first
+// takes no token but the one that it is about, and does not use it up.
+func (s *Server) wrappingRoutes() []api.Route {
+	return []api.Route{
+		{Path: "wrapping/lookup", Help: "What is known of a wrapped answer, which stays wrapped.", Gate: api.Unsealed,
+			Ops: map[api.Op]api.Handler{api.Read: api.Do(lookupOwnWrapped), api.Write: api.Do(lookupWrapped)}},
+		{Path: "wrapping/wrap", Help: "Wraps what it is given.", Free: true, Body: bodyKV,
+			Ops: map[api.Op]api.Handler{api.Write: api.Do(wrapData)}},
+		{Path: "wrapping/unwrap", Help: "Hands out a wrapped answer, once.", Denied: errNotWrapping,
+			Ops: map[api.Op]api.Handler{api.Write: api.Do(unwrapAnswer)}},
+		{Path: "wrapping/rewrap", Help: "Puts a wrapped answer behind a new token.",
+			Ops: map[api.Op]api.Handler{api.Write: api.Do(rewrapAnswer)}},
 	}
 }
 
-// wrapTTL is for how long the client wants the answer to be wrapped; 0: not at all.
+var errNotWrapping = api.Invalid.Errorf("wrapping token is not valid or does not exist")
+
+// wrapTTL is how long the client wants the answer to stay wrapped; 0: not at all.
 func wrapTTL(h http.Header) (time.Duration, error) {
 	values := h["X-Vault-Wrap-Ttl"]
 	if len(values) == 0 {
@@ -58,8 +59,8 @@ func wrapTTL(h http.Header) (time.Duration, error) {
 }
 
 // wrap puts a token in the place of the answer, where the client asks for that
-// and the answer is in Vault's envelope. What anybody may have, without a token,
-// is not wrapped: else anybody could fill the store.
+// and the answer is in Vault's envelope. Answers that need no token are not wrapped,
+// otherwise anybody could fill the store.
 func (s *Server) wrap(r *request, a api.Answer) (api.Answer, error) {
 	empty, public := a.Data == nil && a.Auth == nil && a.Warnings == nil, r.Caller.Token == nil && a.Auth == nil
 	if r.WrapIn == 0 || a.Wrap != nil || empty || public {
@@ -81,13 +82,13 @@ func (s *Server) wrap(r *request, a api.Answer) (api.Answer, error) {
 	if r.Caller.Token != nil {
 		name = r.Caller.Token.DisplayName
 	}
-	ctx, cancel := context.WithTimeout(storage.Patient(r.Context), timeoutShort) // the answer is not to be had again
+	ctx, cancel := context.WithTimeout(storage.Patient(r.Context), timeoutShort) // the answer cannot be computed again
 	defer cancel()
 	var view *api.Wrap
 	err = r.keep.store.Update(ctx, func(tx *storage.Tx) error {
 		t, secret, err := access.Wrap(tx, path, name, r.WrapIn, w, s.now())
 		if err == nil {
-			view = viewWrap(t, secret)
+			view = api.NewWrap(t, secret)
 		}
 		return err
 	})
@@ -102,31 +103,26 @@ func (s *Server) wrap(r *request, a api.Answer) (api.Answer, error) {
 	return api.Answer{Wrap: view}, nil
 }
 
-func wrapData(s *Server, r *request) (answer, error) {
+func wrapData(r *api.Request, in *api.Object) (api.Answer, error) {
 	if r.WrapIn == 0 {
-		return answer{}, invalid("endpoint requires response wrapping to be used")
+		return api.Answer{}, api.Invalid.Errorf("endpoint requires response wrapping to be used")
 	}
-	object, err := r.object()
-	if object == nil {
-		object = json.RawMessage("{}")
+	if in.JSON == nil {
+		return api.Answer{Data: json.RawMessage("{}")}, nil
 	}
-	return answer{data: object}, err
+	return api.Answer{Data: in.JSON}, nil
 }
 
-// wrappingID returns the name of the wrapping token that the body or else the
-// header has.
-func (r *request) wrappingID() (access.ID, error) {
-	in, err := r.target()
-	if err != nil {
-		return access.ID{}, err
-	}
-	if in.Token == "" {
-		in.Token = bearer(r.http.Header)
-	}
-	return r.keep.tokenID(r.Context, in.Token)
+// wrappedInput names a wrapping token; without one, the caller's bearer is meant.
+type wrappedInput struct {
+	Token string `json:"token"`
 }
 
-// notWrapping says of a token that does not work what Vault says.
+func (in *wrappedInput) id(r *api.Request) (access.ID, error) {
+	return unsealedOf(r).tokenID(r.Context, cmp.Or(in.Token, r.Caller.Bearer))
+}
+
+// notWrapping turns the error of a token that does not work into Vault's.
 func notWrapping(err error) error {
 	if errors.Is(err, access.ErrDenied) {
 		return errNotWrapping
@@ -134,68 +130,68 @@ func notWrapping(err error) error {
 	return err
 }
 
-func lookupWrapped(s *Server, r *request) (answer, error) {
-	id, err := r.wrappingID()
+func lookupOwnWrapped(r *api.Request, _ *api.None) (api.Answer, error) {
+	return lookupWrapped(r, new(wrappedInput))
+}
+
+func lookupWrapped(r *api.Request, in *wrappedInput) (api.Answer, error) {
+	id, err := in.id(r)
 	if err != nil {
-		return answer{}, notWrapping(err)
+		return api.Answer{}, notWrapping(err)
 	}
 	var t *access.Token
-	err = r.keep.store.View(r.Context, func(tx *storage.Tx) (err error) {
-		t, err = access.Lookup(tx, id, s.now())
+	err = r.View(func(tx *storage.Tx) (err error) {
+		t, err = access.Lookup(tx, id, r.Now)
 		return err
 	})
 	if err == nil && !t.Wrapping() {
 		err = errNotWrapping
 	}
 	if err != nil {
-		return answer{}, notWrapping(err)
+		return api.Answer{}, notWrapping(err)
 	}
-	return answer{data: map[string]any{
+	return api.Answer{Data: map[string]any{
 		"creation_path": t.Path, "creation_time": t.Created.Format(time.RFC3339Nano), "creation_ttl": int64(t.TTL / time.Second),
 	}}, nil
 }
 
-func unwrapAnswer(s *Server, r *request) (answer, error) {
-	in, err := r.target()
-	if err != nil {
-		return answer{}, err
-	}
+func unwrapAnswer(r *api.Request, in *wrappedInput) (api.Answer, error) {
 	w := r.Caller.Token.Wrapped() // of a wrapping token that the gate has used up
 	if in.Token != "" && in.Token != r.Caller.Bearer {
-		id, err := r.wrappingID()
+		id, err := in.id(r)
 		if err != nil {
-			return answer{}, notWrapping(err)
+			return api.Answer{}, notWrapping(err)
 		}
-		err = r.keep.store.Update(r.Context, func(tx *storage.Tx) error {
-			t, err := access.Unwrap(tx, id, s.now())
+		err = r.Update(func(tx *storage.Tx) error {
+			t, err := access.Unwrap(tx, id, r.Now)
 			if err == nil {
 				w = t.Wrapped()
 			}
 			return err
 		})
 		if err != nil {
-			return answer{}, notWrapping(err)
+			return api.Answer{}, notWrapping(err)
 		}
 	} else if !r.Caller.Token.Wrapping() {
-		return answer{}, errNotWrapping
+		return api.Answer{}, errNotWrapping
 	}
 	status, body, err := w.Open()
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
-	return answer{status: status, text: body}, nil
+	return api.Answer{Status: status, Raw: &api.Raw{Bytes: body}}, nil
 }
 
 // rewrapAnswer puts a wrapped answer behind a new token, which lives as long as
 // the old one was made for, or for less if the client asks for that.
-func rewrapAnswer(s *Server, r *request) (answer, error) {
-	id, err := r.wrappingID()
+func rewrapAnswer(r *api.Request, in *wrappedInput) (api.Answer, error) {
+	id, err := in.id(r)
 	if err != nil {
-		return answer{}, notWrapping(err)
+		return api.Answer{}, notWrapping(err)
 	}
 	var view *api.Wrap
-	err = r.keep.store.Update(r.Context, func(tx *storage.Tx) error {
-		old, err := access.Unwrap(tx, id, s.now())
+	err = r.Update(func(tx *storage.Tx) error {
+		old, err := access.Unwrap(tx, id, r.Now)
 		if err != nil {
 			return err
 		}
@@ -203,14 +199,14 @@ func rewrapAnswer(s *Server, r *request) (answer, error) {
 		if r.WrapIn > 0 {
 			ttl = min(ttl, r.WrapIn)
 		}
-		t, secret, err := access.Wrap(tx, old.Path, r.Caller.Token.DisplayName, ttl, old.Wrapped(), s.now())
+		t, secret, err := access.Wrap(tx, old.Path, r.Caller.Token.DisplayName, ttl, old.Wrapped(), r.Now)
 		if err == nil {
-			view = viewWrap(t, secret)
+			view = api.NewWrap(t, secret)
 		}
 		return err
 	})
 	if err != nil {
-		return answer{}, notWrapping(err)
+		return api.Answer{}, notWrapping(err)
 	}
-	return answer{wrap: view}, nil
+	return api.Answer{Wrap: view}, nil
 }

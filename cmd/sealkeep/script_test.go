@@ -93,7 +93,7 @@ func runScripts(t *testing.T, dir string, vars []string) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"freeport": freeport, "waitfor": waitfor, "eventually": eventually, "exits": exits, "signal": sendSignal,
-			"setfrom": setFrom, "keyservice": keyService, "certificate": makeCertificate, "peer": peer, "drain": drain,
+			"setfrom": setFrom, "keyservice": keyService, "certificate": makeCertificate, "peer": waitForPeer, "drain": drain,
 		},
 	})
 }
@@ -257,8 +257,8 @@ func (a *authority) issue(name string) (cert, private []byte, err error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), nil
 }
 
-// peer waits for a server whose certificate has the name args[1].
-func peer(ts *testscript.TestScript, _ bool, args []string) {
+// waitForPeer waits for a server whose certificate has the name args[1].
+func waitForPeer(ts *testscript.TestScript, _ bool, args []string) {
 	roots := x509.NewCertPool()
 	roots.AddCert(ts.Value(fakes{}).(*fakes).ca.cert)
 	until(ts, func() error {

@@ -2,18 +2,26 @@ package main
 
 import (
 	"github.com/sealkeep/sealkeep/api"
+	"github.com/sealkeep/sealkeep/engine/cubbyhole"
 	"github.com/sealkeep/sealkeep/engine/kv"
 	"github.com/sealkeep/sealkeep/engine/kvv1"
 	"github.com/sealkeep/sealkeep/login/approle"
+	"github.com/sealkeep/sealkeep/login/cert"
+	"github.com/sealkeep/sealkeep/login/jwt"
+	"github.com/sealkeep/sealkeep/login/peer"
 	"github.com/sealkeep/sealkeep/login/userpass"
 )
 
 // types are the engines and login methods that a keep has.
 func types() []api.Type {
 	return []api.Type{
+		cubbyhole.Type(),
 		kv.Type(),
 		kvv1.Type(),
 		approle.Type(),
 		userpass.Type(),
+		cert.Type(),
+		jwt.Type(),
+		peer.Type(),
 	}
 }

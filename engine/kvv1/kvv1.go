@@ -128,36 +128,14 @@ type secretInput struct {
 // Names are the fields that are known: none, since all are the client's own.
 func (*secretInput) Names() []string { return nil }
 
-// Decode reads the body in one pass.
+// Decode reads the body.
 func (in *secretInput) Decode(r *api.Request) (given map[string]json.RawMessage, err error) {
-	body := bytes.TrimSpace(r.Body)
-	if len(body) == 0 {
-		return nil, nil
-	}
-	if body[0] != '{' || !json.Valid(body) {
-		if err := json.Unmarshal(body, &given); err != nil {
-			return nil, api.Invalid.Errorf("failed to parse JSON input: %v", err)
-		}
-	}
-	text := api.ShapeOf(body)
-	given = text.Members
-	switch {
-	case len(given) == 0:
-		return given, nil
-	case text.Levels > api.MaxLevels:
-		return given, api.ErrLevels
+	var body api.Object
+	if given, err = body.Decode(r); err != nil || body.JSON == nil {
+		return given, err
 	}
 	in.lease = lease(given)
-	if text.Twice {
-		if body, err = api.Last(body); err != nil {
-			return given, err
-		}
-	}
-	if text.Twice || text.Spaced {
-		in.data, err = kv.Parse("the secret", body)
-	} else {
-		in.data, err = kv.Compact("the secret", body)
-	}
+	in.data, err = kv.Parse("the secret", body.JSON)
 	return given, err
 }
 

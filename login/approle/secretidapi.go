@@ -30,7 +30,7 @@ func takeSecretID(r *api.Request, tx *storage.Tx, in *newSecretIDInput) (api.Ans
 
 func addSecretID(r *api.Request, tx *storage.Tx, in *newSecretIDInput, secret string) (a api.Answer, err error) {
 	var id secretID
-	if id.Meta, err = login.ParsePairs(in.Metadata); err != nil {
+	if id.Meta, err = login.Pairs(in.Metadata); err != nil {
 		return a, api.Invalid.Errorf("failed to parse metadata: %v", err)
 	}
 	if id.BoundCIDRs, err = access.ParseCIDRs(in.CIDRs); err != nil {

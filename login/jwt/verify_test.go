@@ -1,4 +1,4 @@
-package access
+package jwt
 
 import (
 	"crypto"
@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/sealkeep/sealkeep/api"
 )
 
 var issuerKeys = sync.OnceValue(func() map[string]crypto.Signer {
@@ -85,12 +87,12 @@ func issue(t testing.TB, alg jose.SignatureAlgorithm, key, kid string, claims an
 	return text
 }
 
-func verifier(t testing.TB, c JWTConfig) *JWTVerifier {
+func verifier(t testing.TB, c Config) *Verifier {
 	t.Helper()
 	if err := c.Check(); err != nil {
 		t.Fatal(err)
 	}
-	v, err := NewJWTVerifier(c, slog.New(slog.DiscardHandler))
+	v, err := NewVerifier(c, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +101,7 @@ func verifier(t testing.TB, c JWTConfig) *JWTVerifier {
 
 var someClaims = map[string]any{"sub": "project:one"}
 
-func TestJWTAlgorithms(t *testing.T) {
+func TestAlgorithms(t *testing.T) {
 	for _, c := range []struct {
 		key  string
 		algs []jose.SignatureAlgorithm
@@ -108,25 +110,25 @@ func TestJWTAlgorithms(t *testing.T) {
 		{"p256", []jose.SignatureAlgorithm{"ES256"}}, {"p384", []jose.SignatureAlgorithm{"ES384"}}, {"p521", []jose.SignatureAlgorithm{"ES512"}},
 		{"ed", []jose.SignatureAlgorithm{"EdDSA"}},
 	} {
-		all := verifier(t, JWTConfig{PublicKeys: []string{keyPEM(t, "other"), keyPEM(t, c.key)}})
-		others := verifier(t, JWTConfig{PublicKeys: []string{keyPEM(t, "other")}})
+		all := verifier(t, Config{PublicKeys: []string{keyPEM(t, "other"), keyPEM(t, c.key)}})
+		others := verifier(t, Config{PublicKeys: []string{keyPEM(t, "other")}})
 		for _, alg := range c.algs {
 			token := issue(t, alg, c.key, "whatever", someClaims)
 			if claims, err := all.Verify(t.Context(), token); err != nil || claims["sub"] != "project:one" {
 				t.Errorf("%s: %v %v", alg, claims, err)
 			}
-			if claims, err := verifier(t, JWTConfig{PublicKeys: []string{keyPEM(t, c.key)}, Algorithms: []string{string(alg)}}).Verify(t.Context(), token); err != nil {
+			if claims, err := verifier(t, Config{PublicKeys: []string{keyPEM(t, c.key)}, Algorithms: []string{string(alg)}}).Verify(t.Context(), token); err != nil {
 				t.Errorf("%s alone: %v %v", alg, claims, err)
 			}
 			not := "RS256"
 			if alg == "RS256" {
 				not = "ES256"
 			}
-			for what, v := range map[string]*JWTVerifier{
+			for what, v := range map[string]*Verifier{
 				"another key":       others,
-				"another algorithm": verifier(t, JWTConfig{PublicKeys: []string{keyPEM(t, c.key)}, Algorithms: []string{not}}),
+				"another algorithm": verifier(t, Config{PublicKeys: []string{keyPEM(t, c.key)}, Algorithms: []string{not}}),
 			} {
-				if claims, err := v.Verify(t.Context(), token); !errors.Is(err, ErrInvalid) {
+				if claims, err := v.Verify(t.Context(), token); !errors.Is(err, api.ErrRequest) {
 					t.Errorf("%s with %s: %v %v", alg, what, claims, err)
 				}
 			}
@@ -134,10 +136,10 @@ func TestJWTAlgorithms(t *testing.T) {
 	}
 }
 
-// TestJWTForgeries are the ways in which verifiers have been fooled.
-func TestJWTForgeries(t *testing.T) {
+// TestForgeries are the ways in which verifiers have been fooled.
+func TestForgeries(t *testing.T) {
 	public := keyPEM(t, "rsa")
-	v := verifier(t, JWTConfig{PublicKeys: []string{public}, Issuer: "https://issuer"})
+	v := verifier(t, Config{PublicKeys: []string{public}, Issuer: "https://issuer"})
 	claims := map[string]any{"sub": "root", "iss": "https://issuer"}
 	good := issue(t, jose.RS256, "rsa", "", claims)
 	if _, err := v.Verify(t.Context(), good); err != nil {
@@ -181,13 +183,13 @@ func TestJWTForgeries(t *testing.T) {
 		"claims are no JSON":    issue(t, jose.RS256, "rsa", "", `{`),
 		"two objects":           issue(t, jose.RS256, "rsa", "", `{"iss":"https://issuer"}{}`),
 		"JSON form":             signed.FullSerialize(),
-		"too long":              good + strings.Repeat("A", MaxJWT),
+		"too long":              good + strings.Repeat("A", MaxSize),
 		"space in it":           parts[0] + " ." + parts[1] + "." + parts[2],
 		"four parts":            good + ".x",
 		"key of another length": issue(t, jose.RS256, "weak", "", claims),
 	} {
 		got, err := v.Verify(t.Context(), token)
-		if !errors.Is(err, ErrInvalid) {
+		if !errors.Is(err, api.ErrRequest) {
 			t.Errorf("%s: %v %v", what, got, err)
 		} else if err.Error() == "" || len(err.Error()) > 300 || strings.Contains(err.Error(), "root") {
 			t.Errorf("%s: the error says %q", what, err)
@@ -195,9 +197,9 @@ func TestJWTForgeries(t *testing.T) {
 	}
 }
 
-func TestJWTConfig(t *testing.T) {
+func TestConfig(t *testing.T) {
 	private := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("x")})
-	for want, c := range map[string]JWTConfig{
+	for want, c := range map[string]Config{
 		"exactly one of":                  {},
 		"exactly one of 'jwt":             {JWKSURL: "https://a", DiscoveryURL: "https://a"},
 		"well-known":                      {DiscoveryURL: "https://a/.well-known/openid-configuration"},
@@ -216,11 +218,11 @@ func TestJWTConfig(t *testing.T) {
 		"at least 2048 bits":              {PublicKeys: []string{keyPEM(t, "weak")}},
 		"at most 64":                      {PublicKeys: make([]string, 65)},
 	} {
-		if err := c.Check(); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), want) {
+		if err := c.Check(); !errors.Is(err, api.ErrRequest) || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q: %v", want, err)
 		}
 	}
-	for _, c := range []JWTConfig{
+	for _, c := range []Config{
 		{JWKSURL: "http://127.0.0.1:1/keys"}, {JWKSURL: "http://[::1]:1/keys"}, {JWKSURL: "http://localhost/keys"}, {DiscoveryURL: "https://issuer.example.com/x"},
 	} {
 		if err := c.Check(); err != nil {
@@ -231,7 +233,7 @@ func TestJWTConfig(t *testing.T) {
 
 // FuzzJWT: whatever is sent, only what was signed is believed.
 func FuzzJWT(f *testing.F) {
-	c := JWTConfig{PublicKeys: []string{keyPEM(f, "rsa"), keyPEM(f, "p256"), keyPEM(f, "ed")}}
+	c := Config{PublicKeys: []string{keyPEM(f, "rsa"), keyPEM(f, "p256"), keyPEM(f, "ed")}}
 	claims := map[string]any{"sub": "x", "iat": 1_800_000_000, "aud": []string{"keep"}, "deep": map[string]any{"a": []any{1, "b"}}}
 	for key, alg := range map[string]jose.SignatureAlgorithm{"rsa": jose.PS256, "p256": jose.ES256, "ed": jose.EdDSA} {
 		token := issue(f, alg, key, "kid", claims)
@@ -243,7 +245,7 @@ func FuzzJWT(f *testing.F) {
 	f.Fuzz(func(t *testing.T, token, claim string) {
 		got, err := v.Verify(t.Context(), token)
 		if err != nil {
-			if !errors.Is(err, ErrInvalid) {
+			if !errors.Is(err, api.ErrRequest) {
 				t.Error(err)
 			}
 			return
@@ -251,13 +253,13 @@ func FuzzJWT(f *testing.F) {
 		if got["sub"] != "x" {
 			t.Errorf("%v was never signed", got)
 		}
-		r := JWTRole{UserClaim: claim, UserPointer: true, Audiences: []string{"keep"}, Claims: map[string]any{claim: "b"}}
+		r := Role{UserClaim: claim, UserPointer: true, Audiences: []string{"keep"}, Claims: map[string]any{claim: "b"}}
 		r.Match(got, time.Unix(1_800_000_000, 0))
 	})
 }
 
-func BenchmarkJWTVerify(b *testing.B) {
-	v := verifier(b, JWTConfig{PublicKeys: []string{keyPEM(b, "rsa"), keyPEM(b, "p256"), keyPEM(b, "ed")}})
+func BenchmarkVerify(b *testing.B) {
+	v := verifier(b, Config{PublicKeys: []string{keyPEM(b, "rsa"), keyPEM(b, "p256"), keyPEM(b, "ed")}})
 	for key, alg := range map[string]jose.SignatureAlgorithm{"rsa": jose.RS256, "p256": jose.ES256, "ed": jose.EdDSA} {
 		token := issue(b, alg, key, "kid", someClaims)
 		b.Run(string(alg), func(b *testing.B) {

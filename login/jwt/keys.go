@@ -1,11 +1,10 @@
-package access
+package jwt
 
 import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -17,15 +16,18 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/sealkeep/sealkeep/api"
+	"github.com/sealkeep/sealkeep/login"
 )
 
 // How the keys of an issuer are fetched:
 //
-//	keysTimeout  of both requests, discovery and keys
-//	keysSize     bytes that each of the answers may have, and their headers
-//	keysFresh    after that they are fetched again, so that a withdrawn key ends
+//	keysTimeout  of both requests together, discovery and keys
+//	keysSize     bytes of an answer at most, and of its headers
+//	keysFresh    the age at which keys are fetched again, so that a withdrawn key ends
 //	keysRetry    between two fetches because no key fits, however many JWTs come
-//	keysOld      between two fetches of keys that fit and are only old
+//	keysOld      between two fetches of keys that fit and are merely old
 const (
 	keysTimeout = 5 * time.Second
 	keysSize    = 256 << 10
@@ -34,8 +36,8 @@ const (
 	keysOld     = time.Minute
 )
 
-// A keySet has the keys that an issuer publishes. Those that were fetched once
-// stay in use while newer ones cannot be had.
+// A keySet holds the keys that an issuer publishes. Keys that have been fetched stay in
+// use while newer ones cannot be fetched.
 type keySet struct {
 	discovery, url string // one of the two
 	client         *http.Client
@@ -50,13 +52,13 @@ type keySet struct {
 	fetching chan struct{}     // closed when the one under way ends; nil: none is
 }
 
-func newKeySet(c JWTConfig, log *slog.Logger) (*keySet, error) {
+func newKeySet(c Config, log *slog.Logger) (*keySet, error) {
 	s := &keySet{discovery: c.DiscoveryURL, url: c.JWKSURL, log: log, now: time.Now}
 	conf := &tls.Config{MinVersion: tls.VersionTLS12}
 	if ca := c.DiscoveryCA + c.JWKSCA; ca != "" { // there is one of the two
-		certs, err := parseCertificates(ca)
+		certs, err := login.ParseCertificates(ca)
 		if err != nil {
-			return nil, mistake("the authorities of the issuer: %v", err)
+			return nil, api.Invalid.Errorf("the authorities of the issuer: %v", err)
 		}
 		conf.RootCAs = x509.NewCertPool()
 		for _, cert := range certs {
@@ -68,14 +70,14 @@ func newKeySet(c JWTConfig, log *slog.Logger) (*keySet, error) {
 		Transport: &http.Transport{
 			Proxy: http.ProxyFromEnvironment, TLSClientConfig: conf, DisableKeepAlives: true, ForceAttemptHTTP2: true, MaxResponseHeaderBytes: keysSize,
 		},
-		// Nobody but the one whose name was written says where the keys are.
+		// Only the server whose name was written says where the keys are.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return s, nil
 }
 
-// use calls try with the keys until they fit, which try tells, or newer ones are
-// not to be had now. The error is [ErrKeys] when there have never been any.
+// use calls try with the keys until it reports that one fits, or no newer keys can be
+// fetched now. The error is [ErrKeys] when none have ever been fetched.
 func (s *keySet) use(ctx context.Context, try func([]jose.JSONWebKey) bool) error {
 	for {
 		s.mu.Lock()
@@ -114,8 +116,8 @@ func (s *keySet) use(ctx context.Context, try func([]jose.JSONWebKey) bool) erro
 	}
 }
 
-// fetch fetches the keys for all who wait for them, so that it goes on when the
-// one who began is gone.
+// fetch fetches the keys for every login that waits for them. It goes on when the
+// client of the login that began it has gone.
 func (s *keySet) fetch(ctx context.Context) {
 	var keys []jose.JSONWebKey
 	defer func() { // also when a key makes the library panic
@@ -169,15 +171,15 @@ func (s *keySet) get(ctx context.Context) ([]jose.JSONWebKey, error) {
 	return keys, nil
 }
 
-// publicKeys are those of a set that can verify JWTs: others are for something
-// else, or of a kind that is not known yet.
+// publicKeys returns the keys of a set that can verify JWTs. It leaves out keys for
+// other uses and of kinds that it does not know.
 func publicKeys(set []json.RawMessage) (keys []jose.JSONWebKey) {
 	for _, raw := range set {
 		var key jose.JSONWebKey
 		if key.UnmarshalJSON(raw) != nil || key.Use != "" && key.Use != "sig" || checkPublicKey(key.Key) != nil || !key.Valid() {
 			continue
 		}
-		if keys = append(keys, key); len(keys) == maxJWTKeys {
+		if keys = append(keys, key); len(keys) == maxKeys {
 			break
 		}
 	}
@@ -213,7 +215,7 @@ func (s *keySet) read(ctx context.Context, from string, into any) error {
 	return nil
 }
 
-// bareURL is a URL as errors tell it: what follows "?" may be a secret.
+// bareURL returns a URL as errors show it: what follows "?" may be a secret.
 func bareURL(text string) string {
 	u, err := url.Parse(text)
 	if err != nil {
@@ -222,33 +224,10 @@ func bareURL(text string) string {
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }
 
-// withoutURL is the error of an HTTP client without the URL in it.
+// withoutURL returns the error of an HTTP client without the URL in it.
 func withoutURL(err error) error {
 	if failed, ok := errors.AsType[*url.Error](err); ok {
 		return failed.Err
 	}
 	return err
-}
-
-// parseCertificates reads certificates in PEM, at least one, and nothing else.
-func parseCertificates(text string) (certs []*x509.Certificate, err error) {
-	rest := []byte(text)
-	for {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("has a %s in it: write certificates only", strings.ToLower(block.Type))
-		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("has a damaged certificate: %w", err)
-		}
-		certs = append(certs, cert)
-	}
-	if len(certs) == 0 || strings.Contains(string(rest), "-----BEGIN") {
-		return nil, errors.New("must be certificates in PEM")
-	}
-	return certs, nil
 }

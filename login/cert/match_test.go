@@ -1,4 +1,4 @@
-package access
+package cert
 
 import (
 	"bytes"
@@ -17,6 +17,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sealkeep/sealkeep/api"
+	"github.com/sealkeep/sealkeep/login"
 )
 
 var certTime = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
@@ -67,24 +70,24 @@ func authority(c *x509.Certificate) {
 	c.IsCA, c.KeyUsage, c.ExtKeyUsage = true, x509.KeyUsageCertSign|x509.KeyUsageCRLSign, nil
 }
 
-func certRoles(t testing.TB, roles []*CertRole, revoked ...[]string) *CertRoles {
+func newRoles(t testing.TB, roles []*Role, revoked ...[]string) *Roles {
 	t.Helper()
 	for _, r := range roles {
 		if err := r.Check(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return NewCertRoles(roles, revoked...)
+	return NewRoles(roles, revoked...)
 }
 
-func TestCertRoles(t *testing.T) {
+func TestRoles(t *testing.T) {
 	ca := certify(t, nil, "ca", authority)
 	other, same := certify(t, nil, "other", authority), certify(t, nil, "ca", authority)
 	middle := certify(t, ca, "middle", authority)
 	leaf := certify(t, ca, "leaf", nil)
 	far := certify(t, middle, "far", nil)
 	self := certify(t, nil, "self", nil)
-	all := certRoles(t, []*CertRole{
+	all := newRoles(t, []*Role{
 		{Name: "z-ca", Certificate: ca.pem()},
 		{Name: "b-middle", Certificate: middle.pem()},
 		{Name: "self", Certificate: self.pem()},
@@ -134,27 +137,27 @@ func TestCertRoles(t *testing.T) {
 		switch {
 		case err == nil && r.Name != c.want:
 			t.Errorf("%s: role %s, want %s", what, r.Name, c.want)
-		case err != nil && (!errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), c.want)):
+		case err != nil && (!errors.Is(err, api.ErrRequest) || !strings.Contains(err.Error(), c.want)):
 			t.Errorf("%s: %v, want %s", what, err, c.want)
 		}
 	}
-	old, _ := parseCertificates(all.roles[2].Certificate)
+	old, _ := login.ParseCertificates(all.roles[2].Certificate)
 	if all.roles[2].Name != "old" {
 		t.Fatal(all.roles[2].Name)
 	}
 	if _, err := all.Match(old, "", certTime); err == nil {
 		t.Error("a pinned certificate that has expired")
 	}
-	if _, err := NewCertRoles(nil).Match(list(leaf), "", certTime); !errors.Is(err, ErrInvalid) {
+	if _, err := NewRoles(nil).Match(list(leaf), "", certTime); !errors.Is(err, api.ErrRequest) {
 		t.Errorf("without roles: %v", err)
 	}
 	// The authority has expired, or has not: it is looked at, too.
-	if _, err := all.Match(list(change(func(c *x509.Certificate) { c.NotAfter = certTime.Add(3 * time.Hour) })), "", certTime.Add(2*time.Hour)); !errors.Is(err, ErrInvalid) {
+	if _, err := all.Match(list(change(func(c *x509.Certificate) { c.NotAfter = certTime.Add(3 * time.Hour) })), "", certTime.Add(2*time.Hour)); !errors.Is(err, api.ErrRequest) {
 		t.Errorf("an authority that has expired: %v", err)
 	}
 }
 
-func TestCertNames(t *testing.T) {
+func TestNames(t *testing.T) {
 	ca := certify(t, nil, "ca", authority)
 	oid := asn1.ObjectIdentifier{1, 2, 3, 4}
 	text, err := asn1.MarshalWithParams("team-red", "utf8")
@@ -170,45 +173,45 @@ func TestCertNames(t *testing.T) {
 		c.SubjectKeyId = []byte{1, 0xab}
 	})
 	for _, c := range []struct {
-		role CertRole
+		role Role
 		want bool
 	}{
-		{CertRole{}, true},
-		{CertRole{Names: []string{"web.*"}}, true},
-		{CertRole{Names: []string{"nothing", "a.example.com"}}, true},
-		{CertRole{Names: []string{"ops@*"}}, true},
-		{CertRole{Names: []string{"spiffe*", "Ops"}}, false},
-		{CertRole{CommonNames: []string{"*.example.com"}}, true},
-		{CertRole{CommonNames: []string{"a.example.com"}}, false},
-		{CertRole{DNSNames: []string{"*.example.org"}}, true},
-		{CertRole{DNSNames: []string{"web.example.com"}}, false},
-		{CertRole{Emails: []string{"ops@example.com"}}, true},
-		{CertRole{Emails: []string{"ops"}}, false},
-		{CertRole{URIs: []string{"spiffe://example.com/*"}}, true},
-		{CertRole{URIs: []string{"spiffe://example.com/x"}}, false},
-		{CertRole{Units: []string{"Web"}}, true},
-		{CertRole{Units: []string{"web"}}, false},
-		{CertRole{CommonNames: []string{"*"}, DNSNames: []string{"x"}}, false}, // each list
-		{CertRole{Extensions: []string{"1.2.3.4:team-*"}}, true},
-		{CertRole{Extensions: []string{"1.2.3.4:team-*", "1.2.3.6:*"}}, false},
-		{CertRole{Extensions: []string{"1.2.3.4:team"}}, false},
-		{CertRole{Extensions: []string{"1.2.3.5:*"}}, false}, // it is no text
-		{CertRole{Extensions: []string{"hex:1.2.3.5:020107"}}, true},
-		{CertRole{Extensions: []string{"hex:1.2.3.5:02010*", "1.2.3.4:team-red"}}, true},
+		{Role{}, true},
+		{Role{Names: []string{"web.*"}}, true},
+		{Role{Names: []string{"nothing", "a.example.com"}}, true},
+		{Role{Names: []string{"ops@*"}}, true},
+		{Role{Names: []string{"spiffe*", "Ops"}}, false},
+		{Role{CommonNames: []string{"*.example.com"}}, true},
+		{Role{CommonNames: []string{"a.example.com"}}, false},
+		{Role{DNSNames: []string{"*.example.org"}}, true},
+		{Role{DNSNames: []string{"web.example.com"}}, false},
+		{Role{Emails: []string{"ops@example.com"}}, true},
+		{Role{Emails: []string{"ops"}}, false},
+		{Role{URIs: []string{"spiffe://example.com/*"}}, true},
+		{Role{URIs: []string{"spiffe://example.com/x"}}, false},
+		{Role{Units: []string{"Web"}}, true},
+		{Role{Units: []string{"web"}}, false},
+		{Role{CommonNames: []string{"*"}, DNSNames: []string{"x"}}, false}, // each list
+		{Role{Extensions: []string{"1.2.3.4:team-*"}}, true},
+		{Role{Extensions: []string{"1.2.3.4:team-*", "1.2.3.6:*"}}, false},
+		{Role{Extensions: []string{"1.2.3.4:team"}}, false},
+		{Role{Extensions: []string{"1.2.3.5:*"}}, false}, // it is no text
+		{Role{Extensions: []string{"hex:1.2.3.5:020107"}}, true},
+		{Role{Extensions: []string{"hex:1.2.3.5:02010*", "1.2.3.4:team-red"}}, true},
 	} {
 		r := c.role
 		r.Certificate = ca.pem()
-		roles := certRoles(t, []*CertRole{&r})
+		roles := newRoles(t, []*Role{&r})
 		if _, err := roles.Match([]*x509.Certificate{leaf.Certificate}, "", certTime); (err == nil) != c.want {
 			t.Errorf("%+v: %v", c.role, err)
 		}
 		r.Certificate = leaf.pem() // pinned
-		roles = certRoles(t, []*CertRole{&r})
+		roles = newRoles(t, []*Role{&r})
 		if _, err := roles.Match([]*x509.Certificate{leaf.Certificate}, "", certTime); (err == nil) != c.want {
 			t.Errorf("pinned, %+v: %v", c.role, err)
 		}
 	}
-	user, meta := (&CertRole{Name: "web", Metadata: []string{"1.2.3.4", "1.2.3.5", "1.1.1"}}).Identity(leaf.Certificate)
+	user, meta := (&Role{Name: "web", Metadata: []string{"1.2.3.4", "1.2.3.5", "1.1.1"}}).Identity(leaf.Certificate)
 	want := map[string]string{
 		"cert_name": "web", "common_name": "web.example.com", "serial_number": "1099511627776", "subject_key_id": "01:ab",
 		"authority_key_id": colons(ca.SubjectKeyId), "1-2-3-4": "team-red",
@@ -218,7 +221,7 @@ func TestCertNames(t *testing.T) {
 	}
 
 	server := certify(t, ca, "x", func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} })
-	for want, r := range map[string]CertRole{
+	for want, r := range map[string]Role{
 		"failed to parse certificate":    {},
 		"has a private key":              {Certificate: ca.pem() + string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY"}))},
 		"damaged":                        {Certificate: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw[:50]}))},
@@ -227,7 +230,7 @@ func TestCertNames(t *testing.T) {
 		`required extension "x:y"`:       {Certificate: ca.pem(), Extensions: []string{"x:y"}},
 		`metadata extension "1.2.3:way"`: {Certificate: ca.pem(), Metadata: []string{"1.2.3:way"}},
 	} {
-		if err := r.Check(); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), want) {
+		if err := r.Check(); !errors.Is(err, api.ErrRequest) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}
@@ -248,7 +251,7 @@ func TestCRL(t *testing.T) {
 		}
 		return der
 	}
-	roles := []*CertRole{{Name: "ca", Certificate: ca.pem()}, {Name: "pinned", Certificate: pinned.pem()}}
+	roles := []*Role{{Name: "ca", Certificate: ca.pem()}, {Name: "pinned", Certificate: pinned.pem()}}
 	for what, c := range map[string]struct {
 		crl    []byte
 		leaf   bool
@@ -266,7 +269,7 @@ func TestCRL(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		all := certRoles(t, roles, nil, serials)
+		all := newRoles(t, roles, nil, serials)
 		if _, err := all.Match([]*x509.Certificate{leaf.Certificate, middle.Certificate}, "", certTime); (err == nil) != c.leaf {
 			t.Errorf("with %s revoked, the leaf: %v", what, err)
 		}
@@ -275,7 +278,7 @@ func TestCRL(t *testing.T) {
 		}
 	}
 	for _, b := range [][]byte{nil, []byte("x"), ca.Raw, bytes.Repeat([]byte{0x30}, 100)} {
-		if _, err := ParseCRL(b); !errors.Is(err, ErrInvalid) {
+		if _, err := ParseCRL(b); !errors.Is(err, api.ErrRequest) {
 			t.Errorf("%.20q: %v", b, err)
 		}
 	}
@@ -286,7 +289,7 @@ func TestCRL(t *testing.T) {
 func FuzzCert(f *testing.F) {
 	ca, pinned := certify(f, nil, "ca", authority), certify(f, nil, "pinned", nil)
 	leaf := certify(f, ca, "leaf", func(c *x509.Certificate) { c.DNSNames = []string{"leaf.example.com"} })
-	roles := certRoles(f, []*CertRole{
+	roles := newRoles(f, []*Role{
 		{Name: "ca", Certificate: ca.pem(), DNSNames: []string{"*.example.com"}, Extensions: []string{"2.5.29.17:*"}},
 		{Name: "any", Certificate: ca.pem()},
 		{Name: "pinned", Certificate: pinned.pem()},
@@ -306,13 +309,13 @@ func FuzzCert(f *testing.F) {
 		r, err := roles.Match(shown, "", certTime)
 		switch {
 		case err != nil:
-			if !errors.Is(err, ErrInvalid) {
+			if !errors.Is(err, api.ErrRequest) {
 				t.Error(err)
 			}
 		case !bytes.Equal(c.RawTBSCertificate, leaf.RawTBSCertificate) && !bytes.Equal(c.RawTBSCertificate, ca.RawTBSCertificate) && !bytes.Equal(c.Raw, pinned.Raw):
 			t.Errorf("%s let in %x", r.Name, first)
 		}
-		(&CertRole{Metadata: []string{"2.5.29.17"}}).Identity(c)
+		(&Role{Metadata: []string{"2.5.29.17"}}).Identity(c)
 	})
 }
 
@@ -336,14 +339,14 @@ func FuzzCRL(f *testing.F) {
 	})
 }
 
-func BenchmarkCertMatch(b *testing.B) {
+func BenchmarkMatch(b *testing.B) {
 	ca := certify(b, nil, "ca", authority)
 	leaf := certify(b, ca, "leaf", nil)
-	var list []*CertRole
+	var list []*Role
 	for i := range 100 {
-		list = append(list, &CertRole{Name: fmt.Sprint(i), Certificate: certify(b, nil, fmt.Sprint("ca", i), authority).pem()})
+		list = append(list, &Role{Name: fmt.Sprint(i), Certificate: certify(b, nil, fmt.Sprint("ca", i), authority).pem()})
 	}
-	roles := certRoles(b, append(list, &CertRole{Name: "z", Certificate: ca.pem()}))
+	roles := newRoles(b, append(list, &Role{Name: "z", Certificate: ca.pem()}))
 	shown := []*x509.Certificate{leaf.Certificate}
 	for b.Loop() {
 		if _, err := roles.Match(shown, "", certTime); err != nil {

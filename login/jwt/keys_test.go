@@ -1,4 +1,4 @@
-package access
+package jwt
 
 import (
 	"context"
@@ -13,18 +13,20 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/sealkeep/sealkeep/api"
 )
 
-// An issuer publishes keys.
-type issuer struct {
+// A keyServer publishes the keys of an issuer.
+type keyServer struct {
 	*httptest.Server
 	mu     sync.Mutex
 	answer func(w http.ResponseWriter, q *http.Request) // of the keys
 	asked  int
 }
 
-func newIssuer(t *testing.T) *issuer {
-	i := new(issuer)
+func newKeyServer(t *testing.T) *keyServer {
+	i := new(keyServer)
 	mux := http.NewServeMux()
 	mux.HandleFunc("/.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
 		json.NewEncoder(w).Encode(map[string]string{"issuer": i.URL, "jwks_uri": i.URL + "/keys"})
@@ -40,12 +42,12 @@ func newIssuer(t *testing.T) *issuer {
 	return i
 }
 
-func (i *issuer) ca() string {
+func (i *keyServer) ca() string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: i.Certificate().Raw}))
 }
 
 // publish makes the issuer answer with these keys, whose IDs are their names.
-func (i *issuer) publish(names ...string) {
+func (i *keyServer) publish(names ...string) {
 	var set jose.JSONWebKeySet
 	for _, name := range names {
 		set.Keys = append(set.Keys, jose.JSONWebKey{Key: issuerKeys()[name].Public(), KeyID: name})
@@ -55,13 +57,13 @@ func (i *issuer) publish(names ...string) {
 	i.set(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(text)) })
 }
 
-func (i *issuer) set(answer func(http.ResponseWriter, *http.Request)) {
+func (i *keyServer) set(answer func(http.ResponseWriter, *http.Request)) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.answer, i.asked = answer, 0
 }
 
-func (i *issuer) fetches() int {
+func (i *keyServer) fetches() int {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.asked
@@ -69,11 +71,11 @@ func (i *issuer) fetches() int {
 
 func TestJWKS(t *testing.T) {
 	for _, kind := range []string{"discovery", "jwks"} {
-		i := newIssuer(t)
+		i := newKeyServer(t)
 		i.publish("ed")
-		c := JWTConfig{DiscoveryURL: i.URL, DiscoveryCA: i.ca()}
+		c := Config{DiscoveryURL: i.URL, DiscoveryCA: i.ca()}
 		if kind == "jwks" {
-			c = JWTConfig{JWKSURL: i.URL + "/keys", JWKSCA: i.ca()}
+			c = Config{JWKSURL: i.URL + "/keys", JWKSCA: i.ca()}
 		}
 		v := verifier(t, c)
 		now := time.Now()
@@ -104,13 +106,13 @@ func TestJWKS(t *testing.T) {
 		good("a key", "ed", "ed")
 		good("a key that is not named", "ed", "")
 		asked(1)
-		bad("a key that is named otherwise", "ed", "other", ErrInvalid)
-		bad("an unknown key", "other", "other", ErrInvalid)
-		bad("an unknown key under a known name", "other", "ed", ErrInvalid)
+		bad("a key that is named otherwise", "ed", "other", api.ErrRequest)
+		bad("an unknown key", "other", "other", api.ErrRequest)
+		bad("an unknown key under a known name", "other", "ed", api.ErrRequest)
 		asked(1) // it is too early to ask again
 		now = now.Add(keysRetry)
 		for range 5 {
-			bad("an unknown key", "other", "new", ErrInvalid)
+			bad("an unknown key", "other", "new", api.ErrRequest)
 		}
 		asked(2)
 
@@ -124,7 +126,7 @@ func TestJWKS(t *testing.T) {
 		now = now.Add(keysFresh)
 		good("a key while the issuer is away", "ed", "ed")
 		good("a key while the issuer is away", "p256", "p256")
-		bad("an unknown key while the issuer is away", "other", "", ErrInvalid)
+		bad("an unknown key while the issuer is away", "other", "", api.ErrRequest)
 		asked(1)
 		now = now.Add(24 * time.Hour)
 		good("a key a day later", "ed", "ed")
@@ -134,37 +136,37 @@ func TestJWKS(t *testing.T) {
 		now = now.Add(keysOld)
 		good("a key when the issuer is back", "p256", "p256")
 		asked(1)
-		bad("a key that was withdrawn", "ed", "ed", ErrInvalid)
+		bad("a key that was withdrawn", "ed", "ed", api.ErrRequest)
 	}
 }
 
 func TestJWKSOfNoUse(t *testing.T) {
-	i := newIssuer(t)
+	i := newKeyServer(t)
 	i.publish("ed")
-	elsewhere := newIssuer(t)
+	elsewhere := newKeyServer(t)
 	elsewhere.publish("ed")
 	token := issue(t, jose.EdDSA, "ed", "ed", map[string]any{"iss": i.URL})
 	for what, c := range map[string]struct {
 		answer func(http.ResponseWriter, *http.Request)
-		config JWTConfig
+		config Config
 		want   string
 	}{
-		"too large": {func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, keysSize+1)) }, JWTConfig{}, "more than"},
-		"no JSON":   {func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("<html>")) }, JWTConfig{}, "no JSON"},
-		"no keys":   {func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(`{"keys":[]}`)) }, JWTConfig{}, "no public key"},
+		"too large": {func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, keysSize+1)) }, Config{}, "more than"},
+		"no JSON":   {func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("<html>")) }, Config{}, "no JSON"},
+		"no keys":   {func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(`{"keys":[]}`)) }, Config{}, "no public key"},
 		"elsewhere": {func(w http.ResponseWriter, q *http.Request) {
 			http.Redirect(w, q, elsewhere.URL+"/keys", http.StatusFound)
-		}, JWTConfig{}, "302"},
-		"unknown CA":  {nil, JWTConfig{JWKSURL: i.URL + "/keys"}, "certificate"},
-		"other name":  {nil, JWTConfig{DiscoveryURL: i.URL + "/", DiscoveryCA: i.ca()}, "calls itself"},
-		"not there":   {nil, JWTConfig{DiscoveryURL: i.URL + "/x", DiscoveryCA: i.ca()}, "404"},
-		"nobody home": {nil, JWTConfig{JWKSURL: "http://127.0.0.1:1/"}, "connect"},
+		}, Config{}, "302"},
+		"unknown CA":  {nil, Config{JWKSURL: i.URL + "/keys"}, "certificate"},
+		"other name":  {nil, Config{DiscoveryURL: i.URL + "/", DiscoveryCA: i.ca()}, "calls itself"},
+		"not there":   {nil, Config{DiscoveryURL: i.URL + "/x", DiscoveryCA: i.ca()}, "404"},
+		"nobody home": {nil, Config{JWKSURL: "http://127.0.0.1:1/"}, "connect"},
 	} {
 		if c.answer == nil {
 			i.publish("ed")
 		} else {
 			i.set(c.answer)
-			c.config = JWTConfig{JWKSURL: i.URL + "/keys", JWKSCA: i.ca()}
+			c.config = Config{JWKSURL: i.URL + "/keys", JWKSCA: i.ca()}
 		}
 		v := verifier(t, c.config)
 		if err := v.Probe(t.Context()); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -184,9 +186,9 @@ func TestJWKSOfNoUse(t *testing.T) {
 // TestJWKSHanging: an issuer that does not answer is asked once for all who
 // wait, and not beyond a deadline; who has a known key does not wait.
 func TestJWKSHanging(t *testing.T) {
-	i := newIssuer(t)
+	i := newKeyServer(t)
 	i.publish("ed")
-	v := verifier(t, JWTConfig{JWKSURL: i.URL + "/keys", JWKSCA: i.ca()})
+	v := verifier(t, Config{JWKSURL: i.URL + "/keys", JWKSCA: i.ca()})
 	claims := map[string]any{"iss": "x"}
 	known, unknown := issue(t, jose.EdDSA, "ed", "ed", claims), issue(t, jose.EdDSA, "other", "other", claims)
 	if _, err := v.Verify(t.Context(), known); err != nil {
@@ -211,7 +213,7 @@ func TestJWKSHanging(t *testing.T) {
 	}
 	close(hang)
 	for range cap(done) {
-		if err := <-done; !errors.Is(err, ErrInvalid) {
+		if err := <-done; !errors.Is(err, api.ErrRequest) {
 			t.Error(err)
 		}
 	}
