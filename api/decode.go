@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"mime"
 	"net/url"
 	"reflect"
@@ -32,7 +33,8 @@ type Decoder interface {
 // known are left out, unless the route is one of settings: there they are refused,
 // if they say anything, see Route.Settings.
 //
-// given are the fields of the body.
+// given are the fields of the body. No error repeats a value of the body, which may
+// be a secret; nor must what a field says that is a [json.Unmarshaler].
 func (h Handler) Decode(r *Request, settings bool) (in any, given map[string]json.RawMessage, err error) {
 	in = h.fresh()
 	if r.Op == Patch && len(h.Names()) > 0 {
@@ -72,12 +74,26 @@ func DecodeBody[In any](r *Request, body []byte, settings bool) (*In, error) {
 	return in, err
 }
 
-func decodeBody(r *Request, p *plan, in any, body []byte, settings bool) (given map[string]json.RawMessage, err error) {
-	if err := json.Unmarshal(body, &given); err != nil {
-		if _, mistyped := err.(*json.UnmarshalTypeError); mistyped {
-			return nil, Invalid.Errorf("failed to parse JSON input: it must be one JSON object")
+// Members are the fields of a body that is one object. The error, an [Error], says
+// where it stops being JSON, and has no character of it.
+func Members(body []byte) (members map[string]json.RawMessage, err error) {
+	err = json.Unmarshal(body, &members)
+	if at, ok := errors.AsType[*json.SyntaxError](err); ok {
+		text := at.Error()
+		if i := strings.LastIndex(text, "' "); i >= 0 { // it shows which
+			text = "invalid character" + text[i+1:]
 		}
-		return nil, Invalid.Errorf("failed to parse JSON input: %v", err)
+		return nil, Invalid.Errorf("failed to parse JSON input: %s at byte %d", text, at.Offset)
+	}
+	if err != nil {
+		return nil, Invalid.Errorf("failed to parse JSON input: it must be one JSON object")
+	}
+	return members, nil
+}
+
+func decodeBody(r *Request, p *plan, in any, body []byte, settings bool) (given map[string]json.RawMessage, err error) {
+	if given, err = Members(body); err != nil {
+		return nil, err
 	}
 	if settings {
 		if err := p.checkKnown(r, given); err != nil {
@@ -212,7 +228,7 @@ func (f *field) set(v reflect.Value, raw json.RawMessage) error {
 	case *time.Duration:
 		d, err := access.ParseDuration(Scalar(raw))
 		if err != nil {
-			return Invalid.Errorf("the parameter %s: %v", f.name, err)
+			return Invalid.Errorf("the parameter %s %s", f.name, noDuration)
 		}
 		*to = d
 	case *[]string:
@@ -259,7 +275,10 @@ func (f *field) scalar(v reflect.Value, raw json.RawMessage) error {
 		v.SetString(text)
 		return nil
 	case reflect.Interface:
-		return json.Unmarshal(raw, v.Addr().Interface())
+		if json.Unmarshal(raw, v.Addr().Interface()) != nil {
+			return f.expected("of a size that numbers have", raw)
+		}
+		return nil
 	}
 	if text == "" {
 		return nil
@@ -305,8 +324,24 @@ func shape(k reflect.Kind) string {
 	return "an object"
 }
 
+const noDuration = `is not a duration like 90, "90s" or "1h30m", of at most 100 years`
+
+// expected names what a field takes, and of what it was given the kind alone.
 func (f *field) expected(what string, raw json.RawMessage) error {
-	return Invalid.Errorf("the parameter %s must be %s, not %.100s", f.name, what, raw)
+	kind := "this number"
+	switch raw[0] {
+	case '{':
+		kind = "an object"
+	case '[':
+		kind = "a list"
+	case '"':
+		kind = "this text"
+	case 't', 'f':
+		kind = "a boolean"
+	case 'n':
+		kind = "null"
+	}
+	return Invalid.Errorf("the parameter %s must be %s, not %s", f.name, what, kind)
 }
 
 // Scalar is the text of a JSON string, or of any other value as it stands; empty
