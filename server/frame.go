@@ -187,6 +187,16 @@ func (r *request) Time() time.Time { return r.server.now() }
 // Log is the server's.
 func (r *request) Log() *slog.Logger { return r.server.log }
 
+// Remote is the client's address, or that which a proxy is believed to have told.
+func (r *request) Remote() string { return r.http.RemoteAddr }
+
+// TakeTime lifts the connection's deadlines; what sends the answer sets them again.
+func (r *request) TakeTime() {
+	conn := http.NewResponseController(r.w)
+	conn.SetReadDeadline(time.Time{})
+	conn.SetWriteDeadline(time.Time{})
+}
+
 // Tidy has the sweep run now, after which the types tidy.
 func (r *request) Tidy() { r.keep.wakeSweep() }
 

@@ -64,7 +64,7 @@ func TestUnknownPaths(t *testing.T) {
 }
 
 func TestFault(t *testing.T) {
-	tables, err := newTables([]api.Type{kv.Type()})
+	tables, err := newTables([]api.Type{kv.Type()}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

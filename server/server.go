@@ -207,7 +207,7 @@ func New(c Config) (*Server, error) {
 	s.ctx, s.end = context.WithCancel(storage.Patient(context.Background()))
 	s.metrics = newMetrics(s)
 	var err error
-	if s.tables, err = newTables(slices.Concat(c.Types, oldTypes())); err != nil {
+	if s.tables, err = newTables(slices.Concat(c.Types, oldTypes()), s.systemRoutes()); err != nil {
 		closeSeals(s.log, s.seals)
 		return nil, err
 	}

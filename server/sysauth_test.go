@@ -64,7 +64,7 @@ func (f *fixture) withMethod(t testing.TB) {
 			return &params, nil
 		},
 	}
-	tables, err := newTables([]api.Type{method.api("test")})
+	tables, err := newTables([]api.Type{method.api("test")}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

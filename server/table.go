@@ -202,7 +202,7 @@ type typeTable struct {
 	api.Type
 }
 
-func newTables(types []api.Type) (*tables, error) {
+func newTables(types []api.Type, system []api.Route) (*tables, error) {
 	t := &tables{types: make(map[typeKey]*typeTable)}
 	for _, typ := range types {
 		key := typeKey{typ.Kind, typ.Name, typ.Version}
@@ -222,7 +222,7 @@ func newTables(types []api.Type) (*tables, error) {
 		t.types[key] = one
 	}
 	var err error
-	t.system, err = newTable(&api.Type{Name: "system", Kind: api.System, Routes: systemRoutes()}, "", "")
+	t.system, err = newTable(&api.Type{Name: "system", Kind: api.System, Routes: system}, "", "")
 	return t, err
 }
 
@@ -294,6 +294,8 @@ func (t *tables) names(kind api.Kind) (names []string) {
 	return slices.Compact(names)
 }
 
-func systemRoutes() []api.Route {
-	return newRoutes(slices.Concat(authRoutes, sysRoutes, wrappingRoutes, cubbyholeRoutes, tokenRoutes, auditRoutes))
+// systemRoutes are those of what is there without being mounted.
+func (s *Server) systemRoutes() []api.Route {
+	return slices.Concat(s.sysRoutes(), s.mountRoutes(), s.authRoutes(), s.auditRoutes(), s.rotationRoutes(), s.slotRoutes(), s.recoveryRoutes(),
+		newRoutes(slices.Concat(sysRoutes, wrappingRoutes, cubbyholeRoutes, tokenRoutes)))
 }
