@@ -30,8 +30,8 @@ type Decoder interface {
 // is the zero value; a field that is a pointer tells it from none. A text, a number
 // or a boolean is what it spells, "" is the zero value; a list is also a text with
 // commas, and an object of texts has numbers and booleans, too. Fields that are not
-// known are left out, unless the route is one of settings: there they are refused,
-// if they say anything, see Route.Settings.
+// known are left out, unless the route is one of settings: there a write with them is
+// refused, if they say anything, see Route.Settings.
 //
 // given are the fields of the body. No error repeats a value of the body, which may
 // be a secret; nor must what a field says that is a [json.Unmarshaler].
@@ -47,7 +47,7 @@ func (h Handler) Decode(r *Request, settings bool) (in any, given map[string]jso
 		return in, given, err
 	}
 	if body := bytes.TrimSpace(r.Body); len(body) > 0 {
-		given, err = decodeBody(r, h.plan, in, body, settings)
+		given, err = decodeBody(r, h.plan, in, body, settings && r.Op != Delete)
 	} else if !r.Op.HasBody() || r.Op == Delete {
 		err = h.plan.query(r.Query, reflect.ValueOf(in).Elem())
 	}

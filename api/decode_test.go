@@ -23,6 +23,17 @@ type everything struct {
 	} `json:"nested"`
 }
 
+// What a client sends along with a deletion sets nothing.
+func TestUnknownSettingsAreRefusedUnlessDeleting(t *testing.T) {
+	h := Do(func(*Request, *everything) (Answer, error) { return Answer{}, nil })
+	for op, refused := range map[Op]bool{Write: true, Delete: false} {
+		_, given, err := h.Decode(&Request{Op: op, Body: []byte(`{"unknown":1}`)}, true)
+		if (err != nil) != refused || given["unknown"] == nil {
+			t.Errorf("%v: %v, %s", op, err, given)
+		}
+	}
+}
+
 // A field of the wrong type may be a secret in the wrong place: errors are logged,
 // and pasted.
 func TestErrorsOfDecodeRepeatNoValue(t *testing.T) {

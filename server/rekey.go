@@ -40,6 +40,7 @@ type shareRequest struct {
 	Recipients        []string // one a share, to hand them out encrypted
 }
 
+// rekeyInput is a shareRequest as it comes over HTTP.
 type rekeyInput struct {
 	Shares     count    `json:"secret_shares"`
 	Threshold  count    `json:"secret_threshold"`
@@ -72,11 +73,12 @@ func (c count) or(n int) int {
 	return n
 }
 
-func (given *rekeyInput) check(in shareRequest) error {
-	if len(given.PGPKeys) != 0 || given.Backup {
-		return invalid("pgp_keys and backup are not supported: nothing is encrypted with PGP; recovery_age_recipients encrypts each share to an age recipient")
+func (in *rekeyInput) request() (made shareRequest, err error) {
+	if len(in.PGPKeys) != 0 || in.Backup {
+		return made, invalid("pgp_keys and backup are not supported: nothing is encrypted with PGP; recovery_age_recipients encrypts each share to an age recipient")
 	}
-	return checkShares("secret", in.Shares, in.Threshold, in.Recipients)
+	made = shareRequest{in.Shares.or(defaultShares), in.Threshold.or(defaultThreshold), in.Recipients}
+	return made, checkShares("secret", made.Shares, made.Threshold, made.Recipients)
 }
 
 // checkShares refuses numbers that cannot be, and recipients that do not fit.
@@ -215,8 +217,8 @@ func (s *Server) readRekey(r *api.Request, _ *api.None) (api.Answer, error) {
 }
 
 func (s *Server) writeRekeyInit(r *api.Request, given *rekeyInput) (api.Answer, error) {
-	in := shareRequest{Shares: given.Shares.or(defaultShares), Threshold: given.Threshold.or(defaultThreshold), Recipients: given.Recipients}
-	if err := given.check(in); err != nil {
+	in, err := given.request()
+	if err != nil {
 		return api.Answer{}, err
 	}
 	k := unsealedOf(r)

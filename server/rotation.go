@@ -159,8 +159,7 @@ func readRotation(tx *storage.Tx) (rotateConfig, error) {
 	return c, nil
 }
 
-// rotationRoutes are the API of the barrier's key, below OpenBao's path, and at
-// Vault's.
+// rotationRoutes are the API of the barrier's key, at Vault's paths and at OpenBao's.
 func (s *Server) rotationRoutes() (routes []api.Route) {
 	for _, path := range []string{"sys/rotate", "sys/rotate/keyring"} {
 		routes = append(routes,
@@ -213,19 +212,18 @@ func (s *Server) readRotateConfig(r *api.Request, _ *api.None) (api.Answer, erro
 type rotateConfigInput struct {
 	Enabled       *bool        `json:"enabled"`
 	Interval      *api.Seconds `json:"interval"`
-	MaxOperations *int         `json:"max_operations"`
+	MaxOperations *int64       `json:"max_operations"`
 }
 
 // writeRotateConfig changes what the body has, and leaves the rest.
 func (s *Server) writeRotateConfig(r *api.Request, in *rotateConfigInput) (api.Answer, error) {
-	operations := in.MaxOperations
 	if in.Interval != nil && *in.Interval == api.Unchanged {
 		in.Interval = nil
 	}
 	switch {
 	case in.Interval != nil && *in.Interval != 0 && *in.Interval < minRotation:
 		return api.Answer{}, invalid("interval must be 24 hours or more, or 0 for no rotation by age")
-	case operations != nil && *operations != 0 && *operations < minOperations:
+	case in.MaxOperations != nil && *in.MaxOperations != 0 && *in.MaxOperations < minOperations:
 		return api.Answer{}, invalid("max_operations must be %d or more, or 0 for no rotation by use", minOperations)
 	}
 	k := unsealedOf(r)
@@ -236,9 +234,7 @@ func (s *Server) writeRotateConfig(r *api.Request, in *rotateConfigInput) (api.A
 		}
 		set(&c.Enabled, in.Enabled)
 		set(&c.Interval, in.Interval)
-		if operations != nil {
-			c.MaxOperations = int64(*operations)
-		}
+		set(&c.MaxOperations, in.MaxOperations)
 		value, err := json.Marshal(c)
 		if err != nil {
 			return fmt.Errorf("encoding when to rotate: %w", err)
