@@ -115,7 +115,7 @@ func (o *Object) Decode(r *Request) (map[string]json.RawMessage, error) {
 	if len(body) == 0 {
 		return nil, nil
 	}
-	fields, err := fieldsOf(body)
+	fields, err := Members(body)
 	if err != nil || len(fields) == 0 {
 		return nil, err
 	}

@@ -137,7 +137,10 @@ func TestMountRules(t *testing.T) {
 		`{"type":"kv","options":{"version":"1"}}`:                                "version 1 is not supported",
 		`{"type":"kv-v2","options":{"version":"3"}}`:                             "version 3 is not supported",
 		`{"type":"kv","options":{"path":"x"}}`:                                   "unknown option",
-		`{"type":"kv","options":{"version":2}}`:                                  "failed to parse JSON input",
+		`{"type":"kv","options":{"version":1}}`:                                  "version 1 is not supported",
+		`{"type":"kv","options":"version=2"}`:                                    "options must be an object",
+		`{"type":"kv-v1"}`:                                                       `unknown backend type: "kv-v1"; there is kv`,
+		`{"type":"kv-v2","options":{"version":"1"}}`:                             "KV version 1 is not supported: only version 2 is; set version=2 or leave it out",
 		`{"type":"kv","seal_wrap":true}`:                                         "seal_wrap",
 		`{"type":"kv","config":{"default_lease_ttl":"x"}}`:                       "not a duration",
 		`{"type":"kv","config":{"default_lease_ttl":-1}}`:                        "negative",
@@ -388,7 +391,7 @@ func TestMountsAtOnce(t *testing.T) {
 func TestFindMount(t *testing.T) {
 	table := &mountTable{byPath: map[string]*api.Mount{}}
 	for _, path := range []string{"secret", "a/b", "ab"} {
-		table = table.with(path, newMount(path+"/"))
+		table = table.with(path, newMount(path+"/", "kv", "2"))
 	}
 	for path, want := range map[string]string{
 		"secret": "secret/ ", "secret/data/x": "secret/ data/x", "a/b/data": "a/b/ data", "ab/x": "ab/ x",
