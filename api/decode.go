@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"mime"
 	"net/url"
 	"reflect"
@@ -29,10 +30,11 @@ type Decoder interface {
 // is the zero value; a field that is a pointer tells it from none. A text, a number
 // or a boolean is what it spells, "" is the zero value; a list is also a text with
 // commas, and an object of texts has numbers and booleans, too. Fields that are not
-// known are left out, unless the route is one of settings: there they are refused,
-// if they say anything, see Route.Settings.
+// known are left out, unless the route is one of settings: there a write with them is
+// refused, if they say anything, see Route.Settings.
 //
-// given are the fields of the body.
+// given are the fields of the body. No error repeats a value of the body, which may
+// be a secret; nor must what a field says that is a [json.Unmarshaler].
 func (h Handler) Decode(r *Request, settings bool) (in any, given map[string]json.RawMessage, err error) {
 	in = h.fresh()
 	if r.Op == Patch && len(h.Names()) > 0 {
@@ -45,7 +47,7 @@ func (h Handler) Decode(r *Request, settings bool) (in any, given map[string]jso
 		return in, given, err
 	}
 	if body := bytes.TrimSpace(r.Body); len(body) > 0 {
-		given, err = decodeBody(r, h.plan, in, body, settings)
+		given, err = decodeBody(r, h.plan, in, body, settings && r.Op != Delete)
 	} else if !r.Op.HasBody() || r.Op == Delete {
 		err = h.plan.query(r.Query, reflect.ValueOf(in).Elem())
 	}
@@ -72,8 +74,25 @@ func DecodeBody[In any](r *Request, body []byte, settings bool) (*In, error) {
 	return in, err
 }
 
+// Members are the fields of a body that is one object. The error, an [Error], says
+// where it stops being JSON, and has no character of it.
+func Members(body []byte) (members map[string]json.RawMessage, err error) {
+	err = json.Unmarshal(body, &members)
+	if at, ok := errors.AsType[*json.SyntaxError](err); ok {
+		text := at.Error()
+		if i := strings.LastIndex(text, "' "); i >= 0 { // it shows which
+			text = "invalid character" + text[i+1:]
+		}
+		return nil, Invalid.Errorf("failed to parse JSON input: %s at byte %d", text, at.Offset)
+	}
+	if err != nil {
+		return nil, Invalid.Errorf("failed to parse JSON input: it must be one JSON object")
+	}
+	return members, nil
+}
+
 func decodeBody(r *Request, p *plan, in any, body []byte, settings bool) (given map[string]json.RawMessage, err error) {
-	if given, err = fieldsOf(body); err != nil {
+	if given, err = Members(body); err != nil {
 		return nil, err
 	}
 	if settings {
@@ -82,18 +101,6 @@ func decodeBody(r *Request, p *plan, in any, body []byte, settings bool) (given 
 		}
 	}
 	return given, p.object(given, reflect.ValueOf(in).Elem())
-}
-
-// fieldsOf reads an object's fields.
-func fieldsOf(body []byte) (fields map[string]json.RawMessage, err error) {
-	err = json.Unmarshal(body, &fields)
-	if _, mistyped := err.(*json.UnmarshalTypeError); mistyped {
-		return nil, Invalid.Errorf("failed to parse JSON input: it must be one JSON object")
-	}
-	if err != nil {
-		return nil, Invalid.Errorf("failed to parse JSON input: %v", err)
-	}
-	return fields, nil
 }
 
 // Names are the parameters that the handler knows.
@@ -221,7 +228,7 @@ func (f *field) set(v reflect.Value, raw json.RawMessage) error {
 	case *time.Duration:
 		d, err := access.ParseDuration(Scalar(raw))
 		if err != nil {
-			return Invalid.Errorf("the parameter %s: %v", f.name, err)
+			return Invalid.Errorf("the parameter %s %s", f.name, noDuration)
 		}
 		*to = d
 	case *[]string:
@@ -268,7 +275,10 @@ func (f *field) scalar(v reflect.Value, raw json.RawMessage) error {
 		v.SetString(text)
 		return nil
 	case reflect.Interface:
-		return json.Unmarshal(raw, v.Addr().Interface())
+		if json.Unmarshal(raw, v.Addr().Interface()) != nil {
+			return f.expected("of a size that numbers have", raw)
+		}
+		return nil
 	}
 	if text == "" {
 		return nil
@@ -314,8 +324,24 @@ func shape(k reflect.Kind) string {
 	return "an object"
 }
 
+const noDuration = `is not a duration like 90, "90s" or "1h30m", of at most 100 years`
+
+// expected names what a field takes, and of what it was given the kind alone.
 func (f *field) expected(what string, raw json.RawMessage) error {
-	return Invalid.Errorf("the parameter %s must be %s, not %.100s", f.name, what, raw)
+	kind := "this number"
+	switch raw[0] {
+	case '{':
+		kind = "an object"
+	case '[':
+		kind = "a list"
+	case '"':
+		kind = "this text"
+	case 't', 'f':
+		kind = "a boolean"
+	case 'n':
+		kind = "null"
+	}
+	return Invalid.Errorf("the parameter %s must be %s, not %s", f.name, what, kind)
 }
 
 // Scalar is the text of a JSON string, or of any other value as it stands; empty

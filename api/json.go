@@ -115,7 +115,7 @@ func (o *Object) Decode(r *Request) (given map[string]json.RawMessage, err error
 	if len(body) == 0 {
 		return nil, nil
 	}
-	given, err = fieldsOf(body)
+	given, err = Members(body)
 	if err != nil || len(given) == 0 {
 		return nil, err
 	}

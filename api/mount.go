@@ -72,10 +72,10 @@ func (s *Seconds) UnmarshalJSON(b []byte) error {
 	}
 	d, err := access.ParseDuration(text)
 	if err != nil {
-		return err
+		return Invalid.Errorf("it %s", noDuration) // without the value, see Handler.Decode
 	}
 	if d < 0 {
-		return Invalid.Errorf("the duration %q is negative", text)
+		return Invalid.Errorf("the duration is negative")
 	}
 	*s = Seconds(d / time.Second)
 	return nil

@@ -26,8 +26,15 @@ func (h Handler) Params(r *Request, given map[string]json.RawMessage, free bool)
 		}
 		return params, h.checkSpelling(params)
 	}
-	if len(bytes.TrimSpace(r.Body)) == 0 {
+	body := bytes.TrimSpace(r.Body)
+	if len(body) == 0 {
 		return params, nil
+	}
+	if given == nil { // whoever decodes by itself need not say
+		var err error
+		if given, err = Members(body); err != nil {
+			return nil, err
+		}
 	}
 	switch text := ShapeOf(r.Body); {
 	case text.Levels > MaxLevels:

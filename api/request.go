@@ -66,6 +66,17 @@ type Frame interface {
 	Certificates() ([]*x509.Certificate, error)
 	// Peer is the process at the other end of a unix socket.
 	Peer() (access.Peer, error)
+	// Operator reports whether root asks, on this machine, over a listener for that.
+	Operator() bool
+	// Remote is the client's address with its port, for the log.
+	Remote() string
+	// Tell records an answer that tells something once, which nobody can ask for
+	// again, before what it tells is committed. After an error it must not be. The
+	// handler returns that answer, to which it may add warnings.
+	Tell(Answer) error
+	// TakeTime lets the answer take as long as it needs; the request's context still
+	// ends when the client goes away.
+	TakeTime()
 	// Tidy has the types tidy up soon.
 	Tidy()
 	// Log is the keep's log.

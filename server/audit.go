@@ -59,10 +59,9 @@ func (r *request) release() {
 	}
 }
 
-// recordAnswer records an answer that tells something once, which nobody can ask
-// for again, before what it tells is committed. When that fails it must not be.
-func (s *Server) recordAnswer(r *request, a answer) error {
-	if err := s.writeResponse(r, a.api(), ""); err != nil {
+// Tell records an answer that tells something once, before what it tells is committed.
+func (r *request) Tell(a api.Answer) error {
+	if err := r.server.writeResponse(r, a, ""); err != nil {
 		return fmt.Errorf("nothing was changed, because the answer could not be recorded: %w; begin again when an audit device works", err)
 	}
 	r.told = true

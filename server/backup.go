@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -35,30 +34,28 @@ const (
 var errBackingUp = &api.Error{Code: api.Busy, Text: "another backup is being made or sent: try again when it is done"}
 
 // readBackup makes a backup and sends it.
-func readBackup(s *Server, r *request) (answer, error) {
+func (s *Server) readBackup(r *api.Request, _ *api.None) (api.Answer, error) {
 	if !s.backingUp.TryLock() {
-		return answer{}, errBackingUp
+		return api.Answer{}, errBackingUp
 	}
 	// However long the copy takes; a client that goes away ends the context.
-	conn := http.NewResponseController(r.w)
-	conn.SetReadDeadline(time.Time{})
-	conn.SetWriteDeadline(time.Time{})
-	began := time.Now()
-	f, size, sum, err := s.backup(r.Context, r.keep.store)
+	r.Frame.TakeTime()
+	store, began := unsealedOf(r).store, time.Now()
+	f, size, sum, err := s.backup(r.Context, store)
 	if err != nil {
 		s.backingUp.Unlock()
 	}
 	switch {
 	case errors.Is(err, syscall.ENOSPC):
 		s.log.Error("a backup failed", "request", r.ID, "error", err)
-		return answer{}, &api.Error{Code: api.Full, Text: err.Error()}
+		return api.Answer{}, &api.Error{Code: api.Full, Text: err.Error()}
 	case err != nil:
-		return answer{}, err
+		return api.Answer{}, err
 	}
 	s.log.Info("made a backup", "request", r.ID, "bytes", size, "took", time.Since(began).Round(time.Millisecond))
-	return answer{stream: &api.Raw{
+	return api.Answer{Raw: &api.Raw{
 		Type: "application/octet-stream", Length: size, Stream: &oneBackup{f, &s.backingUp},
-		Header: map[string]string{headerCRC: fmt.Sprintf("%08x", sum), headerStore: r.keep.store.UUID()},
+		Header: map[string]string{headerCRC: fmt.Sprintf("%08x", sum), headerStore: store.UUID()},
 	}}, nil
 }
 

@@ -86,7 +86,7 @@ func carrying(t *testing.T, b ballast) *fixture {
 	k := f.keep.Load()
 	err = k.change(t.Context(), &k.mounts, func(_ *storage.Tx, table *mountTable) (*mountTable, error) {
 		for i := range max(0, b.mounts-len(table.byPath)) {
-			table = table.with(fmt.Sprintf("team%d/kv", i), newMount(fmt.Sprintf("team%d/kv/", i)))
+			table = table.with(fmt.Sprintf("team%d/kv", i), newMount(fmt.Sprintf("team%d/kv/", i), "kv", "2"))
 		}
 		return table, nil
 	})

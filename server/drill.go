@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/recovery"
 )
 
@@ -59,36 +60,37 @@ func (k *keep) drillStatus() (out drillStatus, err error) {
 	return out, nil
 }
 
-func readDrill(s *Server, r *request) (answer, error) {
-	out, err := r.keep.drillStatus()
-	return answer{inject: true, data: out}, err
+func (s *Server) readDrill(r *api.Request, _ *api.None) (api.Answer, error) {
+	return showDrill(unsealedOf(r))
+}
+
+func showDrill(k *keep) (api.Answer, error) {
+	out, err := k.drillStatus()
+	return api.Answer{Inject: true, Data: out}, err
 }
 
 // writeDrill takes a share or an identity, opens the slot as it stands in the
 // file when there are enough, and notes the date. It changes nothing else, unless
 // that shows that people hold what is new; see [Server.settle].
-func writeDrill(s *Server, r *request) (answer, error) {
-	var in offer
-	if err := r.decode(&in); err != nil {
-		return answer{}, err
-	}
-	g := &r.keep.drilling
+func (s *Server) writeDrill(r *api.Request, in *offer) (api.Answer, error) {
+	k := unsealedOf(r)
+	g := &k.drilling
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if in.Reset {
 		g.resetLocked()
-		return readDrill(s, r)
+		return showDrill(k)
 	}
-	opened, err := s.proveLocked(r.keep, g, in, true)
+	opened, err := s.proveLocked(k, g, *in, true)
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
 	if opened == nil {
-		return readDrill(s, r)
+		return showDrill(k)
 	}
 	g.resetLocked()
 	s.log.Info("a recovery drill: the slot opens", "slot", opened.Name, "request", r.ID)
-	out, err := r.keep.drillStatus()
+	out, err := k.drillStatus()
 	out.Complete = true
-	return answer{inject: true, data: out, warnings: opened.warnings()}, err
+	return api.Answer{Inject: true, Data: out, Warnings: opened.warnings()}, err
 }

@@ -33,7 +33,6 @@ type request struct {
 	typ    *api.Type   // of what the path is below; nil: nothing
 	route  *route      // nil when there is none
 	mounts *mountTable // that has the mount; nil for a system type
-	rest   string      // what the first part in braces stands for
 	known  bool        // Op is what the method means
 	label  string      // of the route, for metrics
 
@@ -156,8 +155,8 @@ func (r *request) ignored() []string {
 			unknown = append(unknown, name)
 		}
 	}
-	switch _, old := r.in.(*undecoded); {
-	case old, r.route.Settings && r.given != nil, r.route.Free && r.Op.HasBody():
+	switch {
+	case r.route.Settings && r.given != nil, r.route.Free && r.Op.HasBody():
 	case r.Op.HasBody():
 		for _, name := range slices.Sorted(maps.Keys(r.given)) {
 			note(name)
@@ -187,6 +186,16 @@ func (r *request) Time() time.Time { return r.server.now() }
 
 // Log is the server's.
 func (r *request) Log() *slog.Logger { return r.server.log }
+
+// Remote is the client's address, or that which a proxy is believed to have told.
+func (r *request) Remote() string { return r.http.RemoteAddr }
+
+// TakeTime lifts the connection's deadlines; what sends the answer sets them again.
+func (r *request) TakeTime() {
+	conn := http.NewResponseController(r.w)
+	conn.SetReadDeadline(time.Time{})
+	conn.SetWriteDeadline(time.Time{})
+}
 
 // Tidy has the sweep run now, after which the types tidy.
 func (r *request) Tidy() { r.keep.wakeSweep() }

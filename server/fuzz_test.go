@@ -35,7 +35,7 @@ var fuzzSeeds = []string{
 	"POST sys/remount {\"from\":\"auth/none\",\"to\":\"auth/x\"}", "GET sys/remount/status/x", "GET sys/mounts/auth/token",
 	"GET sys/internal/ui/mounts/secret", "GET sys/metrics", "GET sys/key-status", "POST sys/rotate",
 	"PUT sys/rotate/root {\"drop\":[\"check\"],\"keys\":[\"x\"],\"identity\":\"x\",\"nonce\":\"x\"}", "PUT sys/rotate/root {\"revoke\":[\"check\"],\"secret_shares\":2,\"secret_threshold\":1}",
-	"PUT sys/seal {\"keep\":1}", "POST sys/capabilities-self {\"paths\":[\"a\"]}",
+	"PUT sys/seal {\"keep\":[1]}", "POST sys/capabilities-self {\"paths\":[\"a\"]}",
 	"GET secret/data/a", "PUT secret/data/a {\"data\":{\"a\":1},\"options\":{\"cas\":0}}", "PATCH secret/data/a {\"data\":{}}", "LIST secret/metadata",
 	"SCAN secret/metadata", "SCAN secret/detailed-metadata/a", "GET secret/metadata/a?scan=true&list=0", "SCAN secret/a",
 	"PUT secret/metadata/a {\"custom_metadata\":{\"a\":\"b\"},\"delete_version_after\":\"-1s\"}", "PUT secret/config {\"max_versions\":\"3\"}",

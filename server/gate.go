@@ -131,23 +131,9 @@ func (s *Server) checkParams(r *request) error {
 		return nil
 	}
 	h := r.route.on[r.Op]
-	if _, old := r.in.(*undecoded); old && r.Op.HasBody() {
-		if err := r.decode(&r.given); err != nil {
-			return err
-		}
-		params, err := h.Params(&r.Request, r.given, r.route.Free)
-		if err != nil {
-			return err
-		}
-		return r.grant.Check(params, nil, r.route.Free)
-	}
 	params, err := h.Params(&r.Request, r.given, r.route.Free)
 	if err != nil {
 		return err
 	}
-	kind := h.ParamKind
-	if _, old := r.in.(*undecoded); old {
-		kind = nil
-	}
-	return r.grant.Check(params, kind, r.route.Free)
+	return r.grant.Check(params, h.ParamKind, r.route.Free)
 }

@@ -115,7 +115,7 @@ delete   DELETE auth/{jwt}/role/*, DELETE auth/{cert}/certs/*, DELETE auth/{cert
 // braces is a part of a route's path in braces; the rows have a star for it.
 var braces = regexp.MustCompile(`\{[^}]*\}`)
 
-var methods = [ops]string{opRead: "GET", opList: "LIST", opScan: "SCAN", opWrite: "PUT", opPatch: "PATCH", opDelete: "DELETE", opHead: "HEAD"}
+var methods = [api.Ops]string{api.Read: "GET", api.List: "LIST", api.Scan: "SCAN", api.Write: "PUT", api.Patch: "PATCH", api.Delete: "DELETE", api.Head: "HEAD"}
 
 // policy writes a policy that has these capabilities on these paths.
 func (f *fixture) policy(t testing.TB, name string, paths map[string]string) {
@@ -182,8 +182,8 @@ func TestEveryRouteAndIdentity(t *testing.T) {
 			}
 		}
 	}
-	passes := func(*Server, *request) (answer, error) {
-		return answer{status: http.StatusTeapot, raw: map[string]bool{"passed": true}}, nil
+	passes := func(*Server, *request) (api.Answer, error) {
+		return api.Answer{Status: http.StatusTeapot, Raw: &api.Raw{JSON: map[string]bool{"passed": true}}}, nil
 	}
 	type try struct{ method, path, takes string }
 	var tries []try

@@ -56,99 +56,96 @@ func (k *keep) rootStatusLocked() (rootStatus, error) {
 	return rootStatus{Nonce: p.nonce, Started: k.generation.otp != "", Progress: p.have, Required: cmp.Or(p.k, t), OTPLength: access.RandomToken}, nil
 }
 
-func readGenerateRoot(s *Server, r *request) (answer, error) {
+func (s *Server) readGenerateRoot(r *api.Request, _ *api.None) (api.Answer, error) {
 	if err := s.generating(); err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
-	r.keep.generation.mu.Lock()
-	defer r.keep.generation.mu.Unlock()
-	out, err := r.keep.rootStatusLocked()
-	return answer{inject: true, data: out}, err
+	k := unsealedOf(r)
+	k.generation.mu.Lock()
+	defer k.generation.mu.Unlock()
+	out, err := k.rootStatusLocked()
+	return api.Answer{Inject: true, Data: out}, err
 }
 
-func beginGenerateRoot(s *Server, r *request) (answer, error) {
+type generateRootInput struct {
+	OTP    string `json:"otp"`
+	PGPKey string `json:"pgp_key"`
+}
+
+func (s *Server) beginGenerateRoot(r *api.Request, in *generateRootInput) (api.Answer, error) {
 	if err := s.generating(); err != nil {
-		s.log.Warn("a root token was asked for, which is off", "from", r.http.RemoteAddr, "request", r.ID)
-		return answer{}, err
+		s.log.Warn("a root token was asked for, which is off", "from", r.Frame.Remote(), "request", r.ID)
+		return api.Answer{}, err
 	}
-	var in struct {
-		OTP    string `json:"otp"`
-		PGPKey string `json:"pgp_key"`
-	}
-	if err := r.decode(&in); err != nil {
-		return answer{}, err
-	}
-	_, t, err := r.keep.required()
+	k := unsealedOf(r)
+	_, t, err := k.required()
 	switch {
 	case err != nil:
-		return answer{}, err
+		return api.Answer{}, err
 	case in.PGPKey != "":
-		return answer{}, invalid("pgp_key is not supported: nothing is encrypted with PGP; use an otp")
+		return api.Answer{}, invalid("pgp_key is not supported: nothing is encrypted with PGP; use an otp")
 	case in.OTP != "" && len(in.OTP) != access.RandomToken:
-		return answer{}, invalid("the otp has %d characters, not %d: leave it out to get one", len(in.OTP), access.RandomToken)
+		return api.Answer{}, invalid("the otp has %d characters, not %d: leave it out to get one", len(in.OTP), access.RandomToken)
 	case t == 0:
-		return answer{}, invalid("this store has no recovery slot: there is nobody to ask whether a root token may be made")
+		return api.Answer{}, invalid("this store has no recovery slot: there is nobody to ask whether a root token may be made")
 	}
-	g := &r.keep.generation
+	g := &k.generation
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.otp != "" {
-		return answer{}, invalid("root generation already in progress: give it shares, or cancel it first")
+		return api.Answer{}, invalid("root generation already in progress: give it shares, or cancel it first")
 	}
 	g.otp = in.OTP
 	if g.otp == "" {
 		if g.otp, err = newOTP(); err != nil {
-			return answer{}, err
+			return api.Answer{}, err
 		}
 	}
 	nonce := g.beginLocked()
-	s.log.Warn("a root token was asked for", "nonce", nonce, "from", r.http.RemoteAddr, "request", r.ID)
-	out, err := r.keep.rootStatusLocked()
+	s.log.Warn("a root token was asked for", "nonce", nonce, "from", r.Frame.Remote(), "request", r.ID)
+	out, err := k.rootStatusLocked()
 	if in.OTP == "" {
 		out.OTP = g.otp
 	}
-	return answer{inject: true, data: out}, err
+	return api.Answer{Inject: true, Data: out}, err
 }
 
-func cancelGenerateRoot(s *Server, r *request) (answer, error) {
+func (s *Server) cancelGenerateRoot(r *api.Request, _ *api.None) (api.Answer, error) {
 	if err := s.generating(); err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
-	g := &r.keep.generation
+	g := &unsealedOf(r).generation
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.otp != "" {
-		s.log.Warn("the root token was called off", "nonce", g.progress().nonce, "from", r.http.RemoteAddr, "request", r.ID)
+		s.log.Warn("the root token was called off", "nonce", g.progress().nonce, "from", r.Frame.Remote(), "request", r.ID)
 	}
 	g.otp = ""
 	g.resetLocked()
-	return answer{}, nil
+	return api.Answer{}, nil
 }
 
-func updateGenerateRoot(s *Server, r *request) (answer, error) {
+func (s *Server) updateGenerateRoot(r *api.Request, in *offer) (api.Answer, error) {
 	if err := s.generating(); err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
-	var in offer
-	if err := r.decode(&in); err != nil {
-		return answer{}, err
-	}
-	g := &r.keep.generation
+	k := unsealedOf(r)
+	g := &k.generation
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.otp == "" {
-		return answer{}, invalid("no root generation in progress: begin with sys/generate-root/attempt (sealkeep operator generate-root -init)")
+		return api.Answer{}, invalid("no root generation in progress: begin with sys/generate-root/attempt (sealkeep operator generate-root -init)")
 	}
 	if err := g.checkNonce(in.Nonce); err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
-	opened, err := s.proveLocked(r.keep, &g.gathering, in, false)
+	opened, err := s.proveLocked(k, &g.gathering, *in, false)
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
-	out, err := r.keep.rootStatusLocked()
+	out, err := k.rootStatusLocked()
 	if err != nil || opened == nil {
-		return answer{inject: true, data: out}, err
+		return api.Answer{Inject: true, Data: out}, err
 	}
 	otp := g.otp
 	g.otp = ""
@@ -156,35 +153,33 @@ func updateGenerateRoot(s *Server, r *request) (answer, error) {
 	token := access.NewSecret()
 	out.EncodedToken = base64.RawStdEncoding.EncodeToString(xor(token, otp))
 	out.Complete, out.EncodedRootToken, out.Progress = true, out.EncodedToken, out.Required
-	a := answer{inject: true, data: out, warnings: opened.warnings()}
-	if err := s.recordAnswer(r, a); err != nil {
-		return answer{}, err
+	a := api.Answer{Inject: true, Data: out, Warnings: opened.warnings()}
+	if err := r.Frame.Tell(a); err != nil {
+		return api.Answer{}, err
 	}
-	err = r.keep.store.Update(r.Context, func(tx *storage.Tx) error {
+	err = k.store.Update(r.Context, func(tx *storage.Tx) error {
 		_, err := access.CreateRoot(tx, token, s.now())
 		return err
 	})
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
-	s.log.Warn("a root token was made", "nonce", out.Nonce, "slot", opened.Name, "from", r.http.RemoteAddr, "request", r.ID)
+	s.log.Warn("a root token was made", "nonce", out.Nonce, "slot", opened.Name, "from", r.Frame.Remote(), "request", r.ID)
 	return a, nil
 }
 
+type decodeTokenInput struct {
+	Encoded string `json:"encoded_token"`
+	OTP     string `json:"otp"`
+}
+
 // writeDecodeToken takes the one-time password off a token.
-func writeDecodeToken(s *Server, r *request) (answer, error) {
-	var in struct {
-		Encoded string `json:"encoded_token"`
-		OTP     string `json:"otp"`
-	}
-	if err := r.decode(&in); err != nil {
-		return answer{}, err
-	}
+func (s *Server) writeDecodeToken(r *api.Request, in *decodeTokenInput) (api.Answer, error) {
 	b, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(in.Encoded, "="))
 	if err != nil || len(b) != len(in.OTP) || len(b) == 0 {
-		return answer{}, invalid("encoded_token is not base64, or does not have the length of otp")
+		return api.Answer{}, invalid("encoded_token is not base64, or does not have the length of otp")
 	}
-	return answer{inject: true, data: map[string]string{"token": string(xor(string(b), in.OTP))}}, nil
+	return api.Answer{Inject: true, Data: map[string]string{"token": string(xor(string(b), in.OTP))}}, nil
 }
 
 // newOTP returns a one-time password for a token, in base62 as Vault has it.

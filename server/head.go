@@ -1,9 +1,8 @@
 package server
 
 import (
-	"bytes"
-	"encoding/json"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -147,14 +146,12 @@ func bearer(h http.Header) string {
 	return ""
 }
 
-// decode reads the request's body into v. An empty one leaves v as it is.
-// Fields that v does not have are ignored, as Vault does.
-func (r *request) decode(v any) error {
-	if len(bytes.TrimSpace(r.Body)) == 0 {
-		return nil
+// source is the address that the request comes from; the zero Addr where a client
+// has none, as on a unix socket.
+func (r *request) source() netip.Addr {
+	from, err := netip.ParseAddrPort(r.http.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
 	}
-	if err := json.Unmarshal(r.Body, v); err != nil {
-		return invalid("failed to parse JSON input: %v", err)
-	}
-	return nil
+	return from.Addr().Unmap().WithZone("")
 }

@@ -117,10 +117,10 @@ func (s *Server) liftLocked(by string) {
 	s.removeHold()
 }
 
-// operator tells whether a request comes from root on this machine, over a
-// listener for that. A proxy may run as root and ask for anybody, so that a
-// request with the marks of one does not count.
-func (r *request) operator() bool {
+// Operator reports whether a request comes from root on this machine, over a
+// listener for that. A proxy may run as root and ask for anybody: a request with
+// the marks of one does not count.
+func (r *request) Operator() bool {
 	if !r.listen.Operator {
 		return false
 	}

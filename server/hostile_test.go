@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -442,19 +443,19 @@ func TestHandlersOutliveTheReadTimeout(t *testing.T) {
 	const limit = 50 * time.Millisecond
 	f, addr := listening(t, func(_ *fixture, s *http.Server) { s.ReadTimeout = limit })
 	began, ended := make(chan bool), make(chan error, 1)
-	f.tables.system.exact["sys/rotate"].set(opWrite, func(_ *Server, r *request) (answer, error) {
+	f.tables.system.exact["sys/rotate"].set(api.Write, func(_ *Server, r *request) (api.Answer, error) {
 		close(began)
 		select {
 		case <-r.Context.Done():
 		case <-time.After(4 * limit):
 		}
-		return answer{}, r.Context.Err()
+		return api.Answer{}, r.Context.Err()
 	})
-	f.tables.system.exact["sys/seal"].set(opWrite, func(_ *Server, r *request) (answer, error) {
+	f.tables.system.exact["sys/seal"].set(api.Write, func(_ *Server, r *request) (api.Answer, error) {
 		close(began)
 		<-r.Context.Done()
 		ended <- r.Context.Err()
-		return answer{}, r.Context.Err()
+		return api.Answer{}, r.Context.Err()
 	})
 	for _, body := range []string{"", "{}"} {
 		began = make(chan bool)
@@ -512,10 +513,10 @@ func TestRefusedUploadsAreTold(t *testing.T) {
 func TestConnectionLimit(t *testing.T) {
 	f, addr := listening(t, func(f *fixture, s *http.Server) { f.limitConns(s, 3) })
 	began, end := make(chan bool), make(chan bool)
-	f.tables.system.exact["sys/rotate"].set(opWrite, func(*Server, *request) (answer, error) {
+	f.tables.system.exact["sys/rotate"].set(api.Write, func(*Server, *request) (api.Answer, error) {
 		began <- true
 		<-end
-		return answer{}, nil
+		return api.Answer{}, nil
 	})
 	ask := func(w *wire) {
 		t.Helper()
@@ -588,7 +589,7 @@ func TestLargeBodies(t *testing.T) {
 		f.must(t, 400, "PUT", "secret/data/large", "["+large)
 		f.must(t, 413, "PUT", "secret/data/large", strings.Repeat(" ", bodyKV+1))
 		route, _ := f.kv().find("data/large")
-		route.set(opWrite, func(*Server, *request) (answer, error) { panic("in the handler") })
+		route.set(api.Write, func(*Server, *request) (api.Answer, error) { panic("in the handler") })
 		f.must(t, 500, "PUT", "secret/data/large", large)
 		if n := len(f.large.taken); n != largeBodies-1 || f.large.free != 1 {
 			t.Errorf("%d places are taken, not %d", n, largeBodies-1)

@@ -109,7 +109,7 @@ func TestInitRefuses(t *testing.T) {
 		`{"root_token_pgp_key":"x"}`:                      "PGP",
 		`{"recovery_shares":1,"recovery_threshold":2}`:    "recovery_threshold",
 		`{`:                          "failed to parse JSON input",
-		`{"recovery_shares":"many"}`: "failed to parse JSON input",
+		`{"recovery_shares":"many"}`: "the parameter recovery_shares: it is not a whole number",
 		`{} {}`:                      "failed to parse JSON input",
 		`{"padding":"` + strings.Repeat("x", bodySmall) + `"}`: "request body too large",
 	} {

@@ -493,7 +493,7 @@ func TestKVMetadataCAS(t *testing.T) {
 	refused("PATCH", `{"max_versions":5}`, required)
 	refused("PATCH", `{"max_versions":5,"metadata_cas":1}`, mismatch)
 	refused("PUT", `{"max_versions":5,"metadata_cas":-1}`, mismatch)
-	refused("PUT", `{"max_versions":5,"metadata_cas":"x"}`, `the parameter metadata_cas must be a whole number, not "x"`)
+	refused("PUT", `{"max_versions":5,"metadata_cas":"x"}`, `the parameter metadata_cas must be a whole number, not this text`)
 	f.must(t, 204, "PUT", "secret/metadata/a", `{"max_versions":"5","metadata_cas":"0"}`)
 	version("1")
 	refused("PUT", `{"max_versions":6,"metadata_cas":null}`, mismatch) // as 0

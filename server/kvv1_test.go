@@ -270,7 +270,7 @@ func TestKVUpgradeGoesOnAfterRestart(t *testing.T) {
 	f.mountV1(t)
 	f.must(t, 204, "PUT", "kv/a", `{"a":1}`)
 	k := f.keep.Load()
-	err := k.tune(t.Context(), &k.mounts, "kv", func(m *api.Mount) error { return f.upgrade(m, "2") }) // and no sweep
+	err := k.tune(t.Context(), &k.mounts, "kv", func(m *api.Mount) error { return f.tables.changeVersion(m, map[string]string{"version": "2"}) }) // and no sweep
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -81,12 +81,14 @@ const (
 // reserved are the first segments of paths that are not for mounts.
 var reserved = []string{"sys", "auth", "audit", "cubbyhole", "identity"}
 
-func newMount(path string) *api.Mount {
+// newMount is a mount of a type; version is "" of one that has none.
+func newMount(path, typ, version string) *api.Mount {
 	id := storage.NewUUID()
-	return &api.Mount{
-		Path: path, UUID: id, Folder: shortFolder(id), Accessor: "kv_" + id[:8], Type: "kv",
-		Options: map[string]string{"version": "2"},
+	m := &api.Mount{Path: path, UUID: id, Folder: shortFolder(id), Accessor: typ + "_" + id[:8], Type: typ}
+	if version != "" {
+		m.Options = map[string]string{"version": version}
 	}
+	return m
 }
 
 // shortFolder is where a mount's records lie: 48 random bits of its UUID. Short
@@ -251,7 +253,7 @@ func (t *mountTable) with(path string, m *api.Mount) *mountTable {
 
 // writeFirst writes what a new store has: secret/, a KV engine of version 2.
 func writeFirst(tx *storage.Tx) error {
-	m := newMount("secret/")
+	m := newMount("secret/", "kv", "2")
 	m.Description = "key/value secret storage"
 	t := &mountTable{path: mountsPath, byPath: map[string]*api.Mount{"secret": m}}
 	return t.write(tx)

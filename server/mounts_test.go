@@ -134,12 +134,14 @@ func TestMountRules(t *testing.T) {
 	for body, want := range map[string]string{
 		``:               "type must be specified",
 		`{"type":"pki"}`: "unknown backend type",
-		`{"type":"kv","options":{"version":"0"}}`:                                "KV version 0 is not supported: there are 1 and 2",
+		`{"type":"kv","options":{"version":"0"}}`:                                "KV version 0 is not supported: there are the versions 1, 2",
 		`{"type":"kv-v1","options":{"version":"2"}}`:                             "the type kv-v1 is not of version 2",
-		`{"type":"kv-v3"}`:                                                       "version 3 is not supported",
+		`{"type":"kv-v3"}`:                                                       `unknown backend type: "kv-v3"; there is kv`,
 		`{"type":"kv","options":{"version":"3"}}`:                                "version 3 is not supported",
 		`{"type":"kv","options":{"path":"x"}}`:                                   "unknown option",
-		`{"type":"kv","options":{"version":2}}`:                                  "failed to parse JSON input",
+		`{"type":"kv","options":{"version":3}}`:                                  "version 3 is not supported",
+		`{"type":"kv","options":"version=2"}`:                                    "options must be an object",
+		`{"type":"kv-v2","options":{"version":"1"}}`:                             "the type kv-v2 is not of version 1",
 		`{"type":"kv","seal_wrap":true}`:                                         "seal_wrap",
 		`{"type":"kv","config":{"default_lease_ttl":"x"}}`:                       "not a duration",
 		`{"type":"kv","config":{"default_lease_ttl":-1}}`:                        "negative",
@@ -151,7 +153,7 @@ func TestMountRules(t *testing.T) {
 			t.Errorf("%s: %d %s", body, r.status, r.text)
 		}
 	}
-	for version, want := range map[string]string{"1": "cannot downgrade mount from version 2", "3": "KV version 3 is not supported: there are 1 and 2"} {
+	for version, want := range map[string]string{"1": "cannot downgrade mount from version 2", "3": "KV version 3 is not supported: there are the versions 1, 2"} {
 		if r := f.call(t, "POST", "sys/mounts/secret/tune", `{"options":{"version":"`+version+`"}}`); r.status != 400 || r.errors() != want {
 			t.Errorf("tuning to version %s: %d %s", version, r.status, r.text)
 		}
@@ -392,7 +394,7 @@ func TestMountsAtOnce(t *testing.T) {
 func TestFindMount(t *testing.T) {
 	table := &mountTable{byPath: map[string]*api.Mount{}}
 	for _, path := range []string{"secret", "a/b", "ab"} {
-		table = table.with(path, newMount(path+"/"))
+		table = table.with(path, newMount(path+"/", "kv", "2"))
 	}
 	for path, want := range map[string]string{
 		"secret": "secret/ ", "secret/data/x": "secret/ data/x", "a/b/data": "a/b/ data", "ab/x": "ab/ x",

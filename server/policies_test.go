@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -248,7 +249,7 @@ func TestParameterRules(t *testing.T) {
 		`{"type":"other"}`:                    403,
 		`{"type":"kv","description":"b"}`:     403,
 		`{"type":"kv","options":{}}`:          403,
-		`{"type":"kv","Options":{}}`:          403,
+		`{"type":"kv","Options":{}}`:          400,
 		`{"type":"x","type":"kv"}`:            400,
 		`{"type":"x","t\u0079pe":"kv"}`:       400,
 		`[1]`:                                 400,
@@ -308,7 +309,7 @@ func BenchmarkGate(b *testing.B) {
 		f.policy(b, names[i], paths)
 	}
 	f.policy(b, names[19], map[string]string{"sys/leader-x": `"read"`, "sys/key-status": `"read"`})
-	f.tables.system.exact["sys/key-status"].set(opRead, func(*Server, *request) (answer, error) { return answer{}, nil })
+	f.tables.system.exact["sys/key-status"].set(api.Read, func(*Server, *request) (api.Answer, error) { return api.Answer{}, nil })
 	req := httptest.NewRequest("GET", "/v1/sys/key-status", nil)
 	req.Header.Set("X-Vault-Token", f.bearer(b, names...))
 	w := &nullWriter{header: make(http.Header)}

@@ -96,7 +96,7 @@ func (s *Server) limitSource(r *request) error {
 
 // network is the source of a request as limits count it: of IPv6 its /64.
 func (r *request) network() netip.Addr {
-	from := r.source()
+	from := r.Caller.Source
 	if from.Is6() {
 		p, _ := from.Prefix(64) // never fails
 		from = p.Addr()

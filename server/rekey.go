@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/recovery"
 	"github.com/sealkeep/sealkeep/storage"
 )
@@ -34,19 +36,49 @@ type rekey struct {
 
 // A shareRequest says what shares to make.
 type shareRequest struct {
-	Shares     int      `json:"secret_shares"`
-	Threshold  int      `json:"secret_threshold"`
-	PGPKeys    []string `json:"pgp_keys"`
-	Backup     bool     `json:"backup"`
-	Verify     bool     `json:"require_verification"`    // it always is
-	Recipients []string `json:"recovery_age_recipients"` // one a share, to hand them out encrypted
+	Shares, Threshold int
+	Recipients        []string // one a share, to hand them out encrypted
 }
 
-func (in shareRequest) check() error {
-	if len(in.PGPKeys) != 0 || in.Backup {
-		return invalid("pgp_keys and backup are not supported: nothing is encrypted with PGP; recovery_age_recipients encrypts each share to an age recipient")
+// rekeyInput is a shareRequest as it comes over HTTP.
+type rekeyInput struct {
+	Shares     count    `json:"secret_shares"`
+	Threshold  count    `json:"secret_threshold"`
+	PGPKeys    []string `json:"pgp_keys"`
+	Backup     bool     `json:"backup"`
+	Verify     bool     `json:"require_verification"` // it always is
+	Recipients []string `json:"recovery_age_recipients"`
+}
+
+// A count is a number of a request that has another default than 0, which null has,
+// too.
+type count struct{ given *int }
+
+// UnmarshalJSON reads a number, or a text that spells one.
+func (c *count) UnmarshalJSON(b []byte) error {
+	text := api.Scalar(b)
+	if text == "" {
+		return nil
 	}
-	return checkShares("secret", in.Shares, in.Threshold, in.Recipients)
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return invalid("it is not a whole number") // without the value, see api.Handler.Decode
+	}
+	c.given = &n
+	return nil
+}
+
+func (c count) or(n int) int {
+	set(&n, c.given)
+	return n
+}
+
+func (in *rekeyInput) request() (made shareRequest, err error) {
+	if len(in.PGPKeys) != 0 || in.Backup {
+		return made, invalid("pgp_keys and backup are not supported: nothing is encrypted with PGP; recovery_age_recipients encrypts each share to an age recipient")
+	}
+	made = shareRequest{in.Shares.or(defaultShares), in.Threshold.or(defaultThreshold), in.Recipients}
+	return made, checkShares("secret", made.Shares, made.Threshold, made.Recipients)
 }
 
 // checkShares refuses numbers that cannot be, and recipients that do not fit.
@@ -146,54 +178,83 @@ func (k *keep) toVerifyLocked() (*storage.Slot, error) {
 	return fresh, nil
 }
 
-func readRekey(s *Server, r *request) (answer, error) {
-	r.keep.rekey.mu.Lock()
-	defer r.keep.rekey.mu.Unlock()
-	out, err := r.keep.rekeyStatusLocked()
-	return answer{inject: true, data: out}, err
+// recoveryRoutes are the API of what people hold: new shares, at OpenBao's path and
+// at Vault's, drills, and root tokens.
+func (s *Server) recoveryRoutes() []api.Route {
+	routes := []api.Route{
+		{Path: "sys/recovery/verify", Help: "Shows that people can open a recovery slot.",
+			Ops: map[api.Op]api.Handler{api.Read: api.Do(s.readDrill), api.Write: api.Do(s.writeDrill)}},
+		// Vault's client calls off here what it has begun below sys/rekey-recovery-key.
+		{Path: "sys/rekey/init", Help: "Calls new recovery shares off.", Sudo: []api.Op{api.Delete}, Ops: map[api.Op]api.Handler{api.Delete: api.Do(s.deleteRekey)}},
+		{Path: "sys/decode-token", Help: "Takes the one-time password off a root token.", Gate: api.Unsealed,
+			Ops: map[api.Op]api.Handler{api.Write: api.Do(s.writeDecodeToken)}},
+	}
+	for _, path := range []string{"sys/rotate/recovery", "sys/rekey-recovery-key"} {
+		routes = append(routes,
+			api.Route{Path: path + "/init", Help: "Begins to make new recovery shares, tells how far that is, or calls it off.", Sudo: []api.Op{api.Write, api.Delete},
+				Ops: map[api.Op]api.Handler{api.Read: api.Do(s.readRekey), api.Write: api.Do(s.writeRekeyInit), api.Delete: api.Do(s.deleteRekey)}},
+			api.Route{Path: path + "/update", Help: "Takes an old recovery share, and answers the last one with the new shares.", Sudo: []api.Op{api.Write},
+				Ops: map[api.Op]api.Handler{api.Write: api.Do(s.writeRekeyUpdate)}},
+			api.Route{Path: path + "/verify", Help: "Takes a new recovery share back; with the last one the old shares end.", Sudo: []api.Op{api.Write, api.Delete},
+				Ops: map[api.Op]api.Handler{api.Read: api.Do(s.readRekeyVerify), api.Write: api.Do(s.writeRekeyVerify), api.Delete: api.Do(s.deleteRekeyVerify)}})
+	}
+	for _, path := range []string{"sys/generate-root", "sys/generate-root-token"} {
+		routes = append(routes,
+			api.Route{Path: path + "/attempt", Help: "Begins to make a root token, tells how far that is, or calls it off.", Gate: api.Unsealed,
+				Ops: map[api.Op]api.Handler{api.Read: api.Do(s.readGenerateRoot), api.Write: api.Do(s.beginGenerateRoot), api.Delete: api.Do(s.cancelGenerateRoot)}},
+			api.Route{Path: path + "/update", Help: "Takes a recovery share or an identity, and answers the last one with the root token.", Gate: api.Unsealed,
+				Ops: map[api.Op]api.Handler{api.Write: api.Do(s.updateGenerateRoot)}})
+	}
+	return routes
 }
 
-func writeRekeyInit(s *Server, r *request) (answer, error) {
-	in := shareRequest{Shares: defaultShares, Threshold: defaultThreshold}
-	if err := r.decode(&in); err != nil {
-		return answer{}, err
+func (s *Server) readRekey(r *api.Request, _ *api.None) (api.Answer, error) {
+	k := unsealedOf(r)
+	k.rekey.mu.Lock()
+	defer k.rekey.mu.Unlock()
+	out, err := k.rekeyStatusLocked()
+	return api.Answer{Inject: true, Data: out}, err
+}
+
+func (s *Server) writeRekeyInit(r *api.Request, given *rekeyInput) (api.Answer, error) {
+	in, err := given.request()
+	if err != nil {
+		return api.Answer{}, err
 	}
-	if err := in.check(); err != nil {
-		return answer{}, err
-	}
-	g := &r.keep.rekey
+	k := unsealedOf(r)
+	g := &k.rekey
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.made != nil {
-		return answer{}, invalid("new shares are being made already: cancel that first, or give it the old shares")
+		return api.Answer{}, invalid("new shares are being made already: cancel that first, or give it the old shares")
 	}
-	old, err := r.keep.recoverySlot(sharesSlot)
+	old, err := k.recoverySlot(sharesSlot)
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
 	if old == nil {
-		if old, err = r.keep.recoverySlot(newSharesName); err != nil {
-			return answer{}, err
+		if old, err = k.recoverySlot(newSharesName); err != nil {
+			return api.Answer{}, err
 		}
 	}
 	switch {
 	case old != nil:
 	case strings.HasPrefix(r.Path, "sys/rekey-recovery-key/"): // its clients look for the shares in another answer
-		return answer{}, invalid("this keep has no recovery shares that others could take the place of: `sealkeep operator rekey -init` makes the first ones (sys/rotate/recovery/init)")
+		return api.Answer{}, invalid("this keep has no recovery shares that others could take the place of: `sealkeep operator rekey -init` makes the first ones (sys/rotate/recovery/init)")
 	default: // nobody to ask but the bearer of the root token
 		return s.finishRekeyLocked(r, in)
 	}
 	nonce := g.beginLocked()
 	g.made = &in
 	s.log.Warn("new recovery shares were asked for", "nonce", nonce, "shares", in.Shares, "threshold", in.Threshold, "request", r.ID)
-	out, err := r.keep.rekeyStatusLocked()
-	return answer{inject: true, data: out}, err
+	out, err := k.rekeyStatusLocked()
+	return api.Answer{Inject: true, Data: out}, err
 }
 
 // deleteRekey calls off what was asked for, and takes away new shares that have
 // not been given back. The old ones stay, always.
-func deleteRekey(s *Server, r *request) (answer, error) {
-	k := r.keep
+func (s *Server) deleteRekey(r *api.Request, _ *api.None) (api.Answer, error) {
+	k := unsealedOf(r)
 	g := &k.rekey
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -208,44 +269,41 @@ func deleteRekey(s *Server, r *request) (answer, error) {
 	defer k.slotting.Unlock()
 	fresh, err := k.recoverySlot(newSharesName)
 	if err != nil || fresh == nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
 	old, err := k.recoverySlot(sharesSlot)
 	switch {
 	case err != nil:
-		return answer{}, err
+		return api.Answer{}, err
 	case old == nil:
-		return answer{}, invalid("there are no old recovery shares any more: give the new ones back (sealkeep operator rekey -verify -), or take them away with `sealkeep operator slot remove %s`", newSharesName)
+		return api.Answer{}, invalid("there are no old recovery shares any more: give the new ones back (sealkeep operator rekey -verify -), or take them away with `sealkeep operator slot remove %s`", newSharesName)
 	}
 	if err := k.store.RemoveSlot(r.Context, newSharesName); err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
 	s.rearrange()
 	s.log.Warn("new recovery shares were taken away before they were given back: the old ones stay", "request", r.ID)
-	return answer{}, nil
+	return api.Answer{}, nil
 }
 
-func writeRekeyUpdate(s *Server, r *request) (answer, error) {
-	var in offer
-	if err := r.decode(&in); err != nil {
-		return answer{}, err
-	}
-	g := &r.keep.rekey
+func (s *Server) writeRekeyUpdate(r *api.Request, in *offer) (api.Answer, error) {
+	k := unsealedOf(r)
+	g := &k.rekey
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.made == nil {
-		return answer{}, invalid("no new shares are being made: begin with sys/rotate/recovery/init (sealkeep operator rekey -init)")
+		return api.Answer{}, invalid("no new shares are being made: begin with sys/rotate/recovery/init (sealkeep operator rekey -init)")
 	}
 	if err := g.checkNonce(in.Nonce); err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
-	opened, err := s.proveLocked(r.keep, &g.gathering, in, false)
+	opened, err := s.proveLocked(k, &g.gathering, *in, false)
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
 	if opened == nil {
-		out, err := r.keep.rekeyStatusLocked()
-		return answer{inject: true, data: out}, err
+		out, err := k.rekeyStatusLocked()
+		return api.Answer{Inject: true, Data: out}, err
 	}
 	return s.finishRekeyLocked(r, *g.made, opened.warnings()...)
 }
@@ -260,8 +318,8 @@ func (g *gathering) checkNonce(nonce string) error {
 
 // finishRekeyLocked makes the shares and the slot that they open: the only one of
 // a keep that had none, else one beside the old.
-func (s *Server) finishRekeyLocked(r *request, in shareRequest, warnings ...string) (answer, error) {
-	k := r.keep
+func (s *Server) finishRekeyLocked(r *api.Request, in shareRequest, warnings ...string) (api.Answer, error) {
+	k := unsealedOf(r)
 	nonce := k.rekey.progress().nonce
 	k.rekey.made = nil
 	k.rekey.resetLocked()
@@ -272,11 +330,11 @@ func (s *Server) finishRekeyLocked(r *request, in shareRequest, warnings ...stri
 	defer k.slotting.Unlock()
 	slots, missing, err := k.store.TrustedSlots()
 	if err != nil {
-		return answer{}, fmt.Errorf("reading the slots: %w", err)
+		return api.Answer{}, fmt.Errorf("reading the slots: %w", err)
 	}
 	root, generation, err := k.store.RootKey()
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
 	defer clear(root)
 	old, name := recoverySlot(slots, sharesSlot), sharesSlot
@@ -285,35 +343,35 @@ func (s *Server) finishRekeyLocked(r *request, in shareRequest, warnings ...stri
 	}
 	slot, shares, err := newSharesSlot(name, in.Shares, in.Threshold, root, k.store.UUID(), generation, s.now())
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
 	out := rekeyStatus{Nonce: nonce, Complete: true, T: in.Threshold, N: in.Shares, Required: in.Threshold, Since: slot.Since}
 	if out.Set, err = recovery.SetID(slot.Lock); err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
 	if out.Keys, out.KeysBase64, err = shareTexts(shares, in.Recipients); err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
-	a := answer{inject: true, warnings: warnings}
+	a := api.Answer{Inject: true, Warnings: warnings}
 	if isNew(slot) {
 		k.rekey.verified = slot.KeyID
 		out.VerificationRequired, out.VerificationNonce = true, v.beginLocked()
-		a.warnings = append(a.warnings, fmt.Sprintf("the shares that were handed out before open the keep until %d of the new ones are given back: `sealkeep operator rekey -verify -`, one at a time; keep both until then", in.Threshold))
+		a.Warnings = append(a.Warnings, fmt.Sprintf("the shares that were handed out before open the keep until %d of the new ones are given back: `sealkeep operator rekey -verify -`, one at a time; keep both until then", in.Threshold))
 	}
 	if slices.Contains(missing, name) { // its shares open nothing, and nobody could ask for them
-		a.warnings = append(a.warnings, fmt.Sprintf("the keep had recovery shares, whose slot %q is not in the file as the store made it: find out who wrote to the file", name))
+		a.Warnings = append(a.Warnings, fmt.Sprintf("the keep had recovery shares, whose slot %q is not in the file as the store made it: find out who wrote to the file", name))
 	}
-	a.data = out
-	if err := s.recordAnswer(r, a); err != nil {
-		return answer{}, err
+	a.Data = out
+	if err := r.Frame.Tell(a); err != nil {
+		return api.Answer{}, err
 	}
 	err = k.store.PutSlot(r.Context, slot)
 	switch {
 	case errors.Is(err, storage.ErrUnknownOutcome): // whichever is there, its shares must be in somebody's hands
 		s.log.Error("whether the new recovery shares are in force is not known", "error", err, "request", r.ID)
-		a.warnings = append(a.warnings, "the disk failed while the slot was written: keep old and new shares until `sealkeep operator recovery verify` has told which open")
+		a.Warnings = append(a.Warnings, "the disk failed while the slot was written: keep old and new shares until `sealkeep operator recovery verify` has told which open")
 	case err != nil:
-		return answer{}, err
+		return api.Answer{}, err
 	default:
 		s.log.Warn("new recovery shares were made", "set", out.Set, "shares", in.Shares, "threshold", in.Threshold, "beside_old_ones", isNew(slot), "request", r.ID)
 	}
@@ -348,57 +406,55 @@ func (k *keep) verifyStatusLocked() (out verifyStatus, err error) {
 	return out, err
 }
 
-func readRekeyVerify(s *Server, r *request) (answer, error) {
-	v := &r.keep.rekey.verifying
+func (s *Server) readRekeyVerify(r *api.Request, _ *api.None) (api.Answer, error) {
+	k := unsealedOf(r)
+	v := &k.rekey.verifying
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	out, err := r.keep.verifyStatusLocked()
-	return answer{inject: true, data: out}, err
+	out, err := k.verifyStatusLocked()
+	return api.Answer{Inject: true, Data: out}, err
 }
 
 // deleteRekeyVerify forgets what was given back so far. The new shares stay.
-func deleteRekeyVerify(s *Server, r *request) (answer, error) {
-	v := &r.keep.rekey.verifying
+func (s *Server) deleteRekeyVerify(r *api.Request, _ *api.None) (api.Answer, error) {
+	k := unsealedOf(r)
+	v := &k.rekey.verifying
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.beginLocked()
-	out, err := r.keep.verifyStatusLocked()
-	return answer{inject: true, data: out}, err
+	out, err := k.verifyStatusLocked()
+	return api.Answer{Inject: true, Data: out}, err
 }
 
 // writeRekeyVerify takes a new share back. With the last one that is needed the
 // old ones end.
-func writeRekeyVerify(s *Server, r *request) (answer, error) {
-	var in offer
-	if err := r.decode(&in); err != nil {
-		return answer{}, err
-	}
-	k := r.keep
+func (s *Server) writeRekeyVerify(r *api.Request, in *offer) (api.Answer, error) {
+	k := unsealedOf(r)
 	v := &k.rekey.verifying
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	out, err := k.verifyStatusLocked()
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
 	if in.Identity != "" {
-		return answer{}, invalid("give a new recovery share, as key: an identity does not show that anybody has it")
+		return api.Answer{}, invalid("give a new recovery share, as key: an identity does not show that anybody has it")
 	}
 	if err := v.checkNonce(in.Nonce); err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
 	fresh, err := k.toVerifyLocked()
 	if err != nil || fresh == nil {
-		return answer{}, cmp.Or(err, errNothingToVerify)
+		return api.Answer{}, cmp.Or(err, errNothingToVerify)
 	}
-	opened, err := s.proveOneLocked(k, v, in, []storage.Slot{*fresh}, false)
+	opened, err := s.proveOneLocked(k, v, *in, []storage.Slot{*fresh}, false)
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
 	if opened == nil {
 		out.Progress = v.progress().have
-		return answer{inject: true, data: out}, nil
+		return api.Answer{Inject: true, Data: out}, nil
 	}
 	out.Started, out.Complete, out.Progress = false, true, out.T
-	return answer{inject: true, data: out, warnings: opened.warnings()}, nil
+	return api.Answer{Inject: true, Data: out, Warnings: opened.warnings()}, nil
 }

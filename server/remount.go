@@ -47,60 +47,60 @@ func (k *keep) move(ctx context.Context, in *mountTables, from, to string) error
 	})
 }
 
-func remount(s *Server, r *request) (answer, error) {
-	var in struct {
-		From string `json:"from"`
-		To   string `json:"to"`
-	}
-	if err := r.decode(&in); err != nil {
-		return answer{}, err
-	}
+type remountInput struct {
+	From string `json:"from"`
+	To   string `json:"to"`
+}
+
+func (s *Server) remount(r *api.Request, in *remountInput) (api.Answer, error) {
 	from, to := strings.Trim(in.From, "/"), strings.Trim(in.To, "/")
 	if from == "" || to == "" {
-		return answer{}, invalid("both 'from' and 'to' path must be specified as a string")
+		return api.Answer{}, invalid("both 'from' and 'to' path must be specified as a string")
 	}
-	tables, taken := &r.keep.mounts, reserved
+	k := unsealedOf(r)
+	tables, taken := &k.mounts, reserved
 	source, isAuth := strings.CutPrefix(from, "auth/")
 	target, toAuth := strings.CutPrefix(to, "auth/")
 	switch {
 	case isAuth && !toAuth:
-		return answer{}, invalid("cannot remount auth mount to non-auth mount %q", to+"/")
+		return api.Answer{}, invalid("cannot remount auth mount to non-auth mount %q", to+"/")
 	case isAuth:
-		tables, taken = &r.keep.auths, []string{"token"}
+		tables, taken = &k.auths, []string{"token"}
 	default:
 		target = to
 	}
 	if first, _, _ := strings.Cut(source, "/"); slices.Contains(taken, first) {
-		return answer{}, invalid("cannot remount %q", source+"/")
+		return api.Answer{}, invalid("cannot remount %q", source+"/")
 	}
 	if first, _, _ := strings.Cut(target, "/"); slices.Contains(taken, first) {
-		return answer{}, invalid("cannot remount to destination %q", target+"/")
+		return api.Answer{}, invalid("cannot remount to destination %q", target+"/")
 	}
 	if _, err := cleanPath("/v1/" + target); err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
 	if err := checkMountPath(target); err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
-	if err := r.keep.move(r.Context, tables, source, target); err != nil {
-		return answer{}, err
+	if err := k.move(r.Context, tables, source, target); err != nil {
+		return api.Answer{}, err
 	}
 	s.log.Info("mount moved", "from", from+"/", "to", to+"/", "request", r.ID)
-	m := &r.keep.moves
+	m := &k.moves
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.last = append(m.last[max(0, len(m.last)-maxMoves+1):], move{storage.NewUUID(), from + "/", to + "/", "success"})
-	return answer{data: map[string]string{"migration_id": m.last[len(m.last)-1].ID}}, nil
+	return api.Answer{Data: map[string]string{"migration_id": m.last[len(m.last)-1].ID}}, nil
 }
 
-func remountStatus(s *Server, r *request) (answer, error) {
-	m := &r.keep.moves
+func (s *Server) remountStatus(r *api.Request, _ *api.None) (api.Answer, error) {
+	id := r.Param("id")
+	m := &unsealedOf(r).moves
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, one := range m.last {
-		if one.ID == r.rest {
-			return answer{data: map[string]any{"migration_id": one.ID, "migration_info": one}}, nil
+		if one.ID == id {
+			return api.Answer{Data: map[string]any{"migration_id": one.ID, "migration_info": one}}, nil
 		}
 	}
-	return answer{}, api.ErrAbsent
+	return api.Answer{}, api.ErrAbsent
 }

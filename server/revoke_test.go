@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/audit"
 	"github.com/sealkeep/sealkeep/storage"
 )
@@ -506,7 +507,7 @@ func TestRotateRootIsUnauditedAtEveryStep(t *testing.T) {
 	route, _ := f.tables.system.find("sys/rotate/root")
 	withheld := func(body string) {
 		t.Helper()
-		restore := route.interpose(opWrite, func(*request) { stop() }) // the collector is gone from here on
+		restore := route.interpose(api.Write, func(*request) { stop() }) // the collector is gone from here on
 		f.must(t, 500, "POST", "sys/rotate/root", body)
 		restore()
 		collect()

@@ -68,53 +68,49 @@ type rootRotation struct {
 // writeRotateRoot rotates the root key. It also begins a new key of the barrier:
 // when all is re-encrypted, whoever had the old root key reads no value of this
 // file any more, and no newer one. Names they do read, since their key stays.
-func writeRotateRoot(s *Server, r *request) (answer, error) {
-	var in rootRequest
-	if err := r.decode(&in); err != nil {
-		return answer{}, err
-	}
-	k := r.keep
+func (s *Server) writeRotateRoot(r *api.Request, in *rootRequest) (api.Answer, error) {
+	k := unsealedOf(r)
 	k.slotting.Lock()
 	defer k.slotting.Unlock()
 	all, release := s.take()
 	defer release()
-	kept, revoked, err := s.keptSlots(k, all, in)
+	kept, revoked, err := s.keptSlots(k, all, *in)
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
 	if in.Shares != 0 {
-		return s.makeRootShares(r, in, kept)
+		return s.makeRootShares(r, *in, kept)
 	}
-	kept, by, identity, err := s.proveRoot(k, in, kept)
+	kept, by, identity, err := s.proveRoot(k, *in, kept)
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
 	service := slices.IndexFunc(kept, func(sl *slot) bool { return sl.seal != nil && !sl.seal.Disabled() })
 	if service < 0 && by == "" {
-		return answer{}, in.unproven()
+		return api.Answer{}, in.unproven()
 	}
 	old, generation, err := k.store.RootKey()
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
 	clear(old)
 	root := storage.NewRootKey()
 	defer clear(root)
 	slots, err := s.wrapKept(r.Context, kept, root, k.store.UUID(), generation+1)
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
 	if by == "" {
 		by = kept[service].Name
 	} else if err := tryIdentity(slots, by, identity, root, k.store.UUID()); err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
 	out := rootRotation{Complete: true, Previous: k.store.Fingerprint(), Fingerprint: storage.Fingerprint(root), Generation: generation + 1, ProvedBy: by}
 	for _, slot := range slots {
 		out.Slots = append(out.Slots, slot.Name)
 	}
-	if err := s.recordAnswer(r, answer{data: out}); err != nil {
-		return answer{}, err
+	if err := r.Frame.Tell(api.Answer{Data: out}); err != nil {
+		return api.Answer{}, err
 	}
 	err = k.store.RotateRoot(r.Context, root, slots, revoked...)
 	s.rearrange()
@@ -122,7 +118,7 @@ func writeRotateRoot(s *Server, r *request) (answer, error) {
 		if errors.Is(err, storage.ErrRevoked) {
 			err = invalid("%v: it would hang on a key that somebody else may have; revoke it too, or drop it and give its seal another key; nothing was changed", err)
 		}
-		return answer{}, err
+		return api.Answer{}, err
 	}
 	k.rootShares = nil
 	k.wakeRotation()
@@ -130,7 +126,7 @@ func writeRotateRoot(s *Server, r *request) (answer, error) {
 	s.log.Warn("rotated the root key", "fingerprint", out.Fingerprint, "instead_of", out.Previous, "slots", out.Slots,
 		"dropped", in.Drop, "revoked", in.Revoke, "proved_by", by, "request", r.ID)
 	opens := slices.ContainsFunc(kept, func(sl *slot) bool { return sl.seal != nil })
-	return answer{data: out, warnings: s.rootWarnings(in, opens)}, nil
+	return api.Answer{Data: out, Warnings: s.rootWarnings(*in, opens)}, nil
 }
 
 // rootWarnings say what a rotation has not done, and what comes next.
@@ -227,33 +223,33 @@ func (in rootRequest) unproven() error {
 
 // makeRootShares makes shares for a rotation that would leave nothing else that
 // is known to open the keep. slotting is held.
-func (s *Server) makeRootShares(r *request, in rootRequest, kept []*slot) (answer, error) {
-	k := r.keep
+func (s *Server) makeRootShares(r *api.Request, in rootRequest, kept []*slot) (api.Answer, error) {
+	k := unsealedOf(r)
 	if err := checkShares("secret", in.Shares, in.Threshold, in.Recipients); err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
 	if hasShares(kept) {
-		return answer{}, invalid("this keep has recovery shares: give as many of them as open (keys); if they are lost, drop them: %s", sharesSlot)
+		return api.Answer{}, invalid("this keep has recovery shares: give as many of them as open (keys); if they are lost, drop them: %s", sharesSlot)
 	}
 	root, generation, err := k.store.RootKey()
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
 	defer clear(root)
 	slot, shares, err := newSharesSlot(sharesSlot, in.Shares, in.Threshold, root, k.store.UUID(), generation, s.now())
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
 	out := rootRotation{Nonce: storage.NewUUID(), N: in.Shares, T: in.Threshold}
 	if out.Keys, out.KeysBase64, err = shareTexts(shares, in.Recipients); err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
 	if out.Set, err = recovery.SetID(slot.Lock); err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
 	k.rootShares = &rootShares{out.Nonce, slot}
 	s.log.Warn("recovery shares were made, to rotate the root key with", "shares", in.Shares, "threshold", in.Threshold, "request", r.ID)
-	return answer{data: out, warnings: []string{fmt.Sprintf("nothing has changed yet: hand the shares out, then give %d of them back (keys, with this nonce, and the same drop and revoke); a restart or a seal of the keep makes them worthless", in.Threshold)}}, nil
+	return api.Answer{Data: out, Warnings: []string{fmt.Sprintf("nothing has changed yet: hand the shares out, then give %d of them back (keys, with this nonce, and the same drop and revoke); a restart or a seal of the keep makes them worthless", in.Threshold)}}, nil
 }
 
 func hasShares(kept []*slot) bool {

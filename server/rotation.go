@@ -159,75 +159,82 @@ func readRotation(tx *storage.Tx) (rotateConfig, error) {
 	return c, nil
 }
 
-func readKeyStatus(s *Server, r *request) (answer, error) {
-	st, err := r.keep.store.KeyStatus(r.Context)
-	if err != nil {
-		return answer{}, err
+// rotationRoutes are the API of the barrier's key, at Vault's paths and at OpenBao's.
+func (s *Server) rotationRoutes() (routes []api.Route) {
+	for _, path := range []string{"sys/rotate", "sys/rotate/keyring"} {
+		routes = append(routes,
+			api.Route{Path: path, Help: "Adds a key to the barrier, with which all is then encrypted.", Sudo: []api.Op{api.Write}, Timeout: timeoutLong,
+				Ops: map[api.Op]api.Handler{api.Write: api.Do(s.writeRotate)}},
+			api.Route{Path: path + "/config", Help: "When the barrier's key is rotated by itself.", Settings: true,
+				Ops: map[api.Op]api.Handler{api.Read: api.Do(s.readRotateConfig), api.Write: api.Do(s.writeRotateConfig)}})
 	}
-	return answer{inject: true, data: map[string]any{
+	return append(routes, api.Route{Path: "sys/key-status", Help: "The barrier's newest key, and how far the encryption with it is.",
+		Ops: map[api.Op]api.Handler{api.Read: api.Do(s.readKeyStatus)}})
+}
+
+func (s *Server) readKeyStatus(r *api.Request, _ *api.None) (api.Answer, error) {
+	k := unsealedOf(r)
+	st, err := k.store.KeyStatus(r.Context)
+	if err != nil {
+		return api.Answer{}, err
+	}
+	return api.Answer{Inject: true, Data: map[string]any{
 		"term":         st.Term,
 		"install_time": st.Installed.UTC().Format(time.RFC3339Nano),
 		"encryptions":  st.Writes,
 		"terms":        st.Terms,
-		"reencryption": r.keep.reencryption.view(),
+		"reencryption": k.reencryption.view(),
 	}}, nil
 }
 
-func writeRotate(s *Server, r *request) (answer, error) {
-	if err := r.keep.store.Rotate(r.Context); err != nil {
-		return answer{}, err
+func (s *Server) writeRotate(r *api.Request, _ *api.None) (api.Answer, error) {
+	k := unsealedOf(r)
+	if err := k.store.Rotate(r.Context); err != nil {
+		return api.Answer{}, err
 	}
-	r.keep.wakeRotation()
+	k.wakeRotation()
 	s.log.Info("rotated the keyring", "request", r.ID)
-	return answer{}, nil
+	return api.Answer{}, nil
 }
 
-func readRotateConfig(s *Server, r *request) (answer, error) {
-	c, err := r.keep.rotateConfig(r.Context)
+func (s *Server) readRotateConfig(r *api.Request, _ *api.None) (api.Answer, error) {
+	c, err := unsealedOf(r).rotateConfig(r.Context)
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
 	data := map[string]any{"enabled": c.Enabled, "interval": 0, "max_operations": c.MaxOperations}
 	if c.Interval > 0 {
 		data["interval"] = (time.Duration(c.Interval) * time.Second).String() // a text, as Vault has it
 	}
-	return answer{inject: true, data: data}, nil
+	return api.Answer{Inject: true, Data: data}, nil
+}
+
+type rotateConfigInput struct {
+	Enabled       *bool        `json:"enabled"`
+	Interval      *api.Seconds `json:"interval"`
+	MaxOperations *int64       `json:"max_operations"`
 }
 
 // writeRotateConfig changes what the body has, and leaves the rest.
-func writeRotateConfig(s *Server, r *request) (answer, error) {
-	var in struct {
-		Enabled       loose[bool]  `json:"enabled"`
-		Interval      *api.Seconds `json:"interval"`
-		MaxOperations loose[int]   `json:"max_operations"`
-	}
-	if err := r.settings(&in); err != nil {
-		return answer{}, err
-	}
-	enabled, operations := in.Enabled.pointer(), in.MaxOperations.pointer()
+func (s *Server) writeRotateConfig(r *api.Request, in *rotateConfigInput) (api.Answer, error) {
 	if in.Interval != nil && *in.Interval == api.Unchanged {
 		in.Interval = nil
 	}
 	switch {
 	case in.Interval != nil && *in.Interval != 0 && *in.Interval < minRotation:
-		return answer{}, invalid("interval must be 24 hours or more, or 0 for no rotation by age")
-	case operations != nil && *operations != 0 && *operations < minOperations:
-		return answer{}, invalid("max_operations must be %d or more, or 0 for no rotation by use", minOperations)
+		return api.Answer{}, invalid("interval must be 24 hours or more, or 0 for no rotation by age")
+	case in.MaxOperations != nil && *in.MaxOperations != 0 && *in.MaxOperations < minOperations:
+		return api.Answer{}, invalid("max_operations must be %d or more, or 0 for no rotation by use", minOperations)
 	}
-	err := r.keep.store.Update(r.Context, func(tx *storage.Tx) error {
+	k := unsealedOf(r)
+	err := k.store.Update(r.Context, func(tx *storage.Tx) error {
 		c, err := readRotation(tx)
 		if err != nil {
 			return err
 		}
-		if enabled != nil {
-			c.Enabled = *enabled
-		}
-		if in.Interval != nil {
-			c.Interval = *in.Interval
-		}
-		if operations != nil {
-			c.MaxOperations = int64(*operations)
-		}
+		set(&c.Enabled, in.Enabled)
+		set(&c.Interval, in.Interval)
+		set(&c.MaxOperations, in.MaxOperations)
 		value, err := json.Marshal(c)
 		if err != nil {
 			return fmt.Errorf("encoding when to rotate: %w", err)
@@ -235,8 +242,8 @@ func writeRotateConfig(s *Server, r *request) (answer, error) {
 		return tx.Put(rotateConfigPath, value)
 	})
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
-	r.keep.wakeRotation()
-	return answer{}, nil
+	k.wakeRotation()
+	return api.Answer{}, nil
 }

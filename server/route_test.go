@@ -106,9 +106,9 @@ func TestFault(t *testing.T) {
 // An error that is ours is bland for the client and full in the log.
 func TestInternalErrors(t *testing.T) {
 	f := fresh(t)
-	f.tables.system.exact["sys/leader"].set(opRead, func(*Server, *request) (answer, error) { return answer{}, errors.New("some detail") })
-	f.tables.system.exact["sys/mounts"].set(opRead, func(*Server, *request) (answer, error) { panic("at the disco") })
-	f.tables.system.exact["sys/key-status"].set(opRead, func(*Server, *request) (answer, error) { return answer{data: make(chan int)}, nil })
+	f.tables.system.exact["sys/leader"].set(api.Read, func(*Server, *request) (api.Answer, error) { return api.Answer{}, errors.New("some detail") })
+	f.tables.system.exact["sys/mounts"].set(api.Read, func(*Server, *request) (api.Answer, error) { panic("at the disco") })
+	f.tables.system.exact["sys/key-status"].set(api.Read, func(*Server, *request) (api.Answer, error) { return api.Answer{Data: make(chan int)}, nil })
 	for path, detail := range map[string]string{"sys/leader": "some detail", "sys/mounts": "at the disco", "sys/key-status": "unsupported type"} {
 		r := f.must(t, 500, "GET", path, "")
 		id, ok := strings.CutPrefix(strings.TrimSuffix(r.errors(), ")"), "internal error (request ")

@@ -343,6 +343,22 @@ func checkStore(t testing.TB, path string, seal *fakeSeal) {
 // kv is the table of the KV engine.
 func (f *fixture) kv() *table { return f.tables.types[typeKey{api.Secrets, "kv", "2"}].table }
 
+// A handler stands in for that of a route.
+type handler func(*Server, *request) (api.Answer, error)
+
+// undecoded is what it takes.
+type undecoded struct{}
+
+func (*undecoded) Decode(*api.Request) (map[string]json.RawMessage, error) { return nil, nil }
+func (*undecoded) Names() []string                                         { return nil }
+
+func (h handler) api() api.Handler {
+	return api.Do(func(ar *api.Request, _ *undecoded) (api.Answer, error) {
+		r := ar.Frame.(*request)
+		return h(r.server, r)
+	})
+}
+
 // set replaces the handler of an operation.
 func (r *route) set(op api.Op, h handler) (restore func()) {
 	old, new := r.on[op], h.api()

@@ -41,68 +41,85 @@ func named(slots []*slot, name string) []*slot {
 	return slices.DeleteFunc(slices.Clone(slots), func(sl *slot) bool { return sl.Name != name })
 }
 
-func listSlots(s *Server, r *request) (answer, error) {
+// slotRoutes are the API of the slots.
+func (s *Server) slotRoutes() []api.Route {
+	return []api.Route{
+		{Path: "sys/slots", Help: "The slots, and the seals that have none.", Ops: map[api.Op]api.Handler{api.Read: api.Do(s.listSlots), api.List: api.Do(s.listSlots)}},
+		{Path: "sys/slots/{name...}", Help: "Shows, makes or removes a slot.", Sudo: []api.Op{api.Write, api.Delete},
+			Ops: map[api.Op]api.Handler{api.Read: api.Do(s.readSlot), api.Write: api.Do(s.addSlot), api.Delete: api.Do(s.removeSlot)}},
+		{Path: "sys/slots/{name...}/verify", Help: "Opens a slot as it stands in the file.", Ops: map[api.Op]api.Handler{api.Write: api.Do(s.verifySlot)}},
+		{Path: "sys/rotate/root", Help: "Makes a new root key, and wraps it for every slot.", Sudo: []api.Op{api.Write}, Timeout: timeoutLong,
+			Ops: map[api.Op]api.Handler{api.Write: api.Do(s.writeRotateRoot)}},
+	}
+}
+
+func (s *Server) listSlots(r *api.Request, _ *api.None) (api.Answer, error) {
 	slots := s.Status().Slots
 	names := make([]string, len(slots))
 	for i, sl := range slots {
 		names[i] = sl.Name
 	}
-	return answer{data: map[string]any{"keys": slices.Compact(slices.Sorted(slices.Values(names))), "slots": slots}}, nil
+	return api.Answer{Data: map[string]any{"keys": slices.Compact(slices.Sorted(slices.Values(names))), "slots": slots}}, nil
 }
 
-func readSlot(s *Server, r *request) (answer, error) {
+func (s *Server) readSlot(r *api.Request, _ *api.None) (api.Answer, error) {
+	return s.showSlot(r.Param("name"))
+}
+
+func (s *Server) showSlot(name string) (api.Answer, error) {
 	for _, sl := range s.Status().Slots {
-		if sl.Name == r.rest {
-			return answer{data: sl}, nil
+		if sl.Name == name {
+			return api.Answer{Data: sl}, nil
 		}
 	}
-	return answer{}, errNoSlotNamed(r.rest)
+	return api.Answer{}, errNoSlotNamed(name)
 }
 
 // addSlot gives a configured seal, or the recipients of the configuration, their
 // slot now, even if it was revoked.
-func addSlot(s *Server, r *request) (answer, error) {
-	if r.rest == ageSlot {
+func (s *Server) addSlot(r *api.Request, _ *api.None) (api.Answer, error) {
+	k, name := unsealedOf(r), r.Param("name")
+	if name == ageSlot {
 		return s.addAgeSlot(r)
 	}
 	slots, release := s.take()
 	defer release()
-	named := named(slots, r.rest)
+	named := named(slots, name)
 	if len(named) == 0 {
-		return answer{}, &api.Error{Code: api.NotFound, Text: fmt.Sprintf("there is no seal named %q: add its block to the configuration and reload (SIGHUP)", r.rest)}
+		return api.Answer{}, &api.Error{Code: api.NotFound, Text: fmt.Sprintf("there is no seal named %q: add its block to the configuration and reload (SIGHUP)", name)}
 	}
 	sl := named[0]
 	switch {
 	case sl.seal == nil:
-		return answer{}, invalid("slot %q has no seal in the configuration: add its block and reload (SIGHUP)", sl.Name)
+		return api.Answer{}, invalid("slot %q has no seal in the configuration: add its block and reload (SIGHUP)", sl.Name)
 	case sl.stored:
-		return answer{}, invalid("seal %q has its slot already: `sealkeep operator slot verify %s` opens it", sl.Name, sl.Name)
+		return api.Answer{}, invalid("seal %q has its slot already: `sealkeep operator slot verify %s` opens it", sl.Name, sl.Name)
 	case sl.gets == never:
-		return answer{}, invalid("%s: %s", sl.Error, sl.Hint)
+		return api.Answer{}, invalid("%s: %s", sl.Error, sl.Hint)
 	}
 	ctx, cancel := context.WithTimeout(r.Context, wrapTimeout)
 	defer cancel()
-	err := s.give(ctx, r.keep, sl.seal, r.keep.store.AllowSlot)
+	err := s.give(ctx, k, sl.seal, k.store.AllowSlot)
 	class := classOf(err)
 	switch {
 	case err == nil:
-		return readSlot(s, r)
+		return s.showSlot(name)
 	case errors.Is(err, storage.ErrSealed), errors.Is(err, storage.ErrUnknownOutcome):
-		return answer{}, err
+		return api.Answer{}, err
 	case errors.Is(err, errStored):
 		if now := s.slotOf(sl.seal); now != nil {
 			s.failed(now, class, err, retryFirst, probeInterval)
 		}
-		r.keep.wakeVisits()
-		return answer{}, invalid("seal %q (%s) has its slot, but it could not be opened as it was stored: %s: %v; the keep tries it again by itself, and makes it anew if it has to; next: %s", sl.Name, sl.Type, class, err, hints[class])
+		k.wakeVisits()
+		return api.Answer{}, invalid("seal %q (%s) has its slot, but it could not be opened as it was stored: %s: %v; the keep tries it again by itself, and makes it anew if it has to; next: %s", sl.Name, sl.Type, class, err, hints[class])
 	}
-	return answer{}, invalid("seal %q (%s) could not make a slot: %s: %v; next: %s", sl.Name, sl.Type, class, err, hints[class])
+	return api.Answer{}, invalid("seal %q (%s) could not make a slot: %s: %v; next: %s", sl.Name, sl.Type, class, err, hints[class])
 }
 
 // addAgeSlot wraps the root key for the recipients of the configuration, if
 // reconciliation does not.
-func (s *Server) addAgeSlot(r *request) (answer, error) {
-	k := r.keep
+func (s *Server) addAgeSlot(r *api.Request) (api.Answer, error) {
+	k := unsealedOf(r)
 	k.slotting.Lock()
 	defer k.slotting.Unlock()
 	s.mu.Lock()
@@ -111,15 +128,15 @@ func (s *Server) addAgeSlot(r *request) (answer, error) {
 	old, err := k.recoverySlot(ageSlot)
 	switch {
 	case err != nil:
-		return answer{}, err
+		return api.Answer{}, err
 	case len(recipients) == 0:
-		return answer{}, invalid("the configuration names no recipients: add recovery \"age\" and reload (SIGHUP)")
+		return api.Answer{}, invalid("the configuration names no recipients: add recovery \"age\" and reload (SIGHUP)")
 	case old != nil:
-		return answer{}, invalid("the recipients of the configuration have their slot already, or get it by themselves")
+		return api.Answer{}, invalid("the recipients of the configuration have their slot already, or get it by themselves")
 	}
 	root, generation, err := k.store.RootKey()
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
 	defer clear(root)
 	slot, err := newAgeSlot(ageSlot, recipients, root, k.store.UUID(), generation, s.now())
@@ -128,10 +145,10 @@ func (s *Server) addAgeSlot(r *request) (answer, error) {
 	}
 	s.rearrange()
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
 	s.log.Warn("the root key was wrapped for the recipients of the configuration, as asked", "slot", slot.Name, "recipients", slot.KeyID, "request", r.ID)
-	return readSlot(s, r)
+	return s.showSlot(slot.Name)
 }
 
 // An opening is the outcome of opening a stored slot.
@@ -146,14 +163,15 @@ type opening struct {
 }
 
 // verifySlot opens a slot as it stands in the file, and changes nothing.
-func verifySlot(s *Server, r *request) (answer, error) {
+func (s *Server) verifySlot(r *api.Request, _ *api.None) (api.Answer, error) {
+	name := r.Param("name")
 	slots, release := s.take()
 	defer release()
-	named := named(slots, r.rest)
+	named := named(slots, name)
 	if len(named) == 0 {
-		return answer{}, errNoSlotNamed(r.rest)
+		return api.Answer{}, errNoSlotNamed(name)
 	}
-	return answer{data: s.tryOpening(r.Context, r.keep, named[0])}, nil
+	return api.Answer{Data: s.tryOpening(r.Context, unsealedOf(r), named[0])}, nil
 }
 
 // tryOpening opens the slot of a seal as it stands in the file.
@@ -184,51 +202,51 @@ func (s *Server) tryOpening(ctx context.Context, k *keep, sl *slot) opening {
 // removeSlot removes a slot when another enabled one has been opened, here and
 // now, from what the file has. A record that is none of the store's own goes
 // without that.
-func removeSlot(s *Server, r *request) (answer, error) {
-	k := r.keep
+func (s *Server) removeSlot(r *api.Request, _ *api.None) (api.Answer, error) {
+	k, name := unsealedOf(r), r.Param("name")
 	k.slotting.Lock()
 	defer k.slotting.Unlock()
 	slots, release := s.take()
 	defer release()
-	named := named(slots, r.rest)
+	named := named(slots, name)
 	if len(named) == 0 {
-		return answer{}, errNoSlotNamed(r.rest)
+		return api.Answer{}, errNoSlotNamed(name)
 	}
 	for _, sl := range named {
 		switch {
 		case sl.seal == nil || sl.Disabled || sl.gets == never:
 		case sl.stored && !manual(sl.seal):
-			return answer{}, invalid("the configuration has seal %q, and the slot would come back: take its block out, or set disabled = true, reload (SIGHUP), and remove the slot then", sl.Name)
+			return api.Answer{}, invalid("the configuration has seal %q, and the slot would come back: take its block out, or set disabled = true, reload (SIGHUP), and remove the slot then", sl.Name)
 		case !sl.stored && len(named) == 1:
-			return answer{}, invalid("seal %q has no slot in the store: to have none, take its block out of the configuration", sl.Name)
+			return api.Answer{}, invalid("seal %q has no slot in the store: to have none, take its block out of the configuration", sl.Name)
 		}
 	}
 	trusted, missing, err := k.store.TrustedSlots()
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
-	listed := slices.Contains(missing, r.rest) || slices.ContainsFunc(trusted, func(e storage.Slot) bool { return e.Name == r.rest })
+	listed := slices.Contains(missing, name) || slices.ContainsFunc(trusted, func(e storage.Slot) bool { return e.Name == name })
 	by := ""
 	if listed {
-		if by, err = s.anotherOpens(r.Context, k, slots, r.rest); err != nil {
-			return answer{}, err
+		if by, err = s.anotherOpens(r.Context, k, slots, name); err != nil {
+			return api.Answer{}, err
 		}
 	}
-	if err := k.store.RemoveSlot(r.Context, r.rest); err != nil {
+	if err := k.store.RemoveSlot(r.Context, name); err != nil {
 		if errors.Is(err, storage.ErrUnknownOutcome) { // what the file says counts
 			s.rearrange()
 		}
 		if errors.Is(err, storage.ErrNoSlot) {
-			err = errNoSlotNamed(r.rest)
+			err = errNoSlotNamed(name)
 		}
-		return answer{}, err
+		return api.Answer{}, err
 	}
 	s.rearrange()
 	k.wakeVisits() // a seal may have been waiting for the name
-	s.log.Warn("removed a slot", "slot", r.rest, "opened_instead", by, "request", r.ID)
-	out := answer{data: map[string]any{"name": r.rest, "opened_instead": by}}
+	s.log.Warn("removed a slot", "slot", name, "opened_instead", by, "request", r.ID)
+	out := api.Answer{Data: map[string]any{"name": name, "opened_instead": by}}
 	if listed {
-		out.warnings = []string{"older copies of the file still have this slot, and so do the bytes that are left of it in this one: it opens them, and what the root key of today opens; " +
+		out.Warnings = []string{"older copies of the file still have this slot, and so do the bytes that are left of it in this one: it opens them, and what the root key of today opens; " +
 			"if somebody else may have its key, `sealkeep operator rotate-root`, and when all is encrypted anew `sealkeep operator storage compact`, make it worthless for this file"}
 	}
 	return out, nil

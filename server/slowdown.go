@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -145,47 +146,62 @@ func newSlowdown() *slowdown {
 	return &slowdown{names: halves{longest: longestNameWait}, locals: halves{longest: longestNameWait}, froms: halves{longest: longestSourceWait}}
 }
 
-// tryLogin runs a login of a name, unless there were too many failures. A failure
-// is an answer with the status 400 or 403.
-func (s *Server) tryLogin(r *request, name string, login func() (answer, error)) (answer, error) {
-	return s.tryLoginOf(r, name, name, login)
-}
-
-// LogIn gives a token to whom check recognises. It checks again what has changed
-// before the token was made.
-func (r *request) LogIn(name, group string, check func() (api.Proof, error)) (api.Answer, error) {
-	a, err := r.server.tryLoginOf(r, name, cmp.Or(group, name), func() (a answer, err error) {
-		for again := true; again; again = errors.Is(err, api.ErrChanged) {
-			var proof api.Proof
-			if proof, err = check(); err == nil {
-				a, err = r.server.login(r, func(tx *storage.Tx, _ string) (*access.Login, error) { return proof(tx) })
-			}
-		}
-		return a, err
-	})
-	return a.api(), err
-}
-
-// tryLoginOf is tryLogin of a name that is one of a group: a source from which
-// the last login of the group went well does not wait.
-func (s *Server) tryLoginOf(r *request, name, group string, login func() (answer, error)) (answer, error) {
-	a := s.slowdown.begin(r.Context, r.Mount.UUID+"/"+name, r.Mount.UUID+"/"+group, r.Caller.Source, s.now)
-	if a.wait > 0 {
+// LogIn gives a token to whom check recognises, unless there were too many failures
+// of the name, which is one of a group, or of the source. A failure is an answer with
+// the status 400 or 403. What has changed before the token was made is checked again.
+func (r *request) LogIn(name, group string, check func() (api.Proof, error)) (a api.Answer, err error) {
+	s := r.server
+	attempt := s.slowdown.begin(r.Context, r.Mount.UUID+"/"+name, r.Mount.UUID+"/"+cmp.Or(group, name), r.Caller.Source, s.now)
+	if attempt.wait > 0 {
 		s.metrics.login(r.Mount.Type, "slowed")
-		return answer{}, &api.Error{Code: api.Busy, Text: "too many failed logins: try again later", After: a.wait}
+		return a, &api.Error{Code: api.Busy, Text: "too many failed logins: try again later", After: attempt.wait}
 	}
-	result := "error" // also when login panics
+	result := "error" // also when check panics
 	defer func() {
-		s.slowdown.end(a, result, s.now())
+		s.slowdown.end(attempt, result, s.now())
 		s.metrics.login(r.Mount.Type, result)
 	}()
-	out, err := login()
+	for again := true; again; again = errors.Is(err, api.ErrChanged) {
+		var proof api.Proof
+		if proof, err = check(); err == nil {
+			a, err = r.makeToken(proof)
+		}
+	}
 	if err = r.route.told(err); err == nil {
 		result = "ok"
 	} else if status, _, _ := fault(err); status == http.StatusBadRequest || status == http.StatusForbidden {
 		result = "failed"
 	}
-	return out, err
+	return a, err
+}
+
+// makeToken makes a token for whom a proof recognises; both happen in one
+// transaction.
+func (r *request) makeToken(proof api.Proof) (api.Answer, error) {
+	var t *access.Token
+	var secret string
+	var warnings []string
+	err := r.Update(func(tx *storage.Tx) error {
+		l, err := proof(tx)
+		if err != nil {
+			return err
+		}
+		if !access.Within(l.Params.BoundCIDRs, r.Caller.Source) {
+			return access.ErrDenied
+		}
+		r.Mount.Limit(l)
+		l.Path = r.Path
+		l.DisplayName = strings.Trim(strings.ReplaceAll(r.Mount.Path, "/", "-")+l.DisplayName, "-")
+		if t, warnings, err = l.Token(r.Now); err != nil {
+			return err
+		}
+		secret, err = access.Create(tx, "", t)
+		return err
+	})
+	if err != nil {
+		return api.Answer{}, err
+	}
+	return api.Answer{Auth: api.NewAuth(t, secret, r.Now), Warnings: warnings}, nil
 }
 
 // A loginAttempt is one that has begun, or has to wait.

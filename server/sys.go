@@ -2,7 +2,6 @@ package server
 
 import (
 	"encoding/json"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -12,97 +11,114 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// sysRoutes is every path that is not below a mount. Of two patterns that fit,
-// the one further up counts.
-var sysRoutes = []oldRoute{
-	{path: "sys/init", gate: open, body: bodySmall, timeout: timeoutLong, on: [ops]handler{opRead: readInit, opWrite: writeInit}},
-	{path: "sys/health", quiet: true, gate: open, on: [ops]handler{opRead: readHealth, opHead: readHealth}},
-	{path: "sys/seal-status", quiet: true, gate: open, on: [ops]handler{opRead: readSealStatus}},
-	{path: "sys/seal-backend-status", quiet: true, gate: open, on: [ops]handler{opRead: readBackends}},
-	{path: "sys/unseal", gate: open, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeUnseal}},
-	{path: "sys/recovery/verify", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readDrill, opWrite: writeDrill}},
-	{path: "sys/rotate/recovery/init", gate: authenticated, sudo: []api.Op{opWrite, opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readRekey, opWrite: writeRekeyInit, opDelete: deleteRekey}},
-	{path: "sys/rotate/recovery/update", gate: authenticated, sudo: []api.Op{opWrite}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeRekeyUpdate}},
-	{path: "sys/rotate/recovery/verify", gate: authenticated, sudo: []api.Op{opWrite, opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readRekeyVerify, opWrite: writeRekeyVerify, opDelete: deleteRekeyVerify}},
-	{path: "sys/rekey-recovery-key/init", gate: authenticated, sudo: []api.Op{opWrite, opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readRekey, opWrite: writeRekeyInit, opDelete: deleteRekey}},
-	{path: "sys/rekey-recovery-key/update", gate: authenticated, sudo: []api.Op{opWrite}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeRekeyUpdate}},
-	{path: "sys/rekey-recovery-key/verify", gate: authenticated, sudo: []api.Op{opWrite, opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readRekeyVerify, opWrite: writeRekeyVerify, opDelete: deleteRekeyVerify}},
-	{path: "sys/rekey/init", gate: authenticated, sudo: []api.Op{opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opDelete: deleteRekey}}, // where Vault's client calls off the above
-	{path: "sys/generate-root/attempt", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readGenerateRoot, opWrite: beginGenerateRoot, opDelete: cancelGenerateRoot}},
-	{path: "sys/generate-root/update", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: updateGenerateRoot}},
-	{path: "sys/generate-root-token/attempt", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readGenerateRoot, opWrite: beginGenerateRoot, opDelete: cancelGenerateRoot}},
-	{path: "sys/generate-root-token/update", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: updateGenerateRoot}},
-	{path: "sys/decode-token", gate: unsealed, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: writeDecodeToken}},
-	{path: metricsPath, quiet: true, gate: authenticated, on: [ops]handler{opRead: readMetrics}},
-	{path: "sys/leader", quiet: true, gate: open, on: [ops]handler{opRead: readLeader}},
-	{path: "sys/seal", gate: authenticated, sudo: []api.Op{opWrite}, body: bodySmall, timeout: timeoutLong, on: [ops]handler{opWrite: writeSeal}},
-	{path: "sys/storage/backup", gate: authenticated, sudo: []api.Op{opRead}, on: [ops]handler{opRead: readBackup}},
-	{path: "sys/key-status", gate: authenticated, on: [ops]handler{opRead: readKeyStatus}},
-	{path: "sys/rotate", gate: authenticated, sudo: []api.Op{opWrite}, body: bodySmall, timeout: timeoutLong, on: [ops]handler{opWrite: writeRotate}},
-	{path: "sys/rotate/keyring", gate: authenticated, sudo: []api.Op{opWrite}, body: bodySmall, timeout: timeoutLong, on: [ops]handler{opWrite: writeRotate}},
-	{path: "sys/rotate/config", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readRotateConfig, opWrite: writeRotateConfig}},
-	{path: "sys/rotate/keyring/config", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readRotateConfig, opWrite: writeRotateConfig}},
-	{path: "sys/rotate/root", gate: authenticated, sudo: []api.Op{opWrite}, body: bodySmall, timeout: timeoutLong, on: [ops]handler{opWrite: writeRotateRoot}},
-	{path: "sys/slots", gate: authenticated, on: [ops]handler{opRead: listSlots, opList: listSlots}},
-	{path: "sys/slots/*/verify", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: verifySlot}},
-	{path: "sys/slots/*", gate: authenticated, sudo: []api.Op{opWrite, opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readSlot, opWrite: addSlot, opDelete: removeSlot}},
-	{path: "sys/remount", gate: authenticated, sudo: []api.Op{opWrite}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: remount}},
-	{path: "sys/remount/status/*", gate: authenticated, on: [ops]handler{opRead: remountStatus}},
-	{path: "sys/mounts", gate: authenticated, on: [ops]handler{opRead: listMounts}},
-	{path: "sys/mounts/*/tune", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readTune, opWrite: writeTune}},
-	{path: "sys/mounts/*", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readMount, opWrite: enableMount, opDelete: disableMount}},
-	{path: "sys/internal/ui/mounts", gate: unsealed, on: [ops]handler{opRead: uiMounts}},
-	{path: "sys/internal/ui/mounts/*", gate: unsealed, on: [ops]handler{opRead: uiMount}},
+// sysRoutes are the API of the server itself.
+func (s *Server) sysRoutes() []api.Route {
+	return []api.Route{
+		{Path: "sys/init", Help: "Makes the store, and hands out what is needed to recover it.", Gate: api.Open, Timeout: timeoutLong,
+			Ops: map[api.Op]api.Handler{api.Read: api.Do(s.readInit), api.Write: api.Do(s.writeInit)}},
+		{Path: "sys/health", Help: "How the keep is, as a status for load balancers.", Gate: api.Open, Quiet: true,
+			Ops: map[api.Op]api.Handler{api.Read: api.Do(s.readHealth), api.Head: api.Do(s.readHealth)}},
+		{Path: "sys/seal-status", Help: "Whether the keep is sealed, and how its slots are.", Gate: api.Open, Quiet: true,
+			Ops: map[api.Op]api.Handler{api.Read: api.Do(s.readSealStatus)}},
+		{Path: "sys/seal-backend-status", Help: "How the seals are.", Gate: api.Open, Quiet: true, Ops: map[api.Op]api.Handler{api.Read: api.Do(s.readBackends)}},
+		{Path: "sys/unseal", Help: "Opens the keep, with a recovery share or an identity, or through its seals.", Gate: api.Open,
+			Ops: map[api.Op]api.Handler{api.Write: api.Do(s.writeUnseal)}},
+		{Path: "sys/seal", Help: "Seals the keep.", Sudo: []api.Op{api.Write}, Timeout: timeoutLong, Ops: map[api.Op]api.Handler{api.Write: api.Do(s.writeSeal)}},
+		{Path: "sys/leader", Help: "That there is one server.", Gate: api.Open, Quiet: true, Ops: map[api.Op]api.Handler{api.Read: api.Do(s.readLeader)}},
+		{Path: metricsPath, Help: "The metrics, as Prometheus reads them.", Quiet: true, Ops: map[api.Op]api.Handler{api.Read: api.Do(s.readMetrics)}},
+		{Path: "sys/storage/backup", Help: "Makes a backup of the store.", Sudo: []api.Op{api.Read}, Ops: map[api.Op]api.Handler{api.Read: api.Do(s.readBackup)}},
+	}
 }
 
-func readInit(s *Server, r *request) (answer, error) {
-	return answer{raw: map[string]bool{"initialized": s.Status().Initialized}}, nil
+func (s *Server) readInit(r *api.Request, _ *api.None) (api.Answer, error) {
+	return api.Answer{Raw: &api.Raw{JSON: map[string]bool{"initialized": s.Status().Initialized}}}, nil
 }
 
-func writeInit(s *Server, r *request) (answer, error) {
-	in := InitRequest{RecoveryShares: defaultShares, RecoveryThreshold: defaultThreshold}
+// initInput is an InitRequest as it comes over HTTP.
+type initInput struct {
+	SecretShares      int      `json:"secret_shares"`
+	SecretThreshold   int      `json:"secret_threshold"`
+	PGPKeys           []string `json:"pgp_keys"`
+	RecoveryShares    count    `json:"recovery_shares"`
+	RecoveryThreshold count    `json:"recovery_threshold"`
+	RecoveryAge       []string `json:"recovery_age_recipients"`
+	RecoveryPGPKeys   []string `json:"recovery_pgp_keys"`
+	RootTokenPGPKey   string   `json:"root_token_pgp_key"`
+}
+
+func (s *Server) writeInit(r *api.Request, in *initInput) (api.Answer, error) {
+	shares := defaultShares
 	if s.hasRecipients() { // their identities recover
-		in.RecoveryShares = 0
+		shares = 0
 	}
-	if err := r.decode(&in); err != nil {
-		return answer{}, err
-	}
-	out, err := s.initialize(r.Context, in, func(a *audit.Log, out *InitResponse) error {
+	out, err := s.initialize(r.Context, InitRequest{
+		SecretShares: in.SecretShares, SecretThreshold: in.SecretThreshold, PGPKeys: in.PGPKeys,
+		RecoveryShares: in.RecoveryShares.or(shares), RecoveryThreshold: in.RecoveryThreshold.or(defaultThreshold), RecoveryAge: in.RecoveryAge,
+		RecoveryPGPKeys: in.RecoveryPGPKeys, RootTokenPGPKey: in.RootTokenPGPKey,
+	}, func(a *audit.Log, out *InitResponse) error {
 		data, err := json.Marshal(out)
 		if err != nil {
 			return err
 		}
-		e := s.auditEntry(r, nil)
+		e := entryOf(r)
 		if err := a.Request(e, ""); err != nil {
 			return err
 		}
 		return a.Response(e, audit.Outcome{Data: data, Warnings: out.Warnings})
 	})
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
-	return answer{raw: out}, nil
+	return api.Answer{Raw: &api.Raw{JSON: out}}, nil
 }
 
-// healthCodes are the parameters of sys/health that choose a status, with
-// Vault's defaults. All are checked; those of standbys never count here.
-var healthCodes = map[string]int{
-	"activecode": 200, "standbycode": 429, "drsecondarycode": 472, "performancestandbycode": 473,
-	"sealedcode": 503, "uninitcode": 501, "removedcode": 530, "haunhealthycode": 474,
+// healthInput chooses a status, of which the store's state says which counts. All are
+// checked; those of standbys never count here.
+type healthInput struct {
+	StandbyOK              *string `json:"standbyok"`
+	PerformanceStandbyOK   *string `json:"perfstandbyok"`
+	ActiveCode             *string `json:"activecode"`
+	StandbyCode            *string `json:"standbycode"`
+	DRSecondaryCode        *string `json:"drsecondarycode"`
+	PerformanceStandbyCode *string `json:"performancestandbycode"`
+	SealedCode             *string `json:"sealedcode"`
+	UninitCode             *string `json:"uninitcode"`
+	RemovedCode            *string `json:"removedcode"`
+	HAUnhealthyCode        *string `json:"haunhealthycode"`
 }
 
-func readHealth(s *Server, r *request) (answer, error) {
-	for _, name := range []string{"standbyok", "perfstandbyok"} {
-		if v := r.Query.Get(name); v != "" {
-			if _, err := strconv.ParseBool(v); err != nil {
-				return answer{}, invalid("bad value for %s parameter: %q is not a boolean", name, v)
+// codes are the statuses by parameter, Vault's where none is chosen.
+func (in *healthInput) codes() (map[string]int, error) {
+	for name, v := range map[string]*string{"standbyok": in.StandbyOK, "perfstandbyok": in.PerformanceStandbyOK} {
+		if v != nil && *v != "" {
+			if _, err := strconv.ParseBool(*v); err != nil {
+				return nil, invalid("bad value for %s parameter: %q is not a boolean", name, *v)
 			}
 		}
 	}
-	for name := range healthCodes {
-		if _, err := healthCode(r.Query, name); err != nil {
-			return answer{}, err
+	codes := map[string]int{
+		"activecode": 200, "standbycode": 429, "drsecondarycode": 472, "performancestandbycode": 473,
+		"sealedcode": 503, "uninitcode": 501, "removedcode": 530, "haunhealthycode": 474,
+	}
+	for name, v := range map[string]*string{
+		"activecode": in.ActiveCode, "standbycode": in.StandbyCode, "drsecondarycode": in.DRSecondaryCode, "performancestandbycode": in.PerformanceStandbyCode,
+		"sealedcode": in.SealedCode, "uninitcode": in.UninitCode, "removedcode": in.RemovedCode, "haunhealthycode": in.HAUnhealthyCode,
+	} {
+		if v != nil {
+			code, err := strconv.Atoi(*v)
+			if err != nil || code < 200 || code > 599 {
+				return nil, invalid("bad value for %s parameter: %q is not a status code from 200 to 599", name, *v)
+			}
+			codes[name] = code
 		}
+	}
+	return codes, nil
+}
+
+func (s *Server) readHealth(_ *api.Request, in *healthInput) (api.Answer, error) {
+	codes, err := in.codes()
+	if err != nil {
+		return api.Answer{}, err
 	}
 	st := s.Status()
 	name := "activecode"
@@ -111,10 +127,6 @@ func readHealth(s *Server, r *request) (answer, error) {
 		name = "uninitcode"
 	case st.Sealed:
 		name = "sealedcode"
-	}
-	code, err := healthCode(r.Query, name)
-	if err != nil {
-		return answer{}, err
 	}
 	body := map[string]any{
 		"initialized":                       st.Initialized,
@@ -133,19 +145,7 @@ func readHealth(s *Server, r *request) (answer, error) {
 	if !st.Sealed {
 		body["cluster_name"], body["cluster_id"] = clusterName(st.StoreID), st.StoreID
 	}
-	return answer{status: code, raw: body}, nil
-}
-
-func healthCode(q url.Values, name string) (int, error) {
-	v, given := q[name]
-	if !given {
-		return healthCodes[name], nil
-	}
-	code, err := strconv.Atoi(v[0])
-	if err != nil || code < 200 || code > 599 {
-		return 0, invalid("bad value for %s parameter: %q is not a status code from 200 to 599", name, v[0])
-	}
-	return code, nil
+	return api.Answer{Status: codes[name], Raw: &api.Raw{JSON: body}}, nil
 }
 
 func clusterName(id string) string { return "sealkeep-" + id[:min(8, len(id))] }
@@ -219,61 +219,57 @@ func (s *Server) sealStatus() sealStatus {
 	return out
 }
 
-func readSealStatus(s *Server, r *request) (answer, error) {
-	return answer{raw: s.sealStatus()}, nil
+func (s *Server) readSealStatus(r *api.Request, _ *api.None) (api.Answer, error) {
+	return api.Answer{Raw: &api.Raw{JSON: s.sealStatus()}}, nil
 }
 
-func writeUnseal(s *Server, r *request) (answer, error) {
-	var in struct {
-		offer
-		Migrate bool `json:"migrate"`
-	}
-	if err := r.decode(&in); err != nil {
-		return answer{}, err
-	}
+type unsealInput struct {
+	offer
+	Migrate bool `json:"migrate"`
+}
+
+func (s *Server) writeUnseal(r *api.Request, in *unsealInput) (api.Answer, error) {
 	switch {
 	case in.Migrate:
-		return answer{}, invalid(migrateAnswer)
+		return api.Answer{}, invalid(migrateAnswer)
 	case in.Reset:
 		s.unsealing.reset()
-		return readSealStatus(s, r)
+		return api.Answer{Raw: &api.Raw{JSON: s.sealStatus()}}, nil
 	}
 	var warnings []string
 	var err error
 	if in.Key != "" || in.Identity != "" {
 		warnings, err = s.openByPeople(in.offer)
 	} else {
-		err = s.unseal(r.Context, r.operator())
+		err = s.unseal(r.Context, r.Frame.Operator())
 	}
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
 	out := s.sealStatus()
 	out.Warnings = append(out.Warnings, warnings...)
-	return answer{raw: out}, nil
+	return api.Answer{Raw: &api.Raw{JSON: out}}, nil
 }
 
-func writeSeal(s *Server, r *request) (answer, error) {
-	var in struct {
-		Keep bool `json:"keep"` // over restarts
-	}
-	if err := r.decode(&in); err != nil {
-		return answer{}, err
-	}
+type sealInput struct {
+	Keep bool `json:"keep"` // over restarts
+}
+
+func (s *Server) writeSeal(r *api.Request, in *sealInput) (api.Answer, error) {
 	if !in.Keep {
 		s.Seal()
-		return answer{}, nil
+		return api.Answer{}, nil
 	}
 	if err := s.SealAndKeep(); err != nil {
 		s.log.Error("the keep is sealed, but a restart will open it again", "error", err, "request", r.ID)
-		return answer{}, &api.Error{Code: api.Failed, Text: "the keep is sealed, but that could not be written down, and a restart will open it again: stop the server, or disable the key in the key service; the server's log says why"}
+		return api.Answer{}, &api.Error{Code: api.Failed, Text: "the keep is sealed, but that could not be written down, and a restart will open it again: stop the server, or disable the key in the key service; the server's log says why"}
 	}
-	return answer{}, nil
+	return api.Answer{}, nil
 }
 
 // readBackends answers Vault's question after the health of the seals: a slot
 // is healthy until its last attempt failed.
-func readBackends(s *Server, r *request) (answer, error) {
+func (s *Server) readBackends(r *api.Request, _ *api.None) (api.Answer, error) {
 	type backend struct {
 		Name           string `json:"name"`
 		Healthy        bool   `json:"healthy"`
@@ -308,11 +304,11 @@ func readBackends(s *Server, r *request) (answer, error) {
 		out.Backends = append(out.Backends, b)
 	}
 	out.FullyWrapped = out.FullyWrapped && len(out.Backends) > 0
-	return answer{raw: out}, nil
+	return api.Answer{Raw: &api.Raw{JSON: out}}, nil
 }
 
-func readLeader(s *Server, r *request) (answer, error) {
-	return answer{raw: map[string]any{
+func (s *Server) readLeader(r *api.Request, _ *api.None) (api.Answer, error) {
+	return api.Answer{Raw: &api.Raw{JSON: map[string]any{
 		"ha_enabled":                          false,
 		"is_self":                             false,
 		"active_time":                         time.Time{},
@@ -320,13 +316,13 @@ func readLeader(s *Server, r *request) (answer, error) {
 		"leader_cluster_address":              "",
 		"performance_standby":                 false,
 		"performance_standby_last_remote_wal": 0,
-	}}, nil
+	}}}, nil
 }
 
-func readMetrics(s *Server, r *request) (answer, error) {
+func (s *Server) readMetrics(r *api.Request, _ *api.None) (api.Answer, error) {
 	text, err := s.metrics.text()
 	if err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
-	return answer{text: text, kind: "text/plain; version=0.0.4; charset=utf-8"}, nil
+	return api.Answer{Raw: &api.Raw{Type: "text/plain; version=0.0.4; charset=utf-8", Bytes: text}}, nil
 }

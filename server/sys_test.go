@@ -128,7 +128,7 @@ func TestSealAndUnseal(t *testing.T) {
 		`{"key":"abcd"}`:                "no recovery slot",
 		`{"migrate":true}`:              "no migration",
 		`{"migrate":true,"key":"abcd"}`: "no migration",
-		`{"key":1}`:                     "failed to parse JSON input",
+		`{"key":{"a":"b"}}`:             "the parameter key must be a text, not an object",
 	} {
 		if r := f.call(t, "PUT", "sys/unseal", body); r.status != 400 || !strings.Contains(r.errors(), want) {
 			t.Errorf("%s: %d %s", body, r.status, r.text)

@@ -1,7 +1,7 @@
 package server
 
 import (
-	"encoding/json"
+	"cmp"
 	"strings"
 	"time"
 
@@ -9,11 +9,14 @@ import (
 	"github.com/sealkeep/sealkeep/audit"
 )
 
-// auditRoutes is the API of the audit log.
-var auditRoutes = []oldRoute{
-	{path: "sys/audit", gate: authenticated, sudo: []api.Op{opRead}, on: [ops]handler{opRead: listAudit}},
-	{path: "sys/audit/*", gate: authenticated, sudo: []api.Op{opWrite, opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: enableAudit, opDelete: disableAudit}},
-	{path: "sys/audit-hash/*", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opWrite: auditHash}},
+// auditRoutes are the API of the audit log.
+func (s *Server) auditRoutes() []api.Route {
+	return []api.Route{
+		{Path: "sys/audit", Help: "The audit devices, by path.", Sudo: []api.Op{api.Read}, Ops: map[api.Op]api.Handler{api.Read: api.Do(s.listAudit)}},
+		{Path: "sys/audit/{path...}", Help: "Enables or disables an audit device.", Sudo: []api.Op{api.Write, api.Delete}, Settings: true,
+			Ops: map[api.Op]api.Handler{api.Write: api.Do(s.enableAudit), api.Delete: api.Do(s.disableAudit)}},
+		{Path: "sys/audit-hash/{path...}", Help: "The hash that stands for a text in the log of an audit device.", Ops: map[api.Op]api.Handler{api.Write: api.Do(s.auditHash)}},
+	}
 }
 
 // auditView has Vault's fields first, then ours.
@@ -30,73 +33,68 @@ type auditView struct {
 	Since   *time.Time `json:"failing_since,omitempty"`
 }
 
-func listAudit(s *Server, r *request) (answer, error) {
+func (s *Server) listAudit(r *api.Request, _ *api.None) (api.Answer, error) {
 	list := make(map[string]auditView)
-	for _, d := range r.keep.audit.Status() {
-		v := auditView{Path: d.Path, Type: d.Type, Description: d.Description, Options: d.Options, FromAPI: d.FromAPI, Head: r.entry.Before(d.Path, d.Head)}
+	for _, d := range unsealedOf(r).audit.Status() {
+		v := auditView{Path: d.Path, Type: d.Type, Description: d.Description, Options: d.Options, FromAPI: d.FromAPI, Head: entryOf(r).Before(d.Path, d.Head)}
 		if d.Failing != nil {
 			v.Failing, v.Since = d.Failing.Error(), &d.Since
 		}
 		list[d.Path] = v
 	}
-	return answer{data: list, inject: true}, nil
+	return api.Answer{Data: list, Inject: true}, nil
 }
 
-func enableAudit(s *Server, r *request) (answer, error) {
-	var in struct {
-		Type        string                     `json:"type"`
-		Description string                     `json:"description"`
-		Options     map[string]json.RawMessage `json:"options"`
-		Local       loose[bool]                `json:"local"`
-	}
-	if err := r.settings(&in); err != nil {
-		return answer{}, err
-	}
-	if in.Local.value {
-		return answer{}, invalid("local is not supported, since nothing is replicated: leave it out")
+type enableAuditInput struct {
+	Type        string            `json:"type"`
+	Description string            `json:"description"`
+	Options     map[string]string `json:"options"`
+	Local       bool              `json:"local"`
+}
+
+func (s *Server) enableAudit(r *api.Request, in *enableAuditInput) (api.Answer, error) {
+	if in.Local {
+		return api.Answer{}, invalid("local is not supported, since nothing is replicated: leave it out")
 	}
 	s.mu.Lock()
 	allowed := s.auditAPI
 	s.mu.Unlock()
 	if !allowed {
-		return answer{}, invalid("cannot enable audit device via API; use declarative, config-based audit device management instead (or set unsafe_allow_api_audit_creation)")
+		return api.Answer{}, invalid("cannot enable audit device via API; use declarative, config-based audit device management instead (or set unsafe_allow_api_audit_creation)")
 	}
-	d := audit.Device{Path: r.rest + "/", Type: in.Type, Description: in.Description, Options: make(map[string]string)}
-	if d.Type == "" {
-		d.Type = r.rest
-	}
-	for key, value := range in.Options {
-		d.Options[key] = api.Scalar(value)
+	path := r.Param("path")
+	d := audit.Device{Path: path + "/", Type: cmp.Or(in.Type, path), Description: in.Description, Options: in.Options}
+	if d.Options == nil {
+		d.Options = make(map[string]string)
 	}
 	if len(d.Path) > maxMountPath {
-		return answer{}, invalid("the path is too long: at most %d bytes are accepted", maxMountPath)
+		return api.Answer{}, invalid("the path is too long: at most %d bytes are accepted", maxMountPath)
 	}
-	if err := r.keep.audit.Enable(r.Context, r.keep.store, d); err != nil {
-		return answer{}, err
+	k := unsealedOf(r)
+	if err := k.audit.Enable(r.Context, k.store, d); err != nil {
+		return api.Answer{}, err
 	}
 	s.log.Info("audit device enabled", "device", d.Path, "type", d.Type, "request", r.ID)
-	return answer{}, nil
+	return api.Answer{}, nil
 }
 
-func disableAudit(s *Server, r *request) (answer, error) {
-	path := strings.TrimSuffix(r.rest, "/") + "/"
-	found, err := r.keep.audit.Disable(r.Context, r.keep.store, path)
+func (s *Server) disableAudit(r *api.Request, _ *api.None) (api.Answer, error) {
+	k, path := unsealedOf(r), strings.TrimSuffix(r.Param("path"), "/")+"/"
+	found, err := k.audit.Disable(r.Context, k.store, path)
 	if found && err == nil {
 		s.log.Warn("audit device disabled", "device", path, "request", r.ID)
 	}
-	return answer{}, err
+	return api.Answer{}, err
 }
 
-func auditHash(s *Server, r *request) (answer, error) {
-	var in struct {
-		Input string `json:"input"`
-	}
-	if err := r.decode(&in); err != nil {
-		return answer{}, err
-	}
+type auditHashInput struct {
+	Input string `json:"input"`
+}
+
+func (s *Server) auditHash(r *api.Request, in *auditHashInput) (api.Answer, error) {
 	if in.Input == "" {
-		return answer{}, invalid(`the "input" parameter is empty`)
+		return api.Answer{}, invalid(`the "input" parameter is empty`)
 	}
-	hash, err := r.keep.audit.Hash(strings.TrimSuffix(r.rest, "/")+"/", in.Input)
-	return answer{data: map[string]any{"hash": hash}}, err
+	hash, err := unsealedOf(r).audit.Hash(strings.TrimSuffix(r.Param("path"), "/")+"/", in.Input)
+	return api.Answer{Data: map[string]any{"hash": hash}}, err
 }

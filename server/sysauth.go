@@ -8,66 +8,52 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// viewMethod and updateMethod run a transaction of a login method, which has its
-// records in a folder. A method that was disabled by a transaction before this
-// one changes nothing any more.
-func (r *request) viewMethod(fn func(tx *storage.Tx, folder string) error) error {
-	return r.keep.store.View(r.Context, func(tx *storage.Tx) error { return fn(tx, r.Mount.Prefix()) })
-}
-
-func (r *request) updateMethod(fn func(tx *storage.Tx, folder string) error) error {
-	return r.Update(func(tx *storage.Tx) error { return fn(tx, r.Mount.Prefix()) })
-}
-
-// listMethod answers with names; that there are none is 404, as with Vault.
-func (r *request) listMethod(fn func(tx *storage.Tx, folder string) ([]string, error)) (answer, error) {
-	var names []string
-	err := r.viewMethod(func(tx *storage.Tx, folder string) (err error) {
-		names, err = fn(tx, folder)
-		return err
-	})
-	if err == nil && len(names) == 0 {
-		err = api.ErrAbsent
+// authRoutes are the API that enables login methods.
+func (s *Server) authRoutes() []api.Route {
+	return []api.Route{
+		{Path: "sys/auth", Help: "The login methods, by path.", Ops: map[api.Op]api.Handler{api.Read: api.Do(s.listAuth)}},
+		{Path: "sys/auth/{path...}", Help: "Shows, enables or disables a login method.", Sudo: []api.Op{api.Read, api.Write, api.Delete}, Settings: true,
+			Ops: map[api.Op]api.Handler{api.Read: api.Do(s.readAuth), api.Write: api.Do(s.enableAuth), api.Delete: api.Do(s.disableAuth)}},
+		s.authTune("sys/auth/{path...}/tune", api.Read, api.Write),
+		s.authTune("sys/mounts/auth/{path...}/tune"),
 	}
-	if err != nil {
-		return answer{}, err
-	}
-	return answer{data: map[string]any{"keys": names}}, nil
 }
 
-// authRoutes is the API that enables login methods. It goes before sysRoutes.
-var authRoutes = []oldRoute{
-	{path: "sys/auth", gate: authenticated, on: [ops]handler{opRead: listAuth}},
-	{path: "sys/auth/*/tune", gate: authenticated, sudo: []api.Op{opRead, opWrite}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readAuthTune, opWrite: writeAuthTune}},
-	{path: "sys/auth/*", gate: authenticated, sudo: []api.Op{opRead, opWrite, opDelete}, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readAuth, opWrite: enableAuth, opDelete: disableAuth}},
-	{path: "sys/mounts/auth/*/tune", gate: authenticated, body: bodySmall, timeout: timeoutShort, on: [ops]handler{opRead: readAuthTune, opWrite: writeAuthTune}},
+func (s *Server) authTune(path string, sudo ...api.Op) api.Route {
+	return api.Route{Path: path, Help: "The settings of a login method.", Sudo: sudo, Settings: true,
+		Ops: map[api.Op]api.Handler{api.Read: api.Do(s.readAuthTune), api.Write: api.Do(s.writeAuthTune)}}
 }
 
 // allAuths are the login methods by path.
 func (k *keep) allAuths() []*api.Mount { return append(k.auths.Load().all(), k.tokenAuth()) }
 
-// auth finds the login method that a request names.
-func (r *request) auth() *api.Mount {
-	if r.rest == "token" {
-		return r.keep.tokenAuth()
+// authAt is the login method at a path without the slash at its end, nil when there
+// is none.
+func (k *keep) authAt(path string) *api.Mount {
+	if path == "token" {
+		return k.tokenAuth()
 	}
-	return r.keep.auths.Load().byPath[r.rest]
+	return k.auths.Load().byPath[path]
 }
 
-func listAuth(s *Server, r *request) (answer, error) {
+func (s *Server) listAuth(r *api.Request, _ *api.None) (api.Answer, error) {
 	data := make(map[string]any)
-	for _, m := range r.keep.allAuths() {
+	for _, m := range unsealedOf(r).allAuths() {
 		data[m.Path] = mountView(m)
 	}
-	return answer{data: data, inject: true}, nil
+	return api.Answer{Data: data, Inject: true}, nil
 }
 
-func readAuth(s *Server, r *request) (answer, error) {
-	m := r.auth()
+func (s *Server) readAuth(r *api.Request, _ *api.None) (api.Answer, error) {
+	return showAuth(unsealedOf(r), r.Param("path"))
+}
+
+func showAuth(k *keep, path string) (api.Answer, error) {
+	m := k.authAt(path)
 	if m == nil {
-		return answer{}, invalid("No auth engine at %s/", r.rest)
+		return api.Answer{}, invalid("No auth engine at %s/", path)
 	}
-	return answer{data: mountView(m), inject: true}, nil
+	return api.Answer{Data: mountView(m), Inject: true}, nil
 }
 
 // checkTokenType refuses what is not there: methods make service tokens.
@@ -78,109 +64,79 @@ func checkTokenType(kind *string) error {
 	return nil
 }
 
-func enableAuth(s *Server, r *request) (answer, error) {
-	in, err := r.mountInput()
-	if err != nil {
-		return answer{}, err
+func (s *Server) enableAuth(r *api.Request, in *mountInput) (api.Answer, error) {
+	if err := in.check(); err != nil {
+		return api.Answer{}, err
 	}
+	k, path := unsealedOf(r), r.Param("path")
 	switch {
 	case in.Type == "":
-		return answer{}, invalid("backend type must be specified as a string")
+		return api.Answer{}, invalid("backend type must be specified as a string")
 	case in.Type == "token":
-		return answer{}, invalid("token credential backend cannot be instantiated")
+		return api.Answer{}, invalid("token credential backend cannot be instantiated")
 	case s.tables.types[typeKey{api.Login, in.Type, ""}] == nil:
-		return answer{}, invalid("unknown auth type %q: there is %s", in.Type, strings.Join(s.tables.names(api.Login), ", "))
+		return api.Answer{}, invalid("unknown auth type %q: there is %s", in.Type, strings.Join(s.tables.names(api.Login), ", "))
 	case len(in.Options) > 0:
-		return answer{}, invalid("a login method has no options")
-	case strings.HasPrefix(r.rest+"/", "token/"):
-		return answer{}, invalid("path is already in use at token/")
+		return api.Answer{}, invalid("a login method has no options")
+	case strings.HasPrefix(path+"/", "token/"):
+		return api.Answer{}, invalid("path is already in use at token/")
 	}
-	if err := checkMountPath(r.rest); err != nil {
-		return answer{}, err
+	if err := checkMountPath(path); err != nil {
+		return api.Answer{}, err
 	}
 	if err := checkTokenType(in.Config.TokenType); err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
-	m := newMount(r.rest + "/")
-	m.Type, m.Accessor, m.Options = in.Type, "auth_"+in.Type+"_"+m.UUID[:8], nil
+	m := newMount(path+"/", in.Type, "")
+	m.Accessor = "auth_" + m.Accessor
 	m.Config.TokenType = "default-service"
 	set(&m.Description, in.Description)
 	if err := in.Config.apply(&m.Config); err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
-	if err := r.keep.enable(r.Context, &r.keep.auths, m); err != nil {
-		return answer{}, err
+	if err := k.enable(r.Context, &k.auths, m); err != nil {
+		return api.Answer{}, err
 	}
 	s.log.Info("login method enabled", "path", m.Path, "type", m.Type, "mount", m.UUID, "request", r.ID)
-	return answer{}, nil
+	return api.Answer{}, nil
 }
 
-func disableAuth(s *Server, r *request) (answer, error) {
-	if r.rest == "token" {
-		return answer{}, invalid("token credential backend cannot be disabled")
+func (s *Server) disableAuth(r *api.Request, _ *api.None) (api.Answer, error) {
+	k, path := unsealedOf(r), r.Param("path")
+	if path == "token" {
+		return api.Answer{}, invalid("token credential backend cannot be disabled")
 	}
-	if err := r.keep.disable(r.Context, &r.keep.auths, r.rest); err != nil {
-		return answer{}, err
+	if err := k.disable(r.Context, &k.auths, path); err != nil {
+		return api.Answer{}, err
 	}
-	s.log.Info("login method disabled", "path", r.rest+"/", "request", r.ID)
-	return answer{}, nil
+	s.log.Info("login method disabled", "path", path+"/", "request", r.ID)
+	return api.Answer{}, nil
 }
 
-func readAuthTune(s *Server, r *request) (answer, error) {
-	m := r.auth()
+func (s *Server) readAuthTune(r *api.Request, _ *api.None) (api.Answer, error) {
+	path := r.Param("path")
+	m := unsealedOf(r).authAt(path)
 	if m == nil {
-		return answer{}, invalid("cannot fetch sysview for path %q", "auth/"+r.rest+"/")
+		return api.Answer{}, invalid("cannot fetch sysview for path %q", "auth/"+path+"/")
 	}
-	return answer{data: tuneView(m), inject: true}, nil
+	return api.Answer{Data: tuneView(m), Inject: true}, nil
 }
 
-func writeAuthTune(s *Server, r *request) (answer, error) {
-	var in tuneInput
-	if err := r.settings(&in); err != nil {
-		return answer{}, err
-	}
+func (s *Server) writeAuthTune(r *api.Request, in *mountConfigInput) (api.Answer, error) {
+	k, path := unsealedOf(r), r.Param("path")
 	switch {
-	case r.rest == "token":
-		return answer{}, invalid("the login by token cannot be tuned: give tokens their limits when they are made, or by roles")
+	case path == "token":
+		return api.Answer{}, invalid("the login by token cannot be tuned: give tokens their limits when they are made, or by roles")
 	case len(in.Options) > 0:
-		return answer{}, invalid("a login method has no options")
+		return api.Answer{}, invalid("a login method has no options")
 	}
 	if err := checkTokenType(in.TokenType); err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
-	return answer{}, r.keep.tune(r.Context, &r.keep.auths, r.rest, func(m *api.Mount) error {
+	return api.Answer{}, k.tune(r.Context, &k.auths, path, func(m *api.Mount) error {
 		set(&m.Description, in.Description)
 		return in.apply(&m.Config)
 	})
-}
-
-// login makes a token for whom fn recognises; both happen in one transaction.
-func (s *Server) login(r *request, fn func(tx *storage.Tx, folder string) (*access.Login, error)) (answer, error) {
-	var t *access.Token
-	var secret string
-	var warnings []string
-	m, now := r.Mount, s.now()
-	err := r.updateMethod(func(tx *storage.Tx, folder string) error {
-		l, err := fn(tx, folder)
-		if err != nil {
-			return err
-		}
-		if !access.Within(l.Params.BoundCIDRs, r.source()) {
-			return access.ErrDenied
-		}
-		m.Limit(l)
-		l.Path = r.Path
-		l.DisplayName = strings.Trim(strings.ReplaceAll(m.Path, "/", "-")+l.DisplayName, "-")
-		if t, warnings, err = l.Token(now); err != nil {
-			return err
-		}
-		secret, err = access.Create(tx, "", t)
-		return err
-	})
-	if err != nil {
-		return answer{}, err
-	}
-	return answer{auth: api.NewAuth(t, secret, now), warnings: warnings}, nil
 }
 
 // methodOf is the login method that made a token, nil when it is no more.

@@ -13,6 +13,21 @@ import (
 // systemTTL is what a lease TTL of 0 stands for when a mount is asked how it is tuned.
 const systemTTL api.Seconds = 32 * 24 * 60 * 60
 
+// mountRoutes are the API of the engines' mounts.
+func (s *Server) mountRoutes() []api.Route {
+	return []api.Route{
+		{Path: "sys/mounts", Help: "The mounts, by path.", Ops: map[api.Op]api.Handler{api.Read: api.Do(s.listMounts)}},
+		{Path: "sys/mounts/{path...}", Help: "Shows, enables or disables a mount.", Settings: true,
+			Ops: map[api.Op]api.Handler{api.Read: api.Do(s.readMount), api.Write: api.Do(s.enableMount), api.Delete: api.Do(s.disableMount)}},
+		{Path: "sys/mounts/{path...}/tune", Help: "The settings of a mount.", Settings: true,
+			Ops: map[api.Op]api.Handler{api.Read: api.Do(s.readTune), api.Write: api.Do(s.writeTune)}},
+		{Path: "sys/internal/ui/mounts", Help: "The mounts that the token may see.", Gate: api.Unsealed, Ops: map[api.Op]api.Handler{api.Read: api.Do(s.uiMounts)}},
+		{Path: "sys/internal/ui/mounts/{path...}", Help: "The mount that a path is in.", Gate: api.Unsealed, Ops: map[api.Op]api.Handler{api.Read: api.Do(s.uiMount)}},
+		{Path: "sys/remount", Help: "Moves a mount to another path.", Sudo: []api.Op{api.Write}, Ops: map[api.Op]api.Handler{api.Write: api.Do(s.remount)}},
+		{Path: "sys/remount/status/{id...}", Help: "How a move went.", Ops: map[api.Op]api.Handler{api.Read: api.Do(s.remountStatus)}},
+	}
+}
+
 // mountView is a mount as sys/mounts shows it.
 func mountView(m *api.Mount) map[string]any {
 	return map[string]any{
@@ -32,24 +47,25 @@ func mountView(m *api.Mount) map[string]any {
 	}
 }
 
-func listMounts(s *Server, r *request) (answer, error) {
+func (s *Server) listMounts(r *api.Request, _ *api.None) (api.Answer, error) {
+	k := unsealedOf(r)
 	data := make(map[string]any)
-	for _, m := range slices.Concat(r.keep.mounts.Load().all(), r.keep.builtin()) {
+	for _, m := range slices.Concat(k.mounts.Load().all(), k.builtin()) {
 		data[m.Path] = mountView(m)
 	}
-	return answer{data: data, inject: true}, nil
+	return api.Answer{Data: data, Inject: true}, nil
 }
 
-func readMount(s *Server, r *request) (answer, error) {
-	if path, ok := strings.CutPrefix(r.rest, "auth/"); ok { // as who has no sudo asks for a login method
-		r.rest = path
-		return readAuth(s, r)
+func (s *Server) readMount(r *api.Request, _ *api.None) (api.Answer, error) {
+	k, path := unsealedOf(r), r.Param("path")
+	if method, ok := strings.CutPrefix(path, "auth/"); ok { // callers without sudo read login methods through this path
+		return showAuth(k, method)
 	}
-	m := r.keep.mountAt(r.rest)
+	m := k.mountAt(path)
 	if m == nil {
-		return answer{}, invalid("No secret engine mount at %s/", r.rest)
+		return api.Answer{}, invalid("No secret engine mount at %s/", path)
 	}
-	return answer{data: mountView(m), inject: true}, nil
+	return api.Answer{Data: mountView(m), Inject: true}, nil
 }
 
 // mountInput is the body of enable and, with its configuration beside the rest,
@@ -79,15 +95,14 @@ type mountConfigInput struct {
 	Options     map[string]string `json:"options"`
 }
 
-// mountInput reads the body of enable, and refuses what no mount can be here.
-func (r *request) mountInput() (in mountInput, err error) {
-	err = r.settings(&in)
+// check refuses what no mount can be here, and takes up what stands in the
+// configuration.
+func (in *mountInput) check() error {
 	switch {
-	case err != nil:
 	case in.SealWrap:
-		err = invalid("seal_wrap is not supported")
+		return invalid("seal_wrap is not supported")
 	case in.Local:
-		err = invalid("local is not supported, since nothing is replicated: leave it out")
+		return invalid("local is not supported, since nothing is replicated: leave it out")
 	}
 	if in.Description == nil {
 		in.Description = in.Config.Description
@@ -95,7 +110,7 @@ func (r *request) mountInput() (in mountInput, err error) {
 	if in.Options == nil {
 		in.Options = in.Config.Options
 	}
-	return in, err
+	return nil
 }
 
 var errTokenType = invalid("token_type is a setting of login methods: leave it out")
@@ -133,15 +148,55 @@ func set[T any](to *T, from *T) {
 	}
 }
 
-// checkVersion refuses an option that a type does not have, and a version that there
-// is not.
-func (s *Server) checkVersion(typ string, options map[string]string) error {
-	for name, v := range options {
+// engine is the type of engine of a name, of the version that the options say, else
+// of the newest. A name like kv-v2 has its version in it.
+func (t *tables) engine(name string, options map[string]string) (*typeTable, error) {
+	if name == "" {
+		return nil, invalid("backend type must be specified as a string")
+	}
+	version := options["version"]
+	if base, of, ok := strings.Cut(name, "-v"); ok && t.types[typeKey{api.Secrets, base, of}] != nil {
+		if version != "" && version != of {
+			return nil, invalid("the type %s is not of version %s: leave out one of both", name, version)
+		}
+		name, version = base, of
+	}
+	if !slices.Contains(t.names(api.Secrets), name) {
+		return nil, invalid("unknown backend type: %q; there is %s", name, strings.Join(t.names(api.Secrets), ", "))
+	}
+	if err := t.checkVersion(name, options); err != nil {
+		return nil, err
+	}
+	versions := t.versions(name)
+	return t.types[typeKey{api.Secrets, name, cmp.Or(version, versions[len(versions)-1])}], nil
+}
+
+// versions are those of a type of engine, the newest last; "" is that of a type
+// without any.
+func (t *tables) versions(name string) (versions []string) {
+	for key := range t.types {
+		if key.kind == api.Secrets && key.name == name {
+			versions = append(versions, key.version)
+		}
+	}
+	slices.Sort(versions)
+	return versions
+}
+
+// checkVersion refuses options that no engine of the type has.
+func (t *tables) checkVersion(name string, options map[string]string) error {
+	versions := t.versions(name)
+	for option, v := range options {
 		switch {
-		case name != "version":
-			return invalid("unknown option %q: a %s engine has the option version only", name, typ)
-		case v != "" && s.tables.types[typeKey{api.Secrets, typ, v}] == nil:
-			return invalid("%s version %s is not supported: there are %s", strings.ToUpper(typ), v, strings.Join(s.tables.versions(api.Secrets, typ), " and "))
+		case slices.Contains(versions, ""):
+			return invalid("unknown option %q: a %s engine has no options", option, name)
+		case option != "version":
+			return invalid("unknown option %q: a %s engine has the option version only", option, name)
+		case v == "" || slices.Contains(versions, v):
+		case len(versions) == 1:
+			return invalid("%s version %s is not supported: only version %s is; set version=%[3]s or leave it out", strings.ToUpper(name), v, versions[0])
+		default:
+			return invalid("%s version %s is not supported: there are the versions %s", strings.ToUpper(name), v, strings.Join(versions, ", "))
 		}
 	}
 	return nil
@@ -158,70 +213,58 @@ func checkMountPath(path string) error {
 	return nil
 }
 
-func enableMount(s *Server, r *request) (answer, error) {
-	in, err := r.mountInput()
+func (s *Server) enableMount(r *api.Request, in *mountInput) (api.Answer, error) {
+	if err := in.check(); err != nil {
+		return api.Answer{}, err
+	}
+	typ, err := s.tables.engine(in.Type, in.Options)
 	if err != nil {
-		return answer{}, err
-	}
-	version := in.Options["version"]
-	alias, ok := strings.CutPrefix(in.Type, "kv-v") // kv-v1, kv-v2
-	switch {
-	case ok && version != "" && version != alias:
-		return answer{}, invalid("the type %s is not of version %s: leave out one of both", in.Type, version)
-	case ok:
-		version = alias
-	case in.Type == "":
-		return answer{}, invalid("backend type must be specified as a string")
-	case in.Type != "kv":
-		return answer{}, invalid("unknown backend type: %q; there is kv", in.Type)
-	}
-	for _, options := range []map[string]string{in.Options, {"version": version}} {
-		if err := s.checkVersion("kv", options); err != nil {
-			return answer{}, err
-		}
+		return api.Answer{}, err
 	}
 	if in.Config.TokenType != nil && *in.Config.TokenType != "" {
-		return answer{}, errTokenType
+		return api.Answer{}, errTokenType
 	}
-	if first, _, _ := strings.Cut(r.rest, "/"); slices.Contains(reserved, first) {
-		return answer{}, invalid("cannot mount %q", r.rest+"/")
+	k, path := unsealedOf(r), r.Param("path")
+	if first, _, _ := strings.Cut(path, "/"); slices.Contains(reserved, first) {
+		return api.Answer{}, invalid("cannot mount %q", path+"/")
 	}
-	if err := checkMountPath(r.rest); err != nil {
-		return answer{}, err
+	if err := checkMountPath(path); err != nil {
+		return api.Answer{}, err
 	}
-	m := newMount(r.rest + "/")
-	m.Options["version"] = cmp.Or(version, m.Options["version"])
+	m := newMount(path+"/", typ.Name, typ.Version)
 	set(&m.Description, in.Description)
 	if err := in.Config.apply(&m.Config); err != nil {
-		return answer{}, err
+		return api.Answer{}, err
 	}
-	if err := r.keep.enable(r.Context, &r.keep.mounts, m); err != nil {
-		return answer{}, err
+	if err := k.enable(r.Context, &k.mounts, m); err != nil {
+		return api.Answer{}, err
 	}
 	s.log.Info("mount enabled", "path", m.Path, "type", m.Type, "mount", m.UUID, "request", r.ID)
-	if version == "" {
-		return answer{warnings: []string{"the engine is KV version 2, since no version was given; for version 1, Vault's default for the type kv, give the option version=1"}}, nil
+	if in.Type == "kv" && in.Options["version"] == "" {
+		return api.Answer{Warnings: []string{"the engine is KV version 2, since no version was given; for version 1, Vault's default for the type kv, give the option version=1"}}, nil
 	}
-	return answer{}, nil
+	return api.Answer{}, nil
 }
 
-func disableMount(s *Server, r *request) (answer, error) {
-	if first, _, _ := strings.Cut(r.rest, "/"); slices.Contains(reserved, first) {
-		return answer{}, invalid("cannot unmount %q", r.rest+"/")
+func (s *Server) disableMount(r *api.Request, _ *api.None) (api.Answer, error) {
+	k, path := unsealedOf(r), r.Param("path")
+	if first, _, _ := strings.Cut(path, "/"); slices.Contains(reserved, first) {
+		return api.Answer{}, invalid("cannot unmount %q", path+"/")
 	}
-	if err := r.keep.disable(r.Context, &r.keep.mounts, r.rest); err != nil {
-		return answer{}, err
+	if err := k.disable(r.Context, &k.mounts, path); err != nil {
+		return api.Answer{}, err
 	}
-	s.log.Info("mount disabled", "path", r.rest+"/", "request", r.ID)
-	return answer{}, nil
+	s.log.Info("mount disabled", "path", path+"/", "request", r.ID)
+	return api.Answer{}, nil
 }
 
-func readTune(s *Server, r *request) (answer, error) {
-	m := r.keep.mountAt(r.rest)
+func (s *Server) readTune(r *api.Request, _ *api.None) (api.Answer, error) {
+	path := r.Param("path")
+	m := unsealedOf(r).mountAt(path)
 	if m == nil {
-		return answer{}, invalid("cannot fetch sysview for path %q", r.rest+"/")
+		return api.Answer{}, invalid("cannot fetch sysview for path %q", path+"/")
 	}
-	return answer{data: tuneView(m), inject: true}, nil
+	return api.Answer{Data: tuneView(m), Inject: true}, nil
 }
 
 func tuneView(m *api.Mount) any {
@@ -235,43 +278,30 @@ func tuneView(m *api.Mount) any {
 	return data
 }
 
-type tuneInput struct {
-	mountConfigInput
-	Description *string           `json:"description"`
-	Options     map[string]string `json:"options"`
-}
-
-func writeTune(s *Server, r *request) (answer, error) {
-	var in tuneInput
-	if err := r.settings(&in); err != nil {
-		return answer{}, err
-	}
+func (s *Server) writeTune(r *api.Request, in *mountConfigInput) (api.Answer, error) {
 	if in.TokenType != nil && *in.TokenType != "" {
-		return answer{}, errTokenType
+		return api.Answer{}, errTokenType
 	}
-	err := r.keep.tune(r.Context, &r.keep.mounts, r.rest, func(m *api.Mount) error {
-		if err := s.checkVersion(m.Type, in.Options); err != nil {
+	k := unsealedOf(r)
+	err := k.tune(r.Context, &k.mounts, r.Param("path"), func(m *api.Mount) error {
+		if err := s.tables.changeVersion(m, in.Options); err != nil {
 			return err
-		}
-		if v := in.Options["version"]; v != "" && v != m.Options["version"] {
-			if err := s.upgrade(m, v); err != nil {
-				return err
-			}
 		}
 		set(&m.Description, in.Description)
 		return in.apply(&m.Config)
 	})
 	if err == nil && in.Options["version"] != "" {
-		r.keep.wakeSweep() // which converts what there is, if it is an upgrade
+		k.wakeSweep() // which converts what there is, if it is an upgrade
 	}
-	return answer{}, err
+	return api.Answer{}, err
 }
 
 // uiMounts lists the mounts that the token may see; without one, and with
 // little of each, those that everybody may.
-func uiMounts(s *Server, r *request) (answer, error) {
+func (s *Server) uiMounts(r *api.Request, _ *api.None) (api.Answer, error) {
+	k := unsealedOf(r)
 	secret := make(map[string]any)
-	for _, m := range slices.Concat(r.keep.mounts.Load().all(), r.keep.builtin()) {
+	for _, m := range slices.Concat(k.mounts.Load().all(), k.builtin()) {
 		switch {
 		case r.Caller.ACL.Within(m.Path):
 			secret[m.Path] = mountView(m)
@@ -280,7 +310,7 @@ func uiMounts(s *Server, r *request) (answer, error) {
 		}
 	}
 	auth := make(map[string]any)
-	for _, m := range r.keep.allAuths() {
+	for _, m := range k.allAuths() {
 		switch {
 		case m.Type == "token" && r.Caller.Token != nil, r.Caller.ACL.Within("auth/" + m.Path):
 			auth[m.Path] = mountView(m)
@@ -288,20 +318,21 @@ func uiMounts(s *Server, r *request) (answer, error) {
 			auth[m.Path] = map[string]any{"type": m.Type, "description": m.Description, "options": m.Options}
 		}
 	}
-	return answer{data: map[string]any{"secret": secret, "auth": auth}}, nil
+	return api.Answer{Data: map[string]any{"secret": secret, "auth": auth}}, nil
 }
 
 // uiMount tells which mount a path is in: how clients find the version of KV.
-func uiMount(s *Server, r *request) (answer, error) {
-	m, _ := r.keep.mounts.Load().find(r.rest)
-	if first, _, _ := strings.Cut(r.rest, "/"); first == "cubbyhole" {
-		m = r.keep.cubbyhole()
+func (s *Server) uiMount(r *api.Request, _ *api.None) (api.Answer, error) {
+	k, path := unsealedOf(r), r.Param("path")
+	m, _ := k.mounts.Load().find(path)
+	if first, _, _ := strings.Cut(path, "/"); first == "cubbyhole" {
+		m = k.cubbyhole()
 	}
-	if m == nil || !r.Caller.ACL.Within(m.Path) && r.Caller.ACL.Capabilities(r.rest)&^access.Denied == 0 {
-		return answer{}, &api.Error{Code: api.Denied, Text: fmt.Sprintf(
-			"preflight capability check returned 403, please ensure client's policies grant access to path %q", r.rest+"/")}
+	if m == nil || !r.Caller.ACL.Within(m.Path) && r.Caller.ACL.Capabilities(path)&^access.Denied == 0 {
+		return api.Answer{}, &api.Error{Code: api.Denied, Text: fmt.Sprintf(
+			"preflight capability check returned 403, please ensure client's policies grant access to path %q", path+"/")}
 	}
 	data := mountView(m)
 	data["path"] = m.Path
-	return answer{data: data}, nil
+	return api.Answer{Data: data}, nil
 }

@@ -254,7 +254,6 @@ func (s *Server) findRoute(r *request) error {
 	at := s.locate(r.keep, r.Path)
 	r.typ, r.route, r.Mount, r.mounts, r.Params = at.typ, at.route, at.mount, at.table, at.params
 	r.Path = r.route.canonical(r.Path, &r.Params)
-	r.rest = r.Params.Values[0]
 	if r.route != nil {
 		r.label = r.route.label
 	}
@@ -305,17 +304,6 @@ func (s *Server) locate(k *keep, path string) (at location) {
 	return at
 }
 
-// versions are those of a type.
-func (t *tables) versions(kind api.Kind, name string) (versions []string) {
-	for key := range t.types {
-		if key.kind == kind && key.name == name {
-			versions = append(versions, key.version)
-		}
-	}
-	slices.Sort(versions)
-	return versions
-}
-
 // findFixed returns the route of a path below a system type, nil when there is none,
 // and the type, nil when the path is below no such type.
 func (t *tables) findFixed(path string) (r *route, params api.Params, typ *api.Type) {
@@ -351,9 +339,9 @@ func (s *Server) fixedTypes() []api.Type {
 
 // systemRoutes are those below sys/.
 func (s *Server) systemRoutes() []api.Route {
-	old := newRoutes(slices.Concat(authRoutes, sysRoutes, auditRoutes))
-	for i := range old {
-		old[i].Path = strings.TrimPrefix(old[i].Path, "sys/")
+	routes := slices.Concat(s.sysRoutes(), s.mountRoutes(), s.authRoutes(), s.auditRoutes(), s.rotationRoutes(), s.slotRoutes(), s.recoveryRoutes())
+	for i := range routes {
+		routes[i].Path = strings.TrimPrefix(routes[i].Path, "sys/")
 	}
-	return slices.Concat(old, s.policyRoutes(), s.capabilityRoutes(), s.wrappingRoutes())
+	return slices.Concat(routes, s.policyRoutes(), s.capabilityRoutes(), s.wrappingRoutes())
 }

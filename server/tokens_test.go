@@ -144,7 +144,7 @@ func TestTokenMistakes(t *testing.T) {
 		{400, "POST", "auth/token/create", `{"id":"x"}`, maker, "root or sudo privileges required to specify token id"},
 		{400, "POST", "auth/token/create", `{"period":"1h"}`, maker, "root or sudo privileges required to create periodic token"},
 		{400, "POST", "auth/token/create", `{}`, limited, "restricted use token cannot generate child tokens"},
-		{400, "POST", "auth/token/create", `{"ttl":"soon"}`, maker, `"soon" is not a duration`},
+		{400, "POST", "auth/token/create", `{"ttl":"soon"}`, maker, "ttl is not a duration"},
 		{400, "POST", "auth/token/create", `{"meta":[1]}`, maker, "the parameter meta must be an object"},
 		{400, "POST", "auth/token/create", `{"entity_alias":"x"}`, maker, "'entity_alias' is not supported"},
 		{400, "POST", "auth/token/create/none", `{}`, maker, "unknown role none"},

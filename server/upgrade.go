@@ -9,11 +9,16 @@ import (
 // the next request on, and reads what the old one has written (api.Type.From). The
 // sweep has the type convert that, and then takes the mark from the mount.
 
-// upgrade gives a mount another version.
-func (s *Server) upgrade(m *api.Mount, version string) error {
-	old := m.Options["version"]
-	switch typ := s.tables.types[typeKey{api.Secrets, m.Type, version}]; {
-	case typ.From != old:
+// changeVersion gives a mount the version that the options say, if that is an upgrade.
+func (t *tables) changeVersion(m *api.Mount, options map[string]string) error {
+	if err := t.checkVersion(m.Type, options); err != nil {
+		return err
+	}
+	version, old := options["version"], m.Options["version"]
+	switch {
+	case version == "" || version == old:
+		return nil
+	case t.types[typeKey{api.Secrets, m.Type, version}].From != old:
 		return invalid("cannot downgrade mount from version %s", old)
 	case m.From != "":
 		return invalid("the mount is still being upgraded from version %s: try again", m.From)

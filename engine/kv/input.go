@@ -27,8 +27,8 @@ func (in *dataInput) Decode(r *api.Request) (given map[string]json.RawMessage, e
 		text = api.ShapeOf(body)
 		given = text.Members
 	} else if len(body) > 0 {
-		if err := json.Unmarshal(body, &given); err != nil {
-			return nil, api.Invalid.Errorf("failed to parse JSON input: %v", err)
+		if given, err = api.Members(body); err != nil {
+			return nil, err
 		}
 	}
 	if raw := given["options"]; raw != nil {
