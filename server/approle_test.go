@@ -289,7 +289,7 @@ func TestSecretIDsEnd(t *testing.T) {
 	if r := f.appLogin(t, id, other); r.errors() != "invalid role or secret ID" {
 		t.Errorf("a secret ID of the role of before: %d %s", r.status, r.text)
 	}
-	folder := f.keep.Load().auths.Load().byPath["approle"].Prefix()
+	folder := f.keep.Load().Logins.Load().At("approle").Prefix()
 	eventually(t, "the secret IDs of the role are deleted", func() bool {
 		return below(t, f, folder+"/secret") == 0 && below(t, f, folder+"/accessor") == 0
 	})
@@ -306,11 +306,15 @@ func TestAppRoleIDsAreNotStored(t *testing.T) {
 	f.appLogin(t, "the-role-id-of-the-test", secret)
 	f.appLogin(t, "the-role-id-of-the-test", secret+"x")
 	k := f.keep.Load()
-	folder := k.auths.Load().byPath["approle"].Prefix()
+	folder := k.Logins.Load().At("approle").Prefix()
 	var visit func(path string)
 	n := 0
 	visit = func(path string) {
-		names, err := list(k, path)
+		var names []string
+		err := k.Store.View(t.Context(), func(tx *storage.Tx) (err error) {
+			names, err = tx.List(path)
+			return err
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -322,7 +326,7 @@ func TestAppRoleIDsAreNotStored(t *testing.T) {
 			if n++; strings.Contains(name, secret) || strings.Contains(name, "the-role-id") {
 				t.Errorf("%s/%s", path, name)
 			}
-			if err := k.store.View(t.Context(), func(tx *storage.Tx) error {
+			if err := k.Store.View(t.Context(), func(tx *storage.Tx) error {
 				b, err := tx.Get(path + "/" + name)
 				if bytes.Contains(b, []byte(secret)) {
 					t.Errorf("%s/%s has a secret ID", path, name)

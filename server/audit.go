@@ -191,7 +191,7 @@ func (s *Server) SetAudit(devices []audit.Device, allowAPI bool) error {
 		return err
 	}
 	if k := s.keep.Load(); k != nil {
-		if err := k.audit.Set(k.ctx, k.store, devices); err != nil {
+		if err := k.audit.Set(k.ctx, k.Store, devices); err != nil {
 			return err
 		}
 	}
@@ -210,7 +210,7 @@ func (s *Server) ReopenAudit() error {
 	devices := s.devices
 	s.mu.Unlock()
 	if k := s.keep.Load(); k != nil {
-		return k.audit.Set(k.ctx, k.store, devices)
+		return k.audit.Set(k.ctx, k.Store, devices)
 	}
 	return nil
 }

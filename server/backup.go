@@ -40,7 +40,7 @@ func (s *Server) readBackup(r *api.Request, _ *api.None) (api.Answer, error) {
 	}
 	// However long the copy takes; a client that goes away ends the context.
 	r.Frame.TakeTime()
-	store, began := unsealedOf(r).store, time.Now()
+	store, began := unsealedOf(r).Store, time.Now()
 	f, size, sum, err := s.backup(r.Context, store)
 	if err != nil {
 		s.backingUp.Unlock()

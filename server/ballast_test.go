@@ -14,6 +14,7 @@ import (
 	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/engine/kv"
+	"github.com/sealkeep/sealkeep/mount"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -28,7 +29,7 @@ func TestBallast(t *testing.T) {
 	heavy := ballast{routes: 200, mounts: 50, policies: 500, tokens: 2000}
 	long := os.Getenv("SEALKEEP_LONG") != ""
 	if long {
-		heavy = ballast{routes: 2000, mounts: maxMounts, policies: 10_000, tokens: 100_000}
+		heavy = ballast{routes: 2000, mounts: mount.MaxMounts, policies: 10_000, tokens: 100_000}
 	}
 	if n, err := strconv.Atoi(os.Getenv("SEALKEEP_TOKENS")); err == nil {
 		heavy.tokens = n
@@ -84,9 +85,9 @@ func carrying(t *testing.T, b ballast) *fixture {
 	f.init(t)
 	f.must(t, 200, "POST", "secret/data/a", `{"data":{"k":"v"}}`)
 	k := f.keep.Load()
-	err = k.change(t.Context(), &k.mounts, func(_ *storage.Tx, table *mountTable) (*mountTable, error) {
-		for i := range max(0, b.mounts-len(table.byPath)) {
-			table = table.with(fmt.Sprintf("team%d/kv", i), newMount(fmt.Sprintf("team%d/kv/", i), "kv", "2"))
+	err = k.Change(t.Context(), &k.Engines, func(_ *storage.Tx, table *mount.Table) (*mount.Table, error) {
+		for i := range max(0, b.mounts-table.Len()) {
+			table = table.With(fmt.Sprintf("team%d/kv", i), mount.New(fmt.Sprintf("team%d/kv/", i), "kv", "2"))
 		}
 		return table, nil
 	})
@@ -94,7 +95,7 @@ func carrying(t *testing.T, b ballast) *fixture {
 		t.Fatal(err)
 	}
 	for i := 0; i < b.policies; i += 500 {
-		err := k.changePolicies(t.Context(), func(tx *storage.Tx) error {
+		err := k.ChangePolicies(t.Context(), func(tx *storage.Tx) error {
 			for j := range min(500, b.policies-i) {
 				p, err := access.ParsePolicy(fmt.Sprint("policy-", i+j), fmt.Sprintf("path \"secret/data/team%d/*\" { capabilities = [\"read\"] }", i+j))
 				if err != nil {

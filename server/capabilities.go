@@ -38,7 +38,7 @@ func (s *Server) capabilitiesOfToken(r *api.Request, in *capabilitiesInput) (api
 		if in.Token == "" {
 			return nil, api.Invalid.Errorf("no token found")
 		}
-		t, err := unsealedOf(r).lookup(r.Context, in.Token)
+		t, err := unsealedOf(r).Lookup(r.Context, in.Token)
 		if errors.Is(err, access.ErrDenied) {
 			err = api.Invalid.Errorf("invalid token")
 		}
@@ -51,7 +51,7 @@ func (s *Server) capabilitiesOfAccessor(r *api.Request, in *capabilitiesInput) (
 		if in.Accessor == "" {
 			return nil, api.Invalid.Errorf("missing accessor")
 		}
-		t, err := unsealedOf(r).lookupAccessor(r.Context, in.Accessor)
+		t, err := unsealedOf(r).LookupAccessor(r.Context, in.Accessor)
 		if errors.Is(err, access.ErrDenied) {
 			err = api.Invalid.Errorf("invalid accessor")
 		}
@@ -76,7 +76,7 @@ func (s *Server) capabilities(r *api.Request, in *capabilitiesInput, find func()
 		return api.Answer{}, err
 	}
 	k := unsealedOf(r)
-	acl, err := k.acl(r.Context, t)
+	acl, err := k.ACL(r.Context, t)
 	if err != nil {
 		return api.Answer{}, err
 	}

@@ -35,7 +35,7 @@ func (k *keep) drillStatus() (out drillStatus, err error) {
 	if err != nil {
 		return out, err
 	}
-	slots, _, err := k.store.TrustedSlots()
+	slots, _, err := k.Store.TrustedSlots()
 	if err != nil {
 		return out, fmt.Errorf("reading the slots: %w", err)
 	}

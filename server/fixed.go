@@ -47,5 +47,5 @@ func (k *keep) mountAt(path string) *api.Mount {
 	if m := k.fixed[path+"/"]; m != nil {
 		return m
 	}
-	return k.mounts.Load().byPath[path]
+	return k.Engines.Load().At(path)
 }

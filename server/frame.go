@@ -17,6 +17,7 @@ import (
 	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/audit"
+	"github.com/sealkeep/sealkeep/mount"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -29,12 +30,12 @@ type request struct {
 	conn   *conn // nil without HTTPServer
 	listen *Listener
 
-	keep   *keep       // nil unless unsealed
-	typ    *api.Type   // of what the path is below; nil: nothing
-	route  *route      // nil when there is none
-	mounts *mountTable // that has the mount; nil for a system type
-	known  bool        // Op is what the method means
-	label  string      // of the route, for metrics
+	keep   *keep        // nil unless unsealed
+	typ    *api.Type    // of what the path is below; nil: nothing
+	route  *route       // nil when there is none
+	mounts *mount.Table // that has the mount; nil for a system type
+	known  bool         // Op is what the method means
+	label  string       // of the route, for metrics
 
 	grant access.Grant               // to check the parameters with, if they matter
 	only  access.Capability          // the token may create, or may update, not both; 0: either
@@ -71,7 +72,7 @@ func (s *Server) Handler(l Listener) http.Handler {
 		}()
 		w.Header().Set("Cache-Control", "no-store")
 		if r.keep = s.keep.Load(); r.keep != nil {
-			r.Store = r.keep.store
+			r.Store = r.keep.Store
 		}
 		status = s.serve(r)
 	})
@@ -198,12 +199,12 @@ func (r *request) TakeTime() {
 }
 
 // Tidy has the sweep run now, after which the types tidy.
-func (r *request) Tidy() { r.keep.wakeSweep() }
+func (r *request) Tidy() { r.keep.WakeSweep() }
 
 // Permit is asked first in every Update of the request.
 func (r *request) Permit(tx *storage.Tx) error {
 	if r.mounts != nil {
-		there, err := r.mounts.has(tx, r.Mount)
+		there, err := r.mounts.Has(tx, r.Mount)
 		if err != nil {
 			return err
 		}

@@ -51,7 +51,7 @@ func (s *Server) identify(r *request) (err error) {
 	}
 	ctx := r.Context
 	if r.Caller.Bearer = bearer(r.http.Header); r.Caller.Bearer != "" {
-		r.Caller.Token, err = r.keep.use(ctx, r.Caller.Bearer, r.Caller.Source, g == api.Authenticated)
+		r.Caller.Token, err = r.keep.Use(ctx, r.Caller.Bearer, r.Caller.Source, g == api.Authenticated)
 		switch denied := errors.Is(err, access.ErrDenied); {
 		case denied && r.route != nil && r.route.Denied != nil:
 			return r.route.Denied
@@ -61,7 +61,7 @@ func (s *Server) identify(r *request) (err error) {
 			r.keep.used(ctx) // the request does not depend on it
 		}
 	}
-	r.Caller.ACL, err = r.keep.acl(ctx, r.Caller.Token)
+	r.Caller.ACL, err = r.keep.ACL(ctx, r.Caller.Token)
 	return err
 }
 

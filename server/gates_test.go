@@ -126,7 +126,7 @@ func (f *fixture) policy(t testing.TB, name string, paths map[string]string) {
 	}
 	p, err := access.ParsePolicy(name, text.String())
 	if err == nil {
-		err = f.keep.Load().changePolicies(t.Context(), func(tx *storage.Tx) error { return access.PutPolicy(tx, p) })
+		err = f.keep.Load().ChangePolicies(t.Context(), func(tx *storage.Tx) error { return access.PutPolicy(tx, p) })
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -145,7 +145,7 @@ func (f *fixture) write(t testing.TB, tok *access.Token) (secret string) {
 	if tok.Created.IsZero() {
 		tok.Created = time.Now()
 	}
-	err := f.keep.Load().store.Update(t.Context(), func(tx *storage.Tx) (err error) {
+	err := f.keep.Load().Store.Update(t.Context(), func(tx *storage.Tx) (err error) {
 		secret, err = access.Create(tx, "", tok)
 		return err
 	})
@@ -267,15 +267,15 @@ func TestEveryRouteAndIdentity(t *testing.T) {
 	f.policy(t, "denial", denied)
 	token["revoked"] = f.bearer(t, full...)
 	k := f.keep.Load()
-	id, err := k.tokenID(t.Context(), token["revoked"])
+	id, err := k.TokenID(t.Context(), token["revoked"])
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := k.store.Update(t.Context(), func(tx *storage.Tx) error { _, err := access.Revoke(tx, id); return err }); err != nil {
+	if err := k.Store.Update(t.Context(), func(tx *storage.Tx) error { _, err := access.Revoke(tx, id); return err }); err != nil {
 		t.Fatal(err)
 	}
 	token["used up"] = f.write(t, &access.Token{Policies: full, NumUses: 1})
-	if _, err := k.use(t.Context(), token["used up"], netip.Addr{}, true); err != nil {
+	if _, err := k.Use(t.Context(), token["used up"], netip.Addr{}, true); err != nil {
 		t.Fatal(err)
 	}
 	for key, paths := range exact {

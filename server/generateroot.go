@@ -157,7 +157,7 @@ func (s *Server) updateGenerateRoot(r *api.Request, in *offer) (api.Answer, erro
 	if err := r.Frame.Tell(a); err != nil {
 		return api.Answer{}, err
 	}
-	err = k.store.Update(r.Context, func(tx *storage.Tx) error {
+	err = k.Store.Update(r.Context, func(tx *storage.Tx) error {
 		_, err := access.CreateRoot(tx, token, s.now())
 		return err
 	})

@@ -21,6 +21,7 @@ import (
 
 	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/api"
+	"github.com/sealkeep/sealkeep/mount"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -125,14 +126,14 @@ func (f *fixture) snapshot(t testing.TB) map[string]string {
 		t.Fatal("the keep is sealed")
 	}
 	all := make(map[string]string)
-	err := k.store.View(context.Background(), func(tx *storage.Tx) error {
+	err := k.Store.View(context.Background(), func(tx *storage.Tx) error {
 		clear(all)
-		mounts, err := readMounts(tx, mountsPath)
+		mounts, err := mount.ReadTable(tx, mount.EnginesPath)
 		if err != nil {
 			return err
 		}
 		folders := []string{"sys", "access"}
-		for _, m := range mounts.all() {
+		for _, m := range mounts.All() {
 			folders = append(folders, m.Prefix())
 		}
 		for len(folders) > 0 {
@@ -145,7 +146,7 @@ func (f *fixture) snapshot(t testing.TB) map[string]string {
 			for _, name := range names {
 				path := folder + "/" + name
 				if sub, ok := strings.CutSuffix(path, "/"); ok {
-					if sub != purgeFolder {
+					if sub != mount.PurgeFolder {
 						folders = append(folders, sub)
 					}
 					continue

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/audit"
+	"github.com/sealkeep/sealkeep/mount"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -94,7 +95,7 @@ func (s *Server) initialize(ctx context.Context, in InitRequest, record func(*au
 		if out.RootToken, err = access.CreateRoot(tx, in.RootToken, s.now()); err != nil {
 			return err
 		}
-		if err := writeFirst(tx); err != nil {
+		if err := mount.WriteFirst(tx); err != nil {
 			return err
 		}
 		if err := writeUnused(tx); err != nil || record == nil {

@@ -128,9 +128,9 @@ func TestKVAnswersAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, _ := f.keep.Load().mounts.Load().find("secret/metadata")
+	m, _ := f.keep.Load().Engines.Load().Find("secret/metadata")
 	secrets := 16<<20/len(text) + 1
-	err = f.keep.Load().store.Update(t.Context(), func(tx *storage.Tx) error {
+	err = f.keep.Load().Store.Update(t.Context(), func(tx *storage.Tx) error {
 		for i := range secrets {
 			if err := (kv.Engine{Prefix: m.Prefix()}).PutMetadata(tx, fmt.Sprintf("app/%03d", i), kv.Settings{}, custom, nil, time.Now()); err != nil {
 				return err

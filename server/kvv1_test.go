@@ -10,6 +10,7 @@ import (
 	vault "github.com/hashicorp/vault/api"
 
 	"github.com/sealkeep/sealkeep/api"
+	"github.com/sealkeep/sealkeep/mount"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -206,7 +207,7 @@ func TestKVUpgrade(t *testing.T) {
 	f.must(t, 400, "POST", "sys/mounts/kv/tune", `{"options":{"version":"3"}}`)
 	f.must(t, 204, "POST", "sys/mounts/kv/tune", `{"options":{"version":"1"}}`)
 	f.must(t, 200, "GET", "kv/app/1", "")
-	if err := c.Sys().TuneMount("kv", vault.MountConfigInput{Options: map[string]string{"version": "2"}}); err != nil {
+	if err := c.Sys().TuneMountAllowNil("kv", vault.TuneMountConfigInput{Options: &map[string]string{"version": "2"}}); err != nil {
 		t.Fatal(err)
 	}
 	check := func(f *fixture) {
@@ -229,10 +230,10 @@ func TestKVUpgrade(t *testing.T) {
 	if r := f.must(t, 200, "GET", "sys/mounts/kv", ""); fmt.Sprint(r.get("data", "options")) != "map[version:2]" || strings.Contains(r.text, "from") {
 		t.Errorf("%s", r.text)
 	}
-	eventually(t, "everything is converted", func() bool { return f.keep.Load().mounts.Load().byPath["kv"].From == "" })
+	eventually(t, "everything is converted", func() bool { return f.keep.Load().Engines.Load().At("kv").From == "" })
 	check(f)
-	err := f.keep.Load().store.View(t.Context(), func(tx *storage.Tx) error {
-		names, err := tx.List(f.keep.Load().mounts.Load().byPath["kv"].Prefix())
+	err := f.keep.Load().Store.View(t.Context(), func(tx *storage.Tx) error {
+		names, err := tx.List(f.keep.Load().Engines.Load().At("kv").Prefix())
 		if fmt.Sprint(names) != "[s/]" {
 			t.Errorf("there are %s", names)
 		}
@@ -270,7 +271,7 @@ func TestKVUpgradeGoesOnAfterRestart(t *testing.T) {
 	f.mountV1(t)
 	f.must(t, 204, "PUT", "kv/a", `{"a":1}`)
 	k := f.keep.Load()
-	err := k.tune(t.Context(), &k.mounts, "kv", func(m *api.Mount) error { return f.tables.changeVersion(m, map[string]string{"version": "2"}) }) // and no sweep
+	err := k.Tune(t.Context(), &k.Engines, "kv", func(m *api.Mount) error { return f.tables.changeVersion(m, map[string]string{"version": "2"}) }) // and no sweep
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -282,11 +283,11 @@ func TestKVUpgradeGoesOnAfterRestart(t *testing.T) {
 	if r := f.must(t, 200, "GET", "kv/data/a", ""); fmt.Sprint(r.get("data", "data", "a")) != "1" {
 		t.Errorf("%s", r.text)
 	}
-	if f.keep.Load().mounts.Load().byPath["kv"].From != "1" {
+	if f.keep.Load().Engines.Load().At("kv").From != "1" {
 		t.Error("the mark is gone")
 	}
-	f.keep.Load().wakeSweep()
-	eventually(t, "everything is converted", func() bool { return f.keep.Load().mounts.Load().byPath["kv"].From == "" })
+	f.keep.Load().WakeSweep()
+	eventually(t, "everything is converted", func() bool { return f.keep.Load().Engines.Load().At("kv").From == "" })
 	if r := f.must(t, 200, "GET", "kv/data/a", ""); fmt.Sprint(r.get("data", "data", "a")) != "1" {
 		t.Errorf("%s", r.text)
 	}
@@ -300,9 +301,9 @@ func TestKVUpgradeOfRemoved(t *testing.T) {
 		f.must(t, 204, "PUT", fmt.Sprintf("kv/%d/a", i), `{"a":1}`) // a transaction for each
 	}
 	k := f.keep.Load()
-	folder := k.mounts.Load().byPath["kv"].Prefix()
+	folder := k.Engines.Load().At("kv").Prefix()
 	names := func(folder string) (names []string) {
-		if err := k.store.View(t.Context(), func(tx *storage.Tx) (err error) {
+		if err := k.Store.View(t.Context(), func(tx *storage.Tx) (err error) {
 			names, err = tx.List(folder)
 			return err
 		}); err != nil {
@@ -313,9 +314,12 @@ func TestKVUpgradeOfRemoved(t *testing.T) {
 	f.must(t, 204, "POST", "sys/mounts/kv/tune", `{"options":{"version":"2"}}`)
 	eventually(t, "the upgrade has begun", func() bool { return len(names(folder+"/s")) > 10 })
 	f.must(t, 204, "DELETE", "sys/mounts/kv", "")
-	eventually(t, "the data is deleted", func() bool { return len(names(purgeFolder)) == 0 })
-	k.converting.Lock() // no upgrade is under way
-	defer k.converting.Unlock()
+	eventually(t, "the data is deleted", func() bool { return len(names(mount.PurgeFolder)) == 0 })
+	f.Server.Seal() // no upgrade is under way any more
+	if err := f.Unseal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	k = f.keep.Load()
 	if left := names(folder); left != nil {
 		t.Errorf("there are %s", left)
 	}

@@ -272,12 +272,12 @@ func (s *Server) publishLocked(k *keep, by *slot) {
 			}
 		}
 	}
-	s.work.Go(func() { s.purge(k) })
+	s.work.Go(k.Purge)
 	s.work.Go(func() { s.tend(k) })
 	s.work.Go(func() { s.rotation(k) })
 	s.work.Go(func() { s.scrub(k) })
-	s.work.Go(func() { s.sweep(k) })
-	s.work.Go(func() { k.audit.Run(k.ctx, k.store) })
+	s.work.Go(k.Sweep)
+	s.work.Go(func() { k.audit.Run(k.ctx, k.Store) })
 }
 
 // Seal seals the keep and holds it sealed until the process is restarted, people
@@ -320,8 +320,8 @@ func (s *Server) drop() bool {
 		return false
 	}
 	k.end()
-	k.audit.Save(k.store)
-	k.store.Seal()
+	k.audit.Save(k.Store)
+	k.Store.Seal()
 	s.oldAudit = k.audit
 	s.work.Go(k.audit.Close) // when what is under way has its answer recorded
 	return true

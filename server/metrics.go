@@ -210,7 +210,7 @@ func (c stateCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(descTokenTTL, ttl.Seconds(), sl.Name, sl.Type)
 	}
 	if k := c.s.keep.Load(); k != nil {
-		if ks, err := k.store.KeyStatus(k.ctx); err == nil {
+		if ks, err := k.Store.KeyStatus(k.ctx); err == nil {
 			gauge(descTerms, float64(len(ks.Terms)))
 			gauge(descTerm, float64(ks.Installed.Unix()))
 		}

@@ -16,7 +16,7 @@ import (
 
 	vault "github.com/hashicorp/vault/api"
 
-	"github.com/sealkeep/sealkeep/api"
+	"github.com/sealkeep/sealkeep/mount"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -267,7 +267,7 @@ func below(t *testing.T, f *fixture, folder string) int {
 		}
 		return nil
 	}
-	if err := f.keep.Load().store.View(context.Background(), func(tx *storage.Tx) error { return walk(tx, folder) }); err != nil {
+	if err := f.keep.Load().Store.View(context.Background(), func(tx *storage.Tx) error { return walk(tx, folder) }); err != nil {
 		t.Fatal(err)
 	}
 	return n
@@ -277,8 +277,8 @@ func below(t *testing.T, f *fixture, folder string) int {
 func fill(t *testing.T, f *fixture, path string, n int) string {
 	t.Helper()
 	k := f.keep.Load()
-	m := k.mounts.Load().byPath[path]
-	err := k.store.Update(t.Context(), func(tx *storage.Tx) error {
+	m := k.Engines.Load().At(path)
+	err := k.Store.Update(t.Context(), func(tx *storage.Tx) error {
 		for i := range n {
 			if err := tx.Put(fmt.Sprintf("%s/s/%d/secret%d", m.Prefix(), i%3, i), []byte("x")); err != nil {
 				return err
@@ -303,7 +303,7 @@ func TestDisableDeletesTheData(t *testing.T) {
 	f.must(t, 204, "DELETE", "sys/mounts/old", "")
 	f.must(t, 404, "GET", "old/data/x", "")
 	eventually(t, "the data of the mount is gone", func() bool { return below(t, f, old) == 0 })
-	eventually(t, "the note is gone", func() bool { return below(t, f, purgeFolder) == 0 })
+	eventually(t, "the note is gone", func() bool { return below(t, f, mount.PurgeFolder) == 0 })
 	if got := below(t, f, kept); got != before || before != 13 {
 		t.Errorf("%d of %d records of another mount are left", got, before)
 	}
@@ -319,8 +319,8 @@ func TestDisableSurvivesRestart(t *testing.T) {
 	old := fill(t, f, "old", 10)
 	// As disable does, but nobody is told: the process ends before the purge.
 	k := f.keep.Load()
-	err := k.change(t.Context(), &k.mounts, func(tx *storage.Tx, table *mountTable) (*mountTable, error) {
-		return table.with("old", nil), tx.Put(purgeFolder+"/"+strings.TrimPrefix(old, "mount/"), []byte(`{"version":1}`))
+	err := k.Change(t.Context(), &k.Engines, func(tx *storage.Tx, table *mount.Table) (*mount.Table, error) {
+		return table.With("old", nil), tx.Put(mount.PurgeFolder+"/"+strings.TrimPrefix(old, "mount/"), []byte(`{"version":1}`))
 	})
 	if err != nil || below(t, f, old) == 0 {
 		t.Fatalf("the test is of no use: %v", err)
@@ -331,7 +331,7 @@ func TestDisableSurvivesRestart(t *testing.T) {
 	if err := again.Unseal(t.Context()); err != nil || again.Status().Sealed {
 		t.Fatalf("%v %+v", err, again.Status())
 	}
-	eventually(t, "the data of the mount is gone", func() bool { return below(t, again, old) == 0 && below(t, again, purgeFolder) == 0 })
+	eventually(t, "the data of the mount is gone", func() bool { return below(t, again, old) == 0 && below(t, again, mount.PurgeFolder) == 0 })
 }
 
 // A write that comes after the removal of its mount is refused, so that it
@@ -360,7 +360,7 @@ func TestWritesEndWithTheMount(t *testing.T) {
 	}
 	eventually(t, "writes are under way", func() bool { return below(t, f, prefix) > 50 })
 	f.must(t, 204, "DELETE", "sys/mounts/old", "")
-	eventually(t, "the note is gone", func() bool { return below(t, f, purgeFolder) == 0 })
+	eventually(t, "the note is gone", func() bool { return below(t, f, mount.PurgeFolder) == 0 })
 	close(stop)
 	wait.Wait()
 	if n := below(t, f, prefix); n != 0 {
@@ -388,28 +388,5 @@ func TestMountsAtOnce(t *testing.T) {
 	}
 	if n := len(f.must(t, 200, "GET", "sys/mounts", "").get("data").(map[string]any)); n != 23 {
 		t.Errorf("%d mounts", n)
-	}
-}
-
-func TestFindMount(t *testing.T) {
-	table := &mountTable{byPath: map[string]*api.Mount{}}
-	for _, path := range []string{"secret", "a/b", "ab"} {
-		table = table.with(path, newMount(path+"/", "kv", "2"))
-	}
-	for path, want := range map[string]string{
-		"secret": "secret/ ", "secret/data/x": "secret/ data/x", "a/b/data": "a/b/ data", "ab/x": "ab/ x",
-		"a": "", "a/c": "", "secrets/x": "", "": "", "b": "",
-	} {
-		got := ""
-		m, rest := table.find(path)
-		if m != nil {
-			got = m.Path + " " + rest
-		}
-		if got != want {
-			t.Errorf("%q is in %q, want %q", path, got, want)
-		}
-	}
-	if n := testing.AllocsPerRun(100, func() { table.find("secret/data/some/thing") }); n != 0 {
-		t.Errorf("finding a mount allocates %v times", n)
 	}
 }

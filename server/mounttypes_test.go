@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/sealkeep/sealkeep/api"
+	"github.com/sealkeep/sealkeep/mount"
 )
 
 // Which engine a mount gets is decided by the types that there are.
@@ -41,7 +42,7 @@ func TestEnginesByNameAndVersion(t *testing.T) {
 		{"kv", "1", "", "2", "", "2 from 1"}, {"kv", "1", "", "1", "", "1"}, {"pair", "2", "1", "3", "the mount is still being upgraded from version 1", "2"},
 		{"count", "", "", "1", `unknown option "version"`, ""},
 	} {
-		m := newMount("a/", c.typ, c.old)
+		m := mount.New("a/", c.typ, c.old)
 		m.From = c.from
 		err := tables.changeVersion(m, map[string]string{"version": c.version})
 		if (err == nil) != (c.want == "") || err != nil && !strings.HasPrefix(err.Error(), c.want) {
@@ -55,7 +56,7 @@ func TestEnginesByNameAndVersion(t *testing.T) {
 			t.Errorf("%+v: it is %s", c, then)
 		}
 	}
-	if m := newMount("c/", "count", ""); m.Options != nil || m.Accessor != "count_"+m.UUID[:8] {
+	if m := mount.New("c/", "count", ""); m.Options != nil || m.Accessor != "count_"+m.UUID[:8] {
 		t.Errorf("%+v", m)
 	}
 }

@@ -21,7 +21,7 @@ func TestANULInAPolicyNameDoesNotCollideInTheACLCache(t *testing.T) {
 	} {
 		real, forged := f.bearer(t, sets[0]...), f.bearer(t, sets[1]...)
 		for _, order := range [][]string{{real, forged}, {forged, real}} {
-			f.keep.Load().policies.forget()
+			f.forget(t)
 			for _, token := range order {
 				want := 403
 				if token == real {
@@ -100,7 +100,7 @@ func TestDisallowedPoliciesAreComparedInCanonicalForm(t *testing.T) {
 		}
 		f.must(t, 204, "DELETE", "auth/token/roles/ci", "")
 	}
-	err := f.keep.Load().store.Update(t.Context(), func(tx *storage.Tx) error {
+	err := f.keep.Load().Store.Update(t.Context(), func(tx *storage.Tx) error {
 		return tx.Put("access/token-role/old", []byte(`{"version":1,"disallowed_policies":["Admin"],"disallowed_policies_glob":["Op*"],"type":"service"}`))
 	})
 	if err != nil {

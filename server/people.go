@@ -368,7 +368,7 @@ func (s *Server) openByPeople(in offer) (warnings []string, err error) {
 // root key: the slot that it returns is nil until then. New shares, or a new
 // identity, that open take the place of the old ones; see settle.
 func (s *Server) proveLocked(k *keep, g *gathering, in offer, drill bool) (*proven, error) {
-	slots, _, err := k.store.TrustedSlots()
+	slots, _, err := k.Store.TrustedSlots()
 	if err != nil {
 		return nil, fmt.Errorf("reading the slots: %w", err)
 	}
@@ -396,7 +396,7 @@ func (s *Server) proofsLocked(k *keep, g *gathering, in offer, slots []storage.S
 	if in.Key == "" && in.Identity == "" {
 		return nil, invalid("send a recovery share as key, or an age identity as identity")
 	}
-	all, err := s.giveLocked(g, in, slots, k.store.UUID())
+	all, err := s.giveLocked(g, in, slots, k.Store.UUID())
 	if err != nil || all == nil {
 		return nil, err
 	}
@@ -413,7 +413,7 @@ func (s *Server) proofsLocked(k *keep, g *gathering, in offer, slots []storage.S
 
 // holding are the proofs that hold the root key in use; the others it forgets.
 func (k *keep) holding(all []proof) (proofs []proof, err error) {
-	root, _, err := k.store.RootKey()
+	root, _, err := k.Store.RootKey()
 	if err != nil {
 		return nil, err
 	}
@@ -488,7 +488,7 @@ func (s *Server) settle(k *keep, proofs []proof, drill bool) (by *proven, err er
 // one identity, else nothing can be asked for and it is 0. Of two sets it is the
 // old one that is meant.
 func (k *keep) required() (n, t int, err error) {
-	slots, _, err := k.store.TrustedSlots()
+	slots, _, err := k.Store.TrustedSlots()
 	if err != nil {
 		return 0, 0, fmt.Errorf("reading the slots: %w", err)
 	}

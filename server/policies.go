@@ -2,152 +2,15 @@ package server
 
 import (
 	"cmp"
-	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 
 	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/storage"
 )
-
-// What is kept in memory of parsed policies, and as much of compiled sets of them.
-// Tokens with the same policies share one.
-const (
-	maxACLs     = 4096
-	maxACLBytes = 32 << 20
-)
-
-// A policyCache has every policy parsed and every set of them compiled once. A
-// change of a policy replaces the generation; what a reader of the old one still
-// adds there is lost with it.
-type policyCache struct {
-	current atomic.Pointer[policyGeneration]
-}
-
-type policyGeneration struct {
-	mu       sync.RWMutex
-	policies sizedCache[*access.Policy]
-	acls     sizedCache[*access.ACL] // by the names of the policies
-}
-
-// A sizedCache has maxACLs values that take maxACLBytes, or one that takes more.
-type sizedCache[T any] struct {
-	values map[string]sizedValue[T]
-	bytes  int
-}
-
-type sizedValue[T any] struct {
-	value T
-	size  int
-}
-
-func (c *sizedCache[T]) put(key string, value T, size int) {
-	size += 128 + len(key)
-	if c.values == nil {
-		c.values = make(map[string]sizedValue[T])
-	}
-	c.drop(key)
-	for old := range c.values { // in random order
-		if len(c.values) < maxACLs && c.bytes+size <= maxACLBytes {
-			break
-		}
-		c.drop(old)
-	}
-	c.values[key] = sizedValue[T]{value, size}
-	c.bytes += size
-}
-
-func (c *sizedCache[T]) drop(key string) {
-	c.bytes -= c.values[key].size
-	delete(c.values, key)
-}
-
-// load returns the generation that counts.
-func (c *policyCache) load() *policyGeneration {
-	if g := c.current.Load(); g != nil {
-		return g
-	}
-	c.current.CompareAndSwap(nil, new(policyGeneration))
-	return c.current.Load()
-}
-
-// forget is called after every change of a policy, whatever its outcome, before
-// anybody is told of it.
-func (c *policyCache) forget() { c.current.Store(new(policyGeneration)) }
-
-// acl returns what a token's policies allow; of nil: nothing. Names without a
-// policy allow nothing.
-func (k *keep) acl(ctx context.Context, t *access.Token) (*access.ACL, error) {
-	if t == nil || len(t.Policies) == 0 {
-		return new(access.ACL), nil
-	}
-	var buf [256]byte
-	key := buf[:0] // names of any text make different keys, for each begins with its length
-	for _, name := range t.Policies {
-		key = append(append(strconv.AppendInt(key, int64(len(name)), 10), ':'), name...)
-	}
-	g := k.policies.load()
-	g.mu.RLock()
-	acl := g.acls.values[string(key)].value
-	g.mu.RUnlock()
-	if acl != nil {
-		return acl, nil
-	}
-	policies, err := k.readPolicies(ctx, g, t.Policies)
-	if err != nil {
-		return nil, err
-	}
-	acl = access.NewACL(policies)
-	size := acl.Size()
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.acls.put(string(key), acl, size)
-	return acl, nil
-}
-
-// readPolicies returns those of the policies that are there.
-func (k *keep) readPolicies(ctx context.Context, g *policyGeneration, names []string) (policies []*access.Policy, err error) {
-	var read []*access.Policy
-	err = k.store.View(ctx, func(tx *storage.Tx) error {
-		for _, name := range names {
-			g.mu.RLock()
-			p := g.policies.values[name].value
-			g.mu.RUnlock()
-			if p == nil {
-				if p, err = access.GetPolicy(tx, name); err != nil {
-					return err
-				}
-				if p == nil {
-					continue
-				}
-				read = append(read, p)
-			}
-			policies = append(policies, p)
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, p := range read {
-		g.policies.put(p.Name, p, p.Size())
-	}
-	return policies, nil
-}
-
-// changePolicies runs fn, which changes policies, in an Update.
-func (k *keep) changePolicies(ctx context.Context, fn func(*storage.Tx) error) error {
-	defer k.policies.forget()
-	return k.store.Update(ctx, fn)
-}
 
 // policyRoutes is the API of policies, below sys/.
 func (s *Server) policyRoutes() []api.Route {
@@ -216,7 +79,7 @@ func (s *Server) writePolicy(r *api.Request, in *policyInput) (api.Answer, error
 		return api.Answer{}, err
 	}
 	k := unsealedOf(r)
-	if err := k.changePolicies(r.Context, func(tx *storage.Tx) error { return access.PutPolicy(tx, p) }); err != nil {
+	if err := k.ChangePolicies(r.Context, func(tx *storage.Tx) error { return access.PutPolicy(tx, p) }); err != nil {
 		return api.Answer{}, err
 	}
 	r.Frame.Log().Info("policy written", "policy", p.Name, "request", r.ID)
@@ -242,7 +105,7 @@ func (s *Server) unmatched(k *keep, p *access.Policy) (warnings []string) {
 
 func deletePolicy(r *api.Request, _ *api.None) (api.Answer, error) {
 	name := r.Param("name")
-	if err := unsealedOf(r).changePolicies(r.Context, func(tx *storage.Tx) error { return access.DeletePolicy(tx, name) }); err != nil {
+	if err := unsealedOf(r).ChangePolicies(r.Context, func(tx *storage.Tx) error { return access.DeletePolicy(tx, name) }); err != nil {
 		return api.Answer{}, err
 	}
 	r.Frame.Log().Info("policy deleted", "policy", access.PolicyName(name), "request", r.ID)

@@ -353,7 +353,7 @@ func TestTokenCreateParsesNoPolicies(t *testing.T) {
 	f := fresh(t)
 	f.must(t, 204, "POST", "sys/policies/acl/app", `{"policy":"path \"secret/*\" { capabilities = [\"read\"] }"}`)
 	k := f.keep.Load()
-	if err := k.store.Update(context.Background(), func(tx *storage.Tx) error {
+	if err := k.Store.Update(context.Background(), func(tx *storage.Tx) error {
 		return tx.Put("access/policy/app", []byte(`{"version":1,"text":"path {"}`))
 	}); err != nil {
 		t.Fatal(err)
@@ -367,48 +367,5 @@ func TestTokenCreateParsesNoPolicies(t *testing.T) {
 	f.must(t, 400, "POST", "auth/token/create", `{"policies":[`+many+`]}`)
 	for _, list := range []string{"allowed_policies", "allowed_policies_glob", "disallowed_policies", "disallowed_policies_glob"} {
 		f.must(t, 400, "POST", "auth/token/roles/r", `{"`+list+`":[`+many+`]}`)
-	}
-}
-
-// What is compiled is bounded in bytes, however few sets of policies there are, and
-// a set that is larger than all of that is compiled once.
-func TestTheACLCacheIsBoundedByBytes(t *testing.T) {
-	f := fresh(t)
-	var rules strings.Builder
-	for n := 0; rules.Len() < access.MaxPolicy-100; n++ {
-		fmt.Fprintf(&rules, "path \"%d\" {}\n", n)
-	}
-	f.must(t, 204, "POST", "sys/policies/acl/large", fmt.Sprintf(`{"policy":%q}`, rules.String()))
-	f.must(t, 403, "GET", "secret/data/x", "", as(f.bearer(t, "large")))
-	g := f.keep.Load().policies.load()
-	if g.policies.bytes < 10*access.MaxPolicy || g.acls.bytes < 10*access.MaxPolicy {
-		t.Errorf("a policy of %d bytes counts as %d, its ACL as %d", access.MaxPolicy, g.policies.bytes, g.acls.bytes)
-	}
-
-	var c sizedCache[int]
-	const large = 2 << 20
-	for n := range 10 * maxACLBytes / large {
-		c.put(fmt.Sprint(n), n, large)
-		if c.bytes > maxACLBytes {
-			t.Fatalf("%d values have %d bytes", len(c.values), c.bytes)
-		}
-	}
-	if len(c.values) < maxACLBytes/large-1 {
-		t.Errorf("only %d values are kept", len(c.values))
-	}
-	for n := range 3 * maxACLs {
-		c.put(fmt.Sprint(n%(2*maxACLs)), n, n%1000)
-	}
-	if len(c.values) != maxACLs {
-		t.Errorf("%d values are kept", len(c.values))
-	}
-	c.put("large", 1, maxACLBytes)
-	if len(c.values) != 1 || c.values["large"].value != 1 {
-		t.Errorf("%d values beside a large one", len(c.values)-1)
-	}
-	c.put("small", 1, 1)
-	c.put("small", 2, 2)
-	if len(c.values) != 1 || c.values["small"].value != 2 || c.bytes != c.values["small"].size {
-		t.Errorf("%d values of %d bytes", len(c.values), c.bytes)
 	}
 }

@@ -121,7 +121,7 @@ func TestOverload(t *testing.T) {
 	var once sync.Once
 	var wait sync.WaitGroup
 	wait.Go(func() {
-		if err := f.keep.Load().store.Update(t.Context(), func(*storage.Tx) error { once.Do(func() { close(held) }); <-release; return nil }); err != nil {
+		if err := f.keep.Load().Store.Update(t.Context(), func(*storage.Tx) error { once.Do(func() { close(held) }); <-release; return nil }); err != nil {
 			t.Error(err)
 		}
 	})
@@ -142,7 +142,7 @@ func TestOverload(t *testing.T) {
 	for i := range writers {
 		wait.Go(func() { write(i) })
 	}
-	waiting := func() int { return f.keep.Load().store.Stats().Waiting }
+	waiting := func() int { return f.keep.Load().Store.Stats().Waiting }
 	for deadline := time.Now().Add(time.Minute); int64(waiting())+refused.Load() < writers; {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d wait and %d were refused", waiting(), refused.Load())

@@ -90,7 +90,7 @@ func (s *Server) visit(ctx context.Context, k *keep, seal Seal, retry time.Durat
 	}
 	call, cancel := context.WithTimeout(ctx, wrapTimeout)
 	defer cancel()
-	if err := s.give(call, k, seal, func(ctx context.Context, slot storage.Slot) error { return k.store.PutSlot(ctx, slot) }); err != nil {
+	if err := s.give(call, k, seal, func(ctx context.Context, slot storage.Slot) error { return k.Store.PutSlot(ctx, slot) }); err != nil {
 		switch {
 		case unopened != nil:
 			err = fmt.Errorf("%w; and wrapping the root key anew failed: %w", unopened, err)
@@ -149,12 +149,12 @@ func (s *Server) give(ctx context.Context, k *keep, seal Seal, put func(context.
 	if sl == nil {
 		return errReplaced
 	}
-	root, generation, err := k.store.RootKey()
+	root, generation, err := k.Store.RootKey()
 	if err != nil {
 		return err
 	}
 	defer clear(root)
-	made, err := s.wrapRoot(ctx, seal, root, k.store.UUID(), generation)
+	made, err := s.wrapRoot(ctx, seal, root, k.Store.UUID(), generation)
 	if err != nil {
 		return err
 	}
@@ -213,7 +213,7 @@ func (s *Server) wrapRoot(ctx context.Context, seal Seal, root []byte, uuid stri
 
 // openStored opens the slot of a seal as it stands in the file.
 func (s *Server) openStored(ctx context.Context, k *keep, seal Seal) error {
-	slots, _, err := k.store.TrustedSlots()
+	slots, _, err := k.Store.TrustedSlots()
 	if err != nil {
 		return err
 	}
@@ -221,12 +221,12 @@ func (s *Server) openStored(ctx context.Context, k *keep, seal Seal) error {
 	if i < 0 {
 		return errNotTrusted
 	}
-	root, _, err := k.store.RootKey()
+	root, _, err := k.Store.RootKey()
 	if err != nil {
 		return err
 	}
 	defer clear(root)
-	return s.opens(ctx, seal, slots[i], root, k.store.UUID())
+	return s.opens(ctx, seal, slots[i], root, k.Store.UUID())
 }
 
 // opens has a seal open a slot and compares what comes out, which is forgotten.

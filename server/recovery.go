@@ -137,7 +137,7 @@ func opensWith(identity string, slot storage.Slot, root []byte, uuid string) err
 func (s *Server) promote(k *keep, p proof) (done bool, slot storage.Slot, err error) {
 	k.slotting.Lock()
 	defer k.slotting.Unlock()
-	slots, _, err := k.store.TrustedSlots()
+	slots, _, err := k.Store.TrustedSlots()
 	if err != nil {
 		return false, p.slot, fmt.Errorf("reading the slots: %w", err)
 	}
@@ -149,12 +149,12 @@ func (s *Server) promote(k *keep, p proof) (done bool, slot storage.Slot, err er
 	case fresh == nil || fresh.KeyID != p.slot.KeyID: // replaced meanwhile
 		return false, p.slot, nil
 	}
-	root, generation, err := k.store.RootKey()
+	root, generation, err := k.Store.RootKey()
 	if err != nil {
 		return false, p.slot, err
 	}
 	defer clear(root)
-	uuid := k.store.UUID()
+	uuid := k.Store.UUID()
 	if old != nil && fresh.Type == recovery.Age && !within(fresh.KeyID, old.KeyID) && opensWith(p.identity, *old, root, uuid) == nil {
 		return false, *fresh, nil
 	}
@@ -168,7 +168,7 @@ func (s *Server) promote(k *keep, p proof) (done bool, slot storage.Slot, err er
 		err = opensWith(p.identity, next, root, uuid)
 	}
 	if err == nil {
-		err = k.store.PutSlot(k.ctx, next, fresh.Name)
+		err = k.Store.PutSlot(k.ctx, next, fresh.Name)
 	}
 	s.rearrange()
 	if err != nil {
@@ -230,7 +230,7 @@ func (s *Server) reconcileRecovery(ctx context.Context) error {
 	}
 	k.slotting.Lock()
 	defer k.slotting.Unlock()
-	slots, _, err := k.store.TrustedSlots()
+	slots, _, err := k.Store.TrustedSlots()
 	if err != nil {
 		return fmt.Errorf("reading the slots: %w", err)
 	}
@@ -242,7 +242,7 @@ func (s *Server) reconcileRecovery(ctx context.Context) error {
 		if fresh == nil {
 			return nil
 		}
-		if err := k.store.RemoveSlot(ctx, newAgeName); err != nil {
+		if err := k.Store.RemoveSlot(ctx, newAgeName); err != nil {
 			return err
 		}
 		s.log.Warn("the configuration names the old recipients again: the new ones' slot was removed", "slot", newAgeName, "recipients", fresh.KeyID)
@@ -257,19 +257,19 @@ func (s *Server) reconcileRecovery(ctx context.Context) error {
 	if barred, err := k.barred(storage.Slot{Name: name, Type: recovery.Age, KeyID: want}); err != nil || barred {
 		return err
 	}
-	root, generation, err := k.store.RootKey()
+	root, generation, err := k.Store.RootKey()
 	if err != nil {
 		return err
 	}
 	defer clear(root)
-	slot, err := newAgeSlot(name, recipients, root, k.store.UUID(), generation, s.now())
+	slot, err := newAgeSlot(name, recipients, root, k.Store.UUID(), generation, s.now())
 	if err != nil {
 		return err
 	}
 	if name == newAgeName {
-		err = k.store.PutSlot(ctx, slot)
+		err = k.Store.PutSlot(ctx, slot)
 	} else {
-		err = k.store.PutSlot(ctx, slot, newAgeName)
+		err = k.Store.PutSlot(ctx, slot, newAgeName)
 	}
 	if err != nil {
 		return err
@@ -286,14 +286,14 @@ func (s *Server) reconcileRecovery(ctx context.Context) error {
 
 // barred reports whether a slot was revoked, so that it is made only when asked for.
 func (k *keep) barred(slot storage.Slot) (bool, error) {
-	revoked, err := k.store.Revoked()
+	revoked, err := k.Store.Revoked()
 	return slices.ContainsFunc(revoked, func(r storage.Revoked) bool { return r.Bars(slot) }), err
 }
 
 // recoverySlot returns a recovery slot that the keyring vouches for, nil when
 // there is none.
 func (k *keep) recoverySlot(name string) (*storage.Slot, error) {
-	slots, _, err := k.store.TrustedSlots()
+	slots, _, err := k.Store.TrustedSlots()
 	if err != nil {
 		return nil, fmt.Errorf("reading the slots: %w", err)
 	}
@@ -379,7 +379,7 @@ type drill struct {
 
 // loadDrills reads the drills when the keep opens.
 func (k *keep) loadDrills(ctx context.Context) error {
-	return k.store.View(ctx, func(tx *storage.Tx) error {
+	return k.Store.View(ctx, func(tx *storage.Tx) error {
 		r, err := readDrills(tx)
 		if err == nil {
 			k.drills.Store(&r.Drills)
@@ -418,7 +418,7 @@ func (k *keep) drilled(slot storage.Slot) time.Time {
 // noteDrill records that people have opened slots.
 func (k *keep) noteDrill(ctx context.Context, now time.Time, slots ...storage.Slot) error {
 	var r recoveryRecord
-	err := k.store.Update(ctx, func(tx *storage.Tx) (err error) {
+	err := k.Store.Update(ctx, func(tx *storage.Tx) (err error) {
 		if r, err = readDrills(tx); err != nil {
 			return err
 		}

@@ -278,7 +278,7 @@ func (s *Server) deleteRekey(r *api.Request, _ *api.None) (api.Answer, error) {
 	case old == nil:
 		return api.Answer{}, invalid("there are no old recovery shares any more: give the new ones back (sealkeep operator rekey -verify -), or take them away with `sealkeep operator slot remove %s`", newSharesName)
 	}
-	if err := k.store.RemoveSlot(r.Context, newSharesName); err != nil {
+	if err := k.Store.RemoveSlot(r.Context, newSharesName); err != nil {
 		return api.Answer{}, err
 	}
 	s.rearrange()
@@ -328,11 +328,11 @@ func (s *Server) finishRekeyLocked(r *api.Request, in shareRequest, warnings ...
 	defer v.mu.Unlock()
 	k.slotting.Lock()
 	defer k.slotting.Unlock()
-	slots, missing, err := k.store.TrustedSlots()
+	slots, missing, err := k.Store.TrustedSlots()
 	if err != nil {
 		return api.Answer{}, fmt.Errorf("reading the slots: %w", err)
 	}
-	root, generation, err := k.store.RootKey()
+	root, generation, err := k.Store.RootKey()
 	if err != nil {
 		return api.Answer{}, err
 	}
@@ -341,7 +341,7 @@ func (s *Server) finishRekeyLocked(r *api.Request, in shareRequest, warnings ...
 	if old != nil || recoverySlot(slots, newSharesName) != nil {
 		name = newSharesName
 	}
-	slot, shares, err := newSharesSlot(name, in.Shares, in.Threshold, root, k.store.UUID(), generation, s.now())
+	slot, shares, err := newSharesSlot(name, in.Shares, in.Threshold, root, k.Store.UUID(), generation, s.now())
 	if err != nil {
 		return api.Answer{}, err
 	}
@@ -365,7 +365,7 @@ func (s *Server) finishRekeyLocked(r *api.Request, in shareRequest, warnings ...
 	if err := r.Frame.Tell(a); err != nil {
 		return api.Answer{}, err
 	}
-	err = k.store.PutSlot(r.Context, slot)
+	err = k.Store.PutSlot(r.Context, slot)
 	switch {
 	case errors.Is(err, storage.ErrUnknownOutcome): // whichever is there, its shares must be in somebody's hands
 		s.log.Error("whether the new recovery shares are in force is not known", "error", err, "request", r.ID)

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"slices"
 	"strings"
 	"sync"
@@ -29,24 +28,6 @@ type moves struct {
 
 const maxMoves = 100
 
-// move moves a mount. A path that is in use by another mount, or would be inside
-// one or around one, is refused.
-func (k *keep) move(ctx context.Context, in *mountTables, from, to string) error {
-	return k.change(ctx, in, func(_ *storage.Tx, t *mountTable) (*mountTable, error) {
-		m := t.byPath[from]
-		if m == nil {
-			return nil, invalid("no matching mount at %q", from+"/")
-		}
-		moved := *m
-		moved.Path = to + "/"
-		t = t.with(from, nil)
-		if err := t.free(moved.Path); err != nil {
-			return nil, err
-		}
-		return t.with(to, &moved), nil
-	})
-}
-
 type remountInput struct {
 	From string `json:"from"`
 	To   string `json:"to"`
@@ -58,14 +39,14 @@ func (s *Server) remount(r *api.Request, in *remountInput) (api.Answer, error) {
 		return api.Answer{}, invalid("both 'from' and 'to' path must be specified as a string")
 	}
 	k := unsealedOf(r)
-	tables, taken := &k.mounts, reserved
+	tables, taken := &k.Engines, reserved
 	source, isAuth := strings.CutPrefix(from, "auth/")
 	target, toAuth := strings.CutPrefix(to, "auth/")
 	switch {
 	case isAuth && !toAuth:
 		return api.Answer{}, invalid("cannot remount auth mount to non-auth mount %q", to+"/")
 	case isAuth:
-		tables, taken = &k.auths, []string{"token"}
+		tables, taken = &k.Logins, []string{"token"}
 	default:
 		target = to
 	}
@@ -81,7 +62,7 @@ func (s *Server) remount(r *api.Request, in *remountInput) (api.Answer, error) {
 	if err := checkMountPath(target); err != nil {
 		return api.Answer{}, err
 	}
-	if err := k.move(r.Context, tables, source, target); err != nil {
+	if err := k.Move(r.Context, tables, source, target); err != nil {
 		return api.Answer{}, err
 	}
 	s.log.Info("mount moved", "from", from+"/", "to", to+"/", "request", r.ID)

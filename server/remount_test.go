@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"strings"
 	"testing"
 
@@ -87,7 +86,8 @@ func TestRemount(t *testing.T) {
 	}
 
 	// In the store, too.
-	if err := k.loadMounts(context.Background(), &k.mounts, mountsPath); err != nil {
+	f.Server.Seal()
+	if err := f.Unseal(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if r := f.must(t, 200, "GET", "m0/data/x", ""); r.get("data", "data", "k") != "v" {

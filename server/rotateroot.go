@@ -89,30 +89,30 @@ func (s *Server) writeRotateRoot(r *api.Request, in *rootRequest) (api.Answer, e
 	if service < 0 && by == "" {
 		return api.Answer{}, in.unproven()
 	}
-	old, generation, err := k.store.RootKey()
+	old, generation, err := k.Store.RootKey()
 	if err != nil {
 		return api.Answer{}, err
 	}
 	clear(old)
 	root := storage.NewRootKey()
 	defer clear(root)
-	slots, err := s.wrapKept(r.Context, kept, root, k.store.UUID(), generation+1)
+	slots, err := s.wrapKept(r.Context, kept, root, k.Store.UUID(), generation+1)
 	if err != nil {
 		return api.Answer{}, err
 	}
 	if by == "" {
 		by = kept[service].Name
-	} else if err := tryIdentity(slots, by, identity, root, k.store.UUID()); err != nil {
+	} else if err := tryIdentity(slots, by, identity, root, k.Store.UUID()); err != nil {
 		return api.Answer{}, err
 	}
-	out := rootRotation{Complete: true, Previous: k.store.Fingerprint(), Fingerprint: storage.Fingerprint(root), Generation: generation + 1, ProvedBy: by}
+	out := rootRotation{Complete: true, Previous: k.Store.Fingerprint(), Fingerprint: storage.Fingerprint(root), Generation: generation + 1, ProvedBy: by}
 	for _, slot := range slots {
 		out.Slots = append(out.Slots, slot.Name)
 	}
 	if err := r.Frame.Tell(api.Answer{Data: out}); err != nil {
 		return api.Answer{}, err
 	}
-	err = k.store.RotateRoot(r.Context, root, slots, revoked...)
+	err = k.Store.RotateRoot(r.Context, root, slots, revoked...)
 	s.rearrange()
 	if err != nil {
 		if errors.Is(err, storage.ErrRevoked) {
@@ -154,7 +154,7 @@ func (s *Server) rootWarnings(in rootRequest, service bool) (warnings []string) 
 // remembered as revoked. It is an error if a slot that is stored cannot be kept
 // and is not named. slotting is held.
 func (s *Server) keptSlots(k *keep, all []*slot, in rootRequest) (kept []*slot, revoked []storage.Revoked, err error) {
-	stored, missing, err := k.store.TrustedSlots()
+	stored, missing, err := k.Store.TrustedSlots()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -231,12 +231,12 @@ func (s *Server) makeRootShares(r *api.Request, in rootRequest, kept []*slot) (a
 	if hasShares(kept) {
 		return api.Answer{}, invalid("this keep has recovery shares: give as many of them as open (keys); if they are lost, drop them: %s", sharesSlot)
 	}
-	root, generation, err := k.store.RootKey()
+	root, generation, err := k.Store.RootKey()
 	if err != nil {
 		return api.Answer{}, err
 	}
 	defer clear(root)
-	slot, shares, err := newSharesSlot(sharesSlot, in.Shares, in.Threshold, root, k.store.UUID(), generation, s.now())
+	slot, shares, err := newSharesSlot(sharesSlot, in.Shares, in.Threshold, root, k.Store.UUID(), generation, s.now())
 	if err != nil {
 		return api.Answer{}, err
 	}

@@ -180,7 +180,7 @@ func TestRotation(t *testing.T) {
 		a := newSeal("a", 1)
 		f := one(t, a)
 		for i := range 3000 {
-			if err := f.keep.Load().store.Update(t.Context(), func(tx *storage.Tx) error {
+			if err := f.keep.Load().Store.Update(t.Context(), func(tx *storage.Tx) error {
 				return tx.Put(fmt.Sprintf("fill/%d", i), []byte("x"))
 			}); err != nil {
 				t.Fatal(err)

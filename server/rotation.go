@@ -93,7 +93,7 @@ func (s *Server) rotateIfDue(k *keep) error {
 	if err != nil || !c.Enabled {
 		return err
 	}
-	ks, err := k.store.KeyStatus(k.ctx)
+	ks, err := k.Store.KeyStatus(k.ctx)
 	if err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func (s *Server) rotateIfDue(k *keep) error {
 	if used := c.MaxOperations > 0 && ks.Writes >= uint64(c.MaxOperations); !old && !used {
 		return nil
 	}
-	if err := k.store.Rotate(k.ctx); err != nil {
+	if err := k.Store.Rotate(k.ctx); err != nil {
 		return err
 	}
 	s.log.Info("rotated the keyring", "age", age.Round(time.Second), "writes", ks.Writes)
@@ -111,14 +111,14 @@ func (s *Server) rotateIfDue(k *keep) error {
 
 // reencrypt brings all records to the newest key, if there are older ones.
 func (s *Server) reencrypt(k *keep) error {
-	ks, err := k.store.KeyStatus(k.ctx)
+	ks, err := k.Store.KeyStatus(k.ctx)
 	if err != nil || len(ks.Terms) < 2 {
 		return err
 	}
 	began := time.Now()
 	k.reencryption.set(true, 0, ks.Records)
 	defer k.reencryption.set(false, 0, 0)
-	if err := k.store.Reencrypt(k.ctx, reencryptRate, func(passed uint64) { k.reencryption.set(true, passed, max(passed, ks.Records)) }); err != nil {
+	if err := k.Store.Reencrypt(k.ctx, reencryptRate, func(passed uint64) { k.reencryption.set(true, passed, max(passed, ks.Records)) }); err != nil {
 		return err
 	}
 	s.log.Info("re-encrypted the store with the newest key", "term", ks.Term, "records", ks.Records, "took", time.Since(began).Round(time.Millisecond))
@@ -134,7 +134,7 @@ func (k *keep) wakeRotation() {
 }
 
 func (k *keep) rotateConfig(ctx context.Context) (c rotateConfig, err error) {
-	err = k.store.View(ctx, func(tx *storage.Tx) (err error) {
+	err = k.Store.View(ctx, func(tx *storage.Tx) (err error) {
 		c, err = readRotation(tx)
 		return err
 	})
@@ -174,7 +174,7 @@ func (s *Server) rotationRoutes() (routes []api.Route) {
 
 func (s *Server) readKeyStatus(r *api.Request, _ *api.None) (api.Answer, error) {
 	k := unsealedOf(r)
-	st, err := k.store.KeyStatus(r.Context)
+	st, err := k.Store.KeyStatus(r.Context)
 	if err != nil {
 		return api.Answer{}, err
 	}
@@ -189,7 +189,7 @@ func (s *Server) readKeyStatus(r *api.Request, _ *api.None) (api.Answer, error) 
 
 func (s *Server) writeRotate(r *api.Request, _ *api.None) (api.Answer, error) {
 	k := unsealedOf(r)
-	if err := k.store.Rotate(r.Context); err != nil {
+	if err := k.Store.Rotate(r.Context); err != nil {
 		return api.Answer{}, err
 	}
 	k.wakeRotation()
@@ -227,7 +227,7 @@ func (s *Server) writeRotateConfig(r *api.Request, in *rotateConfigInput) (api.A
 		return api.Answer{}, invalid("max_operations must be %d or more, or 0 for no rotation by use", minOperations)
 	}
 	k := unsealedOf(r)
-	err := k.store.Update(r.Context, func(tx *storage.Tx) error {
+	err := k.Store.Update(r.Context, func(tx *storage.Tx) error {
 		c, err := readRotation(tx)
 		if err != nil {
 			return err

@@ -15,6 +15,7 @@ import (
 	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/audit"
 	"github.com/sealkeep/sealkeep/engine/kv"
+	"github.com/sealkeep/sealkeep/mount"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -128,7 +129,7 @@ func TestDamagedMountTable(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "keep.db")
 		f := start(t, path, a)
 		f.init(t)
-		err := f.keep.Load().store.Update(t.Context(), func(tx *storage.Tx) error { return tx.Put(mountsPath, []byte("{")) })
+		err := f.keep.Load().Store.Update(t.Context(), func(tx *storage.Tx) error { return tx.Put(mount.EnginesPath, []byte("{")) })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -153,7 +154,7 @@ func TestHTTPServerHasLimits(t *testing.T) {
 func TestSlowClientHoldsNoTransaction(t *testing.T) {
 	f := fresh(t)
 	f.must(t, 200, "POST", "secret/data/a", `{"data":{"k":"v"}}`)
-	w := &slowWriter{ResponseRecorder: httptest.NewRecorder(), views: func() int { return f.keep.Load().store.Stats().Views }}
+	w := &slowWriter{ResponseRecorder: httptest.NewRecorder(), views: func() int { return f.keep.Load().Store.Stats().Views }}
 	req := httptest.NewRequest("GET", "/v1/secret/data/a", nil)
 	req.Header.Set("X-Vault-Token", f.root)
 	f.http.ServeHTTP(w, req)

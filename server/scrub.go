@@ -23,7 +23,7 @@ type scrubbed struct {
 func (s *Server) scrub(k *keep) {
 	for delay := scrubDelay; sleep(k.ctx, delay, nil); delay = scrubInterval {
 		began := time.Now()
-		r, err := k.store.Check(k.ctx)
+		r, err := k.Store.Check(k.ctx)
 		if k.ctx.Err() != nil {
 			return
 		}

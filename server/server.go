@@ -38,14 +38,11 @@
 //
 // # In the store
 //
-//	sys/mounts        JSON {"version":1,"mounts":[...]}: the mount table
-//	sys/auth          the same of the login methods
 //	sys/rotate-config JSON {"version":1,"enabled":...}: when the barrier's key is rotated by itself
 //	sys/recovery      JSON {"version":1,"drills":{...}}: when people last opened a recovery slot
 //	sys/unused        JSON {"version":1}: until a token has been used
-//	sys/purge/<uuid>  JSON {"version":1}: the data of a removed mount, to be deleted
-//	<folder>/...      what the engine or login method of a mount stores: folder is the end of its
-//	                  UUID, in older stores mount/<uuid>
+//
+// and what package mount has.
 package server
 
 import (

@@ -18,9 +18,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	vault "github.com/hashicorp/vault/api"
 
+	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/audit"
 	"github.com/sealkeep/sealkeep/engine/cubbyhole"
@@ -338,6 +340,20 @@ func checkStore(t testing.TB, path string, seal *fakeSeal) {
 		return
 	}
 	t.Errorf("the store has no slot %q to check it with", seal.name)
+}
+
+// forget has the keep read tokens and policies again.
+func (f *fixture) forget(t testing.TB) {
+	t.Helper()
+	k := f.keep.Load()
+	nothing := errors.New("nothing is changed")
+	err := k.ChangeToken(t.Context(), access.ID{}, func(*storage.Tx, time.Time) (tree bool, err error) { return false, nothing })
+	if err == nothing {
+		err = k.ChangePolicies(t.Context(), func(*storage.Tx) error { return nil })
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // kv is the table of the KV engine.

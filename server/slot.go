@@ -143,7 +143,7 @@ func (s *Server) Status() Status {
 		st.Initialized, st.StoreID = true, s.store.UUID()
 	}
 	if k := s.keep.Load(); k != nil {
-		st.Sealed, st.Fingerprint, st.Unused = false, k.store.Fingerprint(), k.unused.Load()
+		st.Sealed, st.Fingerprint, st.Unused = false, k.Store.Fingerprint(), k.unused.Load()
 		st.Settled = !slices.ContainsFunc(s.slots, (*slot).unsettled)
 	}
 	st.Slots = make([]SlotStatus, len(s.slots))

@@ -99,7 +99,7 @@ func (s *Server) addSlot(r *api.Request, _ *api.None) (api.Answer, error) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context, wrapTimeout)
 	defer cancel()
-	err := s.give(ctx, k, sl.seal, k.store.AllowSlot)
+	err := s.give(ctx, k, sl.seal, k.Store.AllowSlot)
 	class := classOf(err)
 	switch {
 	case err == nil:
@@ -134,14 +134,14 @@ func (s *Server) addAgeSlot(r *api.Request) (api.Answer, error) {
 	case old != nil:
 		return api.Answer{}, invalid("the recipients of the configuration have their slot already, or get it by themselves")
 	}
-	root, generation, err := k.store.RootKey()
+	root, generation, err := k.Store.RootKey()
 	if err != nil {
 		return api.Answer{}, err
 	}
 	defer clear(root)
-	slot, err := newAgeSlot(ageSlot, recipients, root, k.store.UUID(), generation, s.now())
+	slot, err := newAgeSlot(ageSlot, recipients, root, k.Store.UUID(), generation, s.now())
 	if err == nil {
-		err = k.store.AllowSlot(r.Context, slot)
+		err = k.Store.AllowSlot(r.Context, slot)
 	}
 	s.rearrange()
 	if err != nil {
@@ -221,7 +221,7 @@ func (s *Server) removeSlot(r *api.Request, _ *api.None) (api.Answer, error) {
 			return api.Answer{}, invalid("seal %q has no slot in the store: to have none, take its block out of the configuration", sl.Name)
 		}
 	}
-	trusted, missing, err := k.store.TrustedSlots()
+	trusted, missing, err := k.Store.TrustedSlots()
 	if err != nil {
 		return api.Answer{}, err
 	}
@@ -232,7 +232,7 @@ func (s *Server) removeSlot(r *api.Request, _ *api.None) (api.Answer, error) {
 			return api.Answer{}, err
 		}
 	}
-	if err := k.store.RemoveSlot(r.Context, name); err != nil {
+	if err := k.Store.RemoveSlot(r.Context, name); err != nil {
 		if errors.Is(err, storage.ErrUnknownOutcome) { // what the file says counts
 			s.rearrange()
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/audit"
+	"github.com/sealkeep/sealkeep/mount"
 )
 
 // auditRoutes are the API of the audit log.
@@ -67,11 +68,11 @@ func (s *Server) enableAudit(r *api.Request, in *enableAuditInput) (api.Answer, 
 	if d.Options == nil {
 		d.Options = make(map[string]string)
 	}
-	if len(d.Path) > maxMountPath {
-		return api.Answer{}, invalid("the path is too long: at most %d bytes are accepted", maxMountPath)
+	if len(d.Path) > mount.MaxPath {
+		return api.Answer{}, invalid("the path is too long: at most %d bytes are accepted", mount.MaxPath)
 	}
 	k := unsealedOf(r)
-	if err := k.audit.Enable(r.Context, k.store, d); err != nil {
+	if err := k.audit.Enable(r.Context, k.Store, d); err != nil {
 		return api.Answer{}, err
 	}
 	s.log.Info("audit device enabled", "device", d.Path, "type", d.Type, "request", r.ID)
@@ -80,7 +81,7 @@ func (s *Server) enableAudit(r *api.Request, in *enableAuditInput) (api.Answer, 
 
 func (s *Server) disableAudit(r *api.Request, _ *api.None) (api.Answer, error) {
 	k, path := unsealedOf(r), strings.TrimSuffix(r.Param("path"), "/")+"/"
-	found, err := k.audit.Disable(r.Context, k.store, path)
+	found, err := k.audit.Disable(r.Context, k.Store, path)
 	if found && err == nil {
 		s.log.Warn("audit device disabled", "device", path, "request", r.ID)
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/api"
+	"github.com/sealkeep/sealkeep/mount"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -25,7 +26,7 @@ func (s *Server) authTune(path string, sudo ...api.Op) api.Route {
 }
 
 // allAuths are the login methods by path.
-func (k *keep) allAuths() []*api.Mount { return append(k.auths.Load().all(), k.tokenAuth()) }
+func (k *keep) allAuths() []*api.Mount { return append(k.Logins.Load().All(), k.tokenAuth()) }
 
 // authAt is the login method at a path without the slash at its end, nil when there
 // is none.
@@ -33,7 +34,7 @@ func (k *keep) authAt(path string) *api.Mount {
 	if path == "token" {
 		return k.tokenAuth()
 	}
-	return k.auths.Load().byPath[path]
+	return k.Logins.Load().At(path)
 }
 
 func (s *Server) listAuth(r *api.Request, _ *api.None) (api.Answer, error) {
@@ -87,14 +88,14 @@ func (s *Server) enableAuth(r *api.Request, in *mountInput) (api.Answer, error) 
 	if err := checkTokenType(in.Config.TokenType); err != nil {
 		return api.Answer{}, err
 	}
-	m := newMount(path+"/", in.Type, "")
+	m := mount.New(path+"/", in.Type, "")
 	m.Accessor = "auth_" + m.Accessor
 	m.Config.TokenType = "default-service"
 	set(&m.Description, in.Description)
 	if err := in.Config.apply(&m.Config); err != nil {
 		return api.Answer{}, err
 	}
-	if err := k.enable(r.Context, &k.auths, m); err != nil {
+	if err := k.Enable(r.Context, &k.Logins, m); err != nil {
 		return api.Answer{}, err
 	}
 	s.log.Info("login method enabled", "path", m.Path, "type", m.Type, "mount", m.UUID, "request", r.ID)
@@ -106,7 +107,7 @@ func (s *Server) disableAuth(r *api.Request, _ *api.None) (api.Answer, error) {
 	if path == "token" {
 		return api.Answer{}, invalid("token credential backend cannot be disabled")
 	}
-	if err := k.disable(r.Context, &k.auths, path); err != nil {
+	if err := k.Disable(r.Context, &k.Logins, path); err != nil {
 		return api.Answer{}, err
 	}
 	s.log.Info("login method disabled", "path", path+"/", "request", r.ID)
@@ -133,7 +134,7 @@ func (s *Server) writeAuthTune(r *api.Request, in *mountConfigInput) (api.Answer
 	if err := checkTokenType(in.TokenType); err != nil {
 		return api.Answer{}, err
 	}
-	return api.Answer{}, k.tune(r.Context, &k.auths, path, func(m *api.Mount) error {
+	return api.Answer{}, k.Tune(r.Context, &k.Logins, path, func(m *api.Mount) error {
 		set(&m.Description, in.Description)
 		return in.apply(&m.Config)
 	})
@@ -141,7 +142,7 @@ func (s *Server) writeAuthTune(r *api.Request, in *mountConfigInput) (api.Answer
 
 // methodOf is the login method that made a token, nil when it is no more.
 func (s *Server) methodOf(r *api.Request, t *access.Token) (*api.Mount, *typeTable) {
-	for _, m := range unsealedOf(r).auths.Load().byPath {
+	for _, m := range unsealedOf(r).Logins.Load().All() {
 		if m.UUID == t.Method {
 			if typ := s.tables.of(api.Login, m); typ != nil {
 				return m, typ

@@ -11,6 +11,7 @@ import (
 	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/login"
+	"github.com/sealkeep/sealkeep/mount"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -179,7 +180,7 @@ func TestLoginMethods(t *testing.T) {
 	f.must(t, 204, "POST", "sys/policies/acl/default", `{"policy":"path \"auth/token/*\" { capabilities = [\"read\", \"update\"] }"}`)
 	_, token = f.enter(t, "a/b", "bob")
 	child := f.must(t, 200, "POST", "auth/token/create", "{}", as(token)).get("auth", "client_token").(string)
-	folder := f.keep.Load().auths.Load().byPath["a/b"].Prefix()
+	folder := f.keep.Load().Logins.Load().At("a/b").Prefix()
 	if below(t, f, folder) == 0 {
 		t.Fatal("the test is of no use")
 	}
@@ -190,7 +191,7 @@ func TestLoginMethods(t *testing.T) {
 	f.must(t, 404, "POST", "auth/a/b/login", `{"name":"bob","word":"right"}`)
 	f.must(t, 204, "DELETE", "sys/auth/a/b", "")
 	f.must(t, 400, "DELETE", "sys/auth/token", "")
-	eventually(t, "the data of the method is gone", func() bool { return below(t, f, folder) == 0 && below(t, f, purgeFolder) == 0 })
+	eventually(t, "the data of the method is gone", func() bool { return below(t, f, folder) == 0 && below(t, f, mount.PurgeFolder) == 0 })
 	eventually(t, "its tokens are gone", func() bool { return below(t, f, "access/accessor") == 1 })
 	f.must(t, 204, "POST", "sys/auth/a/b", `{"type":"test"}`) // another of the same name
 	f.must(t, 403, "GET", "auth/token/lookup-self", "", as(token))

@@ -8,10 +8,14 @@ import (
 
 	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/api"
+	"github.com/sealkeep/sealkeep/mount"
 )
 
 // systemTTL is what a lease TTL of 0 stands for when a mount is asked how it is tuned.
 const systemTTL api.Seconds = 32 * 24 * 60 * 60
+
+// reserved are the first segments of paths that are not for mounts.
+var reserved = []string{"sys", "auth", "audit", "cubbyhole", "identity"}
 
 // mountRoutes are the API of the engines' mounts.
 func (s *Server) mountRoutes() []api.Route {
@@ -50,7 +54,7 @@ func mountView(m *api.Mount) map[string]any {
 func (s *Server) listMounts(r *api.Request, _ *api.None) (api.Answer, error) {
 	k := unsealedOf(r)
 	data := make(map[string]any)
-	for _, m := range slices.Concat(k.mounts.Load().all(), k.builtin()) {
+	for _, m := range slices.Concat(k.Engines.Load().All(), k.builtin()) {
 		data[m.Path] = mountView(m)
 	}
 	return api.Answer{Data: data, Inject: true}, nil
@@ -207,8 +211,8 @@ func checkMountPath(path string) error {
 	if slices.ContainsFunc(segments, func(s string) bool { return strings.TrimSpace(s) != s || s == "tune" }) {
 		return invalid("a mount's path cannot have spaces at the ends of a segment, nor the segment \"tune\"")
 	}
-	if len(segments) > 8 || len(path) > maxMountPath {
-		return invalid("a mount's path has at most 8 segments and %d bytes", maxMountPath)
+	if len(segments) > 8 || len(path) > mount.MaxPath {
+		return invalid("a mount's path has at most 8 segments and %d bytes", mount.MaxPath)
 	}
 	return nil
 }
@@ -231,12 +235,12 @@ func (s *Server) enableMount(r *api.Request, in *mountInput) (api.Answer, error)
 	if err := checkMountPath(path); err != nil {
 		return api.Answer{}, err
 	}
-	m := newMount(path+"/", typ.Name, typ.Version)
+	m := mount.New(path+"/", typ.Name, typ.Version)
 	set(&m.Description, in.Description)
 	if err := in.Config.apply(&m.Config); err != nil {
 		return api.Answer{}, err
 	}
-	if err := k.enable(r.Context, &k.mounts, m); err != nil {
+	if err := k.Enable(r.Context, &k.Engines, m); err != nil {
 		return api.Answer{}, err
 	}
 	s.log.Info("mount enabled", "path", m.Path, "type", m.Type, "mount", m.UUID, "request", r.ID)
@@ -251,7 +255,7 @@ func (s *Server) disableMount(r *api.Request, _ *api.None) (api.Answer, error) {
 	if first, _, _ := strings.Cut(path, "/"); slices.Contains(reserved, first) {
 		return api.Answer{}, invalid("cannot unmount %q", path+"/")
 	}
-	if err := k.disable(r.Context, &k.mounts, path); err != nil {
+	if err := k.Disable(r.Context, &k.Engines, path); err != nil {
 		return api.Answer{}, err
 	}
 	s.log.Info("mount disabled", "path", path+"/", "request", r.ID)
@@ -283,7 +287,7 @@ func (s *Server) writeTune(r *api.Request, in *mountConfigInput) (api.Answer, er
 		return api.Answer{}, errTokenType
 	}
 	k := unsealedOf(r)
-	err := k.tune(r.Context, &k.mounts, r.Param("path"), func(m *api.Mount) error {
+	err := k.Tune(r.Context, &k.Engines, r.Param("path"), func(m *api.Mount) error {
 		if err := s.tables.changeVersion(m, in.Options); err != nil {
 			return err
 		}
@@ -291,7 +295,7 @@ func (s *Server) writeTune(r *api.Request, in *mountConfigInput) (api.Answer, er
 		return in.apply(&m.Config)
 	})
 	if err == nil && in.Options["version"] != "" {
-		k.wakeSweep() // which converts what there is, if it is an upgrade
+		k.WakeSweep() // which converts what there is, if it is an upgrade
 	}
 	return api.Answer{}, err
 }
@@ -301,7 +305,7 @@ func (s *Server) writeTune(r *api.Request, in *mountConfigInput) (api.Answer, er
 func (s *Server) uiMounts(r *api.Request, _ *api.None) (api.Answer, error) {
 	k := unsealedOf(r)
 	secret := make(map[string]any)
-	for _, m := range slices.Concat(k.mounts.Load().all(), k.builtin()) {
+	for _, m := range slices.Concat(k.Engines.Load().All(), k.builtin()) {
 		switch {
 		case r.Caller.ACL.Within(m.Path):
 			secret[m.Path] = mountView(m)
@@ -324,7 +328,7 @@ func (s *Server) uiMounts(r *api.Request, _ *api.None) (api.Answer, error) {
 // uiMount tells which mount a path is in: how clients find the version of KV.
 func (s *Server) uiMount(r *api.Request, _ *api.None) (api.Answer, error) {
 	k, path := unsealedOf(r), r.Param("path")
-	m, _ := k.mounts.Load().find(path)
+	m, _ := k.Engines.Load().Find(path)
 	if first, _, _ := strings.Cut(path, "/"); first == "cubbyhole" {
 		m = k.cubbyhole()
 	}

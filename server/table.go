@@ -9,6 +9,7 @@ import (
 
 	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/api"
+	"github.com/sealkeep/sealkeep/mount"
 )
 
 // A route is one row of a type's table, made ready.
@@ -247,6 +248,14 @@ func (t *tables) of(kind api.Kind, m *api.Mount) *typeTable {
 	return t.types[typeKey{kind, m.Type, m.Options["version"]}]
 }
 
+// typeOf is of for package mount.
+func (t *tables) typeOf(kind api.Kind, m *api.Mount) *api.Type {
+	if typ := t.of(kind, m); typ != nil {
+		return &typ.Type
+	}
+	return nil
+}
+
 // findRoute finds the request's route and mount. Where there is none the request
 // goes on to be authorized, so that a stranger does not learn it. A name in the path
 // becomes canonical, so that what is authorized is what the handler works on.
@@ -270,8 +279,8 @@ func (s *Server) canonicalPath(k *keep, path string) string {
 type location struct {
 	typ    *api.Type // nil: the path is below no mount
 	route  *route
-	mount  *api.Mount  // nil without a type, and of a system type unless the keep is unsealed
-	table  *mountTable // that has the mount; nil for a system type
+	mount  *api.Mount   // nil without a type, and of a system type unless the keep is unsealed
+	table  *mount.Table // that has the mount; nil for a system type
 	params api.Params
 }
 
@@ -285,13 +294,13 @@ func (s *Server) locate(k *keep, path string) (at location) {
 		at.mount = k.fixed[at.typ.At]
 		return at
 	}
-	kind, mounts := api.Secrets, &k.mounts
+	kind, mounts := api.Secrets, &k.Engines
 	below, ok := strings.CutPrefix(path, "auth/")
 	if ok {
-		kind, mounts = api.Login, &k.auths
+		kind, mounts = api.Login, &k.Logins
 	}
 	table := mounts.Load()
-	m, below := table.find(below)
+	m, below := table.Find(below)
 	if m == nil {
 		return at
 	}

@@ -33,7 +33,7 @@ func TestLookupSeesHashesOnly(t *testing.T) {
 	f := fresh(t)
 	k := f.keep.Load()
 	id := func(token string) access.ID {
-		id, err := k.tokenID(t.Context(), token)
+		id, err := k.TokenID(t.Context(), token)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -76,12 +76,12 @@ func TestWrongTokenTiming(t *testing.T) {
 	right := f.children(t, f.token(t, `{"policies":["root"]}`), 1000, 1)
 	k := f.keep.Load()
 	use := func(_, token string) {
-		if _, err := k.use(t.Context(), token, netip.Addr{}, true); !errors.Is(err, access.ErrDenied) {
+		if _, err := k.Use(t.Context(), token, netip.Addr{}, true); !errors.Is(err, access.ErrDenied) {
 			t.Fatal(err)
 		}
 	}
 	for _, token := range right { // they are in memory now
-		if _, err := k.use(t.Context(), token, netip.Addr{}, true); err != nil {
+		if _, err := k.Use(t.Context(), token, netip.Addr{}, true); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -175,7 +175,7 @@ func (in *targetInput) byAccessor(r *api.Request) (*access.Token, error) {
 	if in.Accessor == "" {
 		return nil, api.Invalid.Errorf("missing accessor")
 	}
-	t, err := unsealedOf(r).lookupAccessor(r.Context, in.Accessor)
+	t, err := unsealedOf(r).LookupAccessor(r.Context, in.Accessor)
 	if errors.Is(err, access.ErrDenied) {
 		err = api.Invalid.Errorf("invalid accessor")
 	}
@@ -187,7 +187,7 @@ func lookupToken(r *api.Request, in *targetInput) (api.Answer, error) {
 	if in.Token == "" || in.Token == r.Caller.Bearer { // which may just have been used up
 		return readSelf(r, nil)
 	}
-	t, err := unsealedOf(r).lookup(r.Context, in.Token)
+	t, err := unsealedOf(r).Lookup(r.Context, in.Token)
 	if errors.Is(err, access.ErrDenied) {
 		err = api.Denied.Errorf("bad token")
 	}
@@ -217,7 +217,7 @@ func (s *Server) renewToken(r *api.Request, in *targetInput) (api.Answer, error)
 	if in.Token == "" {
 		return api.Answer{}, errNoTokenID
 	}
-	id, err := unsealedOf(r).tokenID(r.Context, in.Token)
+	id, err := unsealedOf(r).TokenID(r.Context, in.Token)
 	if errors.Is(err, access.ErrDenied) {
 		err = errTokenAbsent
 	}
@@ -248,7 +248,7 @@ func (s *Server) renew(r *api.Request, id access.ID, secret string, increment ti
 	for {
 		var still func(*storage.Tx) error
 		if still, err = s.proveAgain(r, id); err == nil {
-			err = unsealedOf(r).changeToken(r.Context, id, func(tx *storage.Tx, now time.Time) (tree bool, err error) {
+			err = unsealedOf(r).ChangeToken(r.Context, id, func(tx *storage.Tx, now time.Time) (tree bool, err error) {
 				if err := still(tx); err != nil {
 					return false, err
 				}
@@ -274,7 +274,7 @@ func revokeToken(r *api.Request, in *targetInput) (api.Answer, error) {
 	if in.Token == "" {
 		return api.Answer{}, errNoTokenID
 	}
-	id, err := unsealedOf(r).tokenID(r.Context, in.Token)
+	id, err := unsealedOf(r).TokenID(r.Context, in.Token)
 	if errors.Is(err, access.ErrDenied) { // no token looks like this
 		return api.Answer{}, nil
 	}
@@ -292,7 +292,7 @@ func revokeAccessor(r *api.Request, in *targetInput) (api.Answer, error) {
 	if in.Accessor == "" {
 		return api.Answer{}, api.Invalid.Errorf("missing accessor")
 	}
-	t, err := unsealedOf(r).lookupAccessor(r.Context, in.Accessor)
+	t, err := unsealedOf(r).LookupAccessor(r.Context, in.Accessor)
 	if errors.Is(err, access.ErrDenied) {
 		return api.Answer{Warnings: []string{"No token found with this accessor"}}, nil
 	}
@@ -306,7 +306,7 @@ func revokeOrphan(r *api.Request, in *targetInput) (api.Answer, error) {
 	if in.Token == "" {
 		return api.Answer{}, errNoTokenID
 	}
-	t, err := unsealedOf(r).lookup(r.Context, in.Token)
+	t, err := unsealedOf(r).Lookup(r.Context, in.Token)
 	if errors.Is(err, access.ErrDenied) {
 		err = api.Invalid.Errorf("token to revoke not found")
 	}
@@ -317,7 +317,7 @@ func revokeOrphan(r *api.Request, in *targetInput) (api.Answer, error) {
 }
 
 func revoke(r *api.Request, id access.ID, how func(*storage.Tx, access.ID) (bool, error)) error {
-	return unsealedOf(r).changeToken(r.Context, id, func(tx *storage.Tx, _ time.Time) (bool, error) { return how(tx, id) })
+	return unsealedOf(r).ChangeToken(r.Context, id, func(tx *storage.Tx, _ time.Time) (bool, error) { return how(tx, id) })
 }
 
 // tidyTokens has the sweep run now.

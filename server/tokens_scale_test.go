@@ -23,12 +23,12 @@ func (f *fixture) grow(t testing.TB, n int, parent func(made []string) string) (
 	k := f.keep.Load()
 	for len(made) < n {
 		before := made
-		err := k.store.Update(t.Context(), func(tx *storage.Tx) error {
+		err := k.Store.Update(t.Context(), func(tx *storage.Tx) error {
 			made = before
 			for range min(256, n-len(made)) {
 				tok := &access.Token{Policies: []string{"default"}, Type: "service", Orphan: true, Created: time.Now()}
 				if above := parent(made); above != "" {
-					id, err := k.tokenID(t.Context(), above)
+					id, err := k.TokenID(t.Context(), above)
 					if err != nil {
 						return err
 					}
@@ -55,10 +55,10 @@ func (f *fixture) lookups(t testing.TB, some []string) time.Duration {
 	k := f.keep.Load()
 	best := time.Hour
 	for range 5 {
-		k.tokens.forget(access.ID{}, true)
+		f.forget(t)
 		began := time.Now()
 		for _, secret := range some {
-			if _, err := k.use(t.Context(), secret, netip.Addr{}, true); err != nil {
+			if _, err := k.Use(t.Context(), secret, netip.Addr{}, true); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -131,10 +131,10 @@ func TestManyTokens(t *testing.T) {
 		runtime.ReadMemStats(&m)
 		return m.HeapAlloc
 	}
-	f.keep.Load().tokens.forget(access.ID{}, true)
+	f.forget(t)
 	empty := heap()
 	for _, secret := range many {
-		if _, err := f.keep.Load().use(t.Context(), secret, netip.Addr{}, true); err != nil {
+		if _, err := f.keep.Load().Use(t.Context(), secret, netip.Addr{}, true); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -284,7 +284,7 @@ func TestRevokedOrphansParent(t *testing.T) {
 // records counts the records of tokens.
 func (f *fixture) records(t testing.TB) (n int) {
 	t.Helper()
-	err := f.keep.Load().store.View(t.Context(), func(tx *storage.Tx) error {
+	err := f.keep.Load().Store.View(t.Context(), func(tx *storage.Tx) error {
 		folders, old, err := access.Folders(tx)
 		n = len(old)
 		for _, folder := range folders {
@@ -305,13 +305,13 @@ func (f *fixture) records(t testing.TB) (n int) {
 func (f *fixture) children(t testing.TB, parent string, n, every int) (some []string) {
 	t.Helper()
 	k := f.keep.Load()
-	p, err := k.lookup(t.Context(), parent)
+	p, err := k.Lookup(t.Context(), parent)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for made := 0; made < n; made += 500 {
 		before := some
-		err := k.store.Update(t.Context(), func(tx *storage.Tx) error {
+		err := k.Store.Update(t.Context(), func(tx *storage.Tx) error {
 			some = before
 			for i := range min(500, n-made) {
 				child, _, err := access.Derive(p, nil, &access.CreateRequest{Path: "create", Policies: []string{"default"}}, true, f.now())
@@ -386,36 +386,6 @@ func TestRevokeLargeTree(t *testing.T) {
 	eventually(t, "the sweep goes on", func() bool { return g.records(t) < left })
 }
 
-// The cache is bounded, and adds nothing that was looked up before a change.
-func TestTokenCache(t *testing.T) {
-	var c tokenCache
-	id := func(n int) access.ID { return access.ID{byte(n), byte(n >> 8), byte(n >> 16)} }
-	first := new(access.Token)
-	c.put(id(0), first, 0)
-	for n := range 5 * cacheSize {
-		c.put(id(n+1), new(access.Token), 0)
-		if got, _ := c.get(id(0)); got != first {
-			t.Fatal("a token in use was forgotten")
-		}
-	}
-	if n := len(c.young) + len(c.old); n > 2*cacheSize {
-		t.Errorf("%d tokens in memory", n)
-	}
-	_, before := c.get(id(0))
-	c.forget(id(7), false)
-	if got, _ := c.get(id(0)); got != first {
-		t.Error("forgot another one")
-	}
-	c.put(id(7), new(access.Token), before)
-	if got, _ := c.get(id(7)); got != nil {
-		t.Error("added what was looked up before it was changed")
-	}
-	c.forget(id(7), true)
-	if got, _ := c.get(id(0)); got != nil {
-		t.Error("forgot not all")
-	}
-}
-
 // While one half of the clients revoke, no token works after its revocation was
 // answered.
 func TestRevokeRace(t *testing.T) {
@@ -454,14 +424,14 @@ func BenchmarkTokenCheck(b *testing.B) {
 	b.Run("memory", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, err := k.use(b.Context(), f.root, netip.Addr{}, true); err != nil {
+			if _, err := k.Use(b.Context(), f.root, netip.Addr{}, true); err != nil {
 				b.Fatal(err)
 			}
 		}
 	})
 	b.Run("wrong", func(b *testing.B) {
 		for b.Loop() {
-			if _, err := k.use(b.Context(), "hvs.AAAAAAAAAAAAAAAAAAAAAAAAAA", netip.Addr{}, true); err == nil {
+			if _, err := k.Use(b.Context(), "hvs.AAAAAAAAAAAAAAAAAAAAAAAAAA", netip.Addr{}, true); err == nil {
 				b.Fatal("it works")
 			}
 		}
@@ -481,8 +451,8 @@ func BenchmarkTokenCheck(b *testing.B) {
 			all = append(all, f.children(b, mother, 500, 1)...)
 		}
 		for b.Loop() {
-			k.tokens.forget(access.ID{}, true)
-			if _, err := k.use(b.Context(), all[rand.IntN(len(all))], netip.Addr{}, true); err != nil {
+			f.forget(b)
+			if _, err := k.Use(b.Context(), all[rand.IntN(len(all))], netip.Addr{}, true); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -21,7 +21,7 @@ func writeUnused(tx *storage.Tx) error {
 
 // loadUnused reads the record when the keep opens.
 func (k *keep) loadUnused(ctx context.Context) error {
-	return k.store.View(ctx, func(tx *storage.Tx) error {
+	return k.Store.View(ctx, func(tx *storage.Tx) error {
 		value, err := tx.Get(unusedPath)
 		k.unused.Store(err == nil && value != nil)
 		return err
@@ -36,5 +36,5 @@ func (k *keep) used(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeoutShort)
 	defer cancel()
-	return k.store.Update(ctx, func(tx *storage.Tx) error { return tx.Delete(unusedPath) })
+	return k.Store.Update(ctx, func(tx *storage.Tx) error { return tx.Delete(unusedPath) })
 }

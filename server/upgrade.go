@@ -2,7 +2,6 @@ package server
 
 import (
 	"github.com/sealkeep/sealkeep/api"
-	"github.com/sealkeep/sealkeep/storage"
 )
 
 // A mount is upgraded by its options: the new version of its type serves it from
@@ -25,27 +24,4 @@ func (t *tables) changeVersion(m *api.Mount, options map[string]string) error {
 	}
 	m.Options["version"], m.From = version, old
 	return nil
-}
-
-// tidyMount has a type tidy a mount, and takes the mark of an upgrade from it when
-// everything is converted.
-func (k *keep) tidyMount(typ *typeTable, m *api.Mount) (records int, err error) {
-	if m.From == "" {
-		return typ.Tidy(k.ctx, k.store, m, k.now)
-	}
-	k.converting.Lock()
-	defer k.converting.Unlock()
-	if records, err = typ.Tidy(k.ctx, k.store, m, k.now); err != nil {
-		return records, err
-	}
-	return records, k.change(k.ctx, &k.mounts, func(_ *storage.Tx, t *mountTable) (*mountTable, error) {
-		for path, now := range t.byPath { // it may have been moved, or removed
-			if now.UUID == m.UUID {
-				done := *now
-				done.From = ""
-				return t.with(path, &done), nil
-			}
-		}
-		return t, nil
-	})
 }

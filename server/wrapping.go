@@ -85,7 +85,7 @@ func (s *Server) wrap(r *request, a api.Answer) (api.Answer, error) {
 	ctx, cancel := context.WithTimeout(storage.Patient(r.Context), timeoutShort) // the answer cannot be computed again
 	defer cancel()
 	var view *api.Wrap
-	err = r.keep.store.Update(ctx, func(tx *storage.Tx) error {
+	err = r.keep.Store.Update(ctx, func(tx *storage.Tx) error {
 		t, secret, err := access.Wrap(tx, path, name, r.WrapIn, w, s.now())
 		if err == nil {
 			view = api.NewWrap(t, secret)
@@ -119,7 +119,7 @@ type wrappedInput struct {
 }
 
 func (in *wrappedInput) id(r *api.Request) (access.ID, error) {
-	return unsealedOf(r).tokenID(r.Context, cmp.Or(in.Token, r.Caller.Bearer))
+	return unsealedOf(r).TokenID(r.Context, cmp.Or(in.Token, r.Caller.Bearer))
 }
 
 // notWrapping turns the error of a token that does not work into Vault's.

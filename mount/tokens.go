@@ -1,4 +1,4 @@
-package server
+package mount
 
 import (
 	"context"
@@ -10,6 +10,9 @@ import (
 	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/storage"
 )
+
+// useTimeout is how long taking one use of a token may take.
+const useTimeout = 30 * time.Second
 
 // cacheSize is how many tokens each half of the cache holds: some 20 MB in all.
 const cacheSize = 16 << 10
@@ -71,12 +74,12 @@ func (c *tokenCache) forget(id access.ID, all bool) {
 	delete(c.old, id)
 }
 
-// tokenID returns the name of a token's record.
-func (k *keep) tokenID(ctx context.Context, secret string) (access.ID, error) {
-	key := k.tokens.key.Load()
+// TokenID returns the name of a token's record.
+func (l *Live) TokenID(ctx context.Context, secret string) (access.ID, error) {
+	key := l.tokens.key.Load()
 	if key == nil {
 		var read access.Key
-		err := k.store.View(ctx, func(tx *storage.Tx) (err error) {
+		err := l.Store.View(ctx, func(tx *storage.Tx) (err error) {
 			read, err = access.ReadKey(tx)
 			return err
 		})
@@ -84,25 +87,25 @@ func (k *keep) tokenID(ctx context.Context, secret string) (access.ID, error) {
 			return access.ID{}, err
 		}
 		if key = &read; read != nil {
-			k.tokens.key.Store(key)
+			l.tokens.key.Store(key)
 		}
 	}
 	return key.ID(secret)
 }
 
-// lookup finds a token that works, in memory if it was looked up before; else
+// Lookup finds a token that works, in memory if it was looked up before; else
 // the error is [access.ErrDenied].
-func (k *keep) lookup(ctx context.Context, secret string) (*access.Token, error) {
-	id, err := k.tokenID(ctx, secret)
+func (l *Live) Lookup(ctx context.Context, secret string) (*access.Token, error) {
+	id, err := l.TokenID(ctx, secret)
 	if err != nil {
 		return nil, err
 	}
-	now := k.now()
-	t, forgotten := k.tokens.get(id)
+	now := l.now()
+	t, forgotten := l.tokens.get(id)
 	if t != nil && t.Alive(now) {
 		return t, nil
 	}
-	err = k.store.View(ctx, func(tx *storage.Tx) (err error) {
+	err = l.Store.View(ctx, func(tx *storage.Tx) (err error) {
 		t, err = access.Lookup(tx, id, now)
 		return err
 	})
@@ -110,16 +113,16 @@ func (k *keep) lookup(ctx context.Context, secret string) (*access.Token, error)
 		return nil, err
 	}
 	if !t.Limited() { // whose every use changes it
-		k.tokens.put(id, t, forgotten)
+		l.tokens.put(id, t, forgotten)
 	}
 	return t, nil
 }
 
-// use is lookup for the bearer of a request from an address: of a token that may
+// Use is lookup for the bearer of a request from an address: of a token that may
 // be used a number of times it takes one, if it counts, which is on the disk when
-// use returns.
-func (k *keep) use(ctx context.Context, secret string, from netip.Addr, counts bool) (*access.Token, error) {
-	t, err := k.lookup(ctx, secret)
+// Use returns.
+func (l *Live) Use(ctx context.Context, secret string, from netip.Addr, counts bool) (*access.Token, error) {
+	t, err := l.Lookup(ctx, secret)
 	if err != nil {
 		return nil, err
 	}
@@ -129,10 +132,10 @@ func (k *keep) use(ctx context.Context, secret string, from netip.Addr, counts b
 	if !t.Limited() || !counts {
 		return t, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeoutShort)
+	ctx, cancel := context.WithTimeout(ctx, useTimeout)
 	defer cancel()
-	id, now := t.ID(), k.now()
-	err = k.store.Update(ctx, func(tx *storage.Tx) (err error) {
+	id, now := t.ID(), l.now()
+	err = l.Store.Update(ctx, func(tx *storage.Tx) (err error) {
 		t, err = access.Use(tx, id, now)
 		return err
 	})
@@ -142,10 +145,10 @@ func (k *keep) use(ctx context.Context, secret string, from netip.Addr, counts b
 	return t, nil
 }
 
-// lookupAccessor finds a token that works by its accessor.
-func (k *keep) lookupAccessor(ctx context.Context, accessor string) (t *access.Token, err error) {
-	now := k.now()
-	err = k.store.View(ctx, func(tx *storage.Tx) (err error) {
+// LookupAccessor finds a token that works by its accessor.
+func (l *Live) LookupAccessor(ctx context.Context, accessor string) (t *access.Token, err error) {
+	now := l.now()
+	err = l.Store.View(ctx, func(tx *storage.Tx) (err error) {
 		t, err = access.LookupAccessor(tx, accessor, now)
 		return err
 	})
@@ -155,18 +158,18 @@ func (k *keep) lookupAccessor(ctx context.Context, accessor string) (t *access.T
 	return t, nil
 }
 
-// changeToken runs fn over one token in an Update and forgets what it changed.
+// ChangeToken runs fn over one token in an Update and forgets what it changed.
 // fn returns whether others hang on the token.
-func (k *keep) changeToken(ctx context.Context, id access.ID, fn func(tx *storage.Tx, now time.Time) (tree bool, err error)) error {
+func (l *Live) ChangeToken(ctx context.Context, id access.ID, fn func(tx *storage.Tx, now time.Time) (tree bool, err error)) error {
 	tree := true // until it is known
-	now := k.now()
-	err := k.store.Update(ctx, func(tx *storage.Tx) (err error) {
+	now := l.now()
+	err := l.Store.Update(ctx, func(tx *storage.Tx) (err error) {
 		tree, err = fn(tx, now)
 		return err
 	})
-	k.tokens.forget(id, tree || err != nil)
+	l.tokens.forget(id, tree || err != nil)
 	if err == nil && tree {
-		k.wakeSweep()
+		l.WakeSweep()
 	}
 	return err
 }

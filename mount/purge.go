@@ -1,4 +1,4 @@
-package server
+package mount
 
 import (
 	"fmt"
@@ -10,53 +10,53 @@ import (
 // purgeRetry is the pause after a purge that failed.
 const purgeRetry = time.Minute
 
-// purge deletes the data of removed mounts until the keep ends. What is left to
+// Purge deletes the data of removed mounts until the keep ends. What is left to
 // do stands in the store, so it goes on after a restart.
-func (s *Server) purge(k *keep) {
+func (l *Live) Purge() {
 	for {
-		err := s.purgeAll(k)
-		if k.ctx.Err() != nil {
+		err := l.purgeAll()
+		if l.ctx.Err() != nil {
 			return
 		}
 		var again <-chan time.Time
 		if err != nil {
-			s.log.Error("deleting the data of a removed mount failed, will try again", "error", err)
+			l.log.Error("deleting the data of a removed mount failed, will try again", "error", err)
 			again = time.After(purgeRetry)
 		}
 		select {
-		case <-k.wake:
+		case <-l.wake:
 		case <-again:
-		case <-k.ctx.Done():
+		case <-l.ctx.Done():
 			return
 		}
 	}
 }
 
-func (s *Server) purgeAll(k *keep) error {
-	left, err := list(k, purgeFolder)
+func (l *Live) purgeAll() error {
+	left, err := l.list(PurgeFolder)
 	if err != nil {
 		return err
 	}
 	for _, id := range left {
 		n := 0
 		for _, folder := range []string{"mount/" + id, shortFolder(id)} { // of one there is nothing
-			k.converting.Lock()
-			m, err := k.store.DeleteFolder(k.ctx, folder)
-			k.converting.Unlock()
+			l.converting.Lock()
+			m, err := l.Store.DeleteFolder(l.ctx, folder)
+			l.converting.Unlock()
 			if n += m; err != nil {
 				return err
 			}
 		}
-		if err := k.store.Update(k.ctx, func(tx *storage.Tx) error { return tx.Delete(purgeFolder + "/" + id) }); err != nil {
+		if err := l.Store.Update(l.ctx, func(tx *storage.Tx) error { return tx.Delete(PurgeFolder + "/" + id) }); err != nil {
 			return fmt.Errorf("deleting the note of a removed mount: %w", err)
 		}
-		s.log.Info("deleted the data of a removed mount", "mount", id, "records", n)
+		l.log.Info("deleted the data of a removed mount", "mount", id, "records", n)
 	}
 	return nil
 }
 
-func list(k *keep, folder string) (names []string, err error) {
-	err = k.store.View(k.ctx, func(tx *storage.Tx) (err error) {
+func (l *Live) list(folder string) (names []string, err error) {
+	err = l.Store.View(l.ctx, func(tx *storage.Tx) (err error) {
 		names, err = tx.List(folder)
 		return err
 	})

@@ -1,0 +1,194 @@
+package mount
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/api"
+	"github.com/sealkeep/sealkeep/storage"
+)
+
+// Tokens that have ended or hang on one that was revoked do not work any more;
+// the sweep deletes what the store has of them. What it has to do is to be seen
+// in the records, so it goes on after a restart. It reads one folder of 256 at a
+// time and writes sweepBatch tokens in one transaction; after each of these it
+// rests sweepRest times as long as that took, so that others wait for it rarely
+// and briefly, and it never takes more than a fifth of a processor.
+const (
+	sweepDelay    = time.Minute
+	sweepInterval = 10 * time.Minute
+	sweepBatch    = 16
+	sweepRest     = 4
+)
+
+func (l *Live) WakeSweep() {
+	select {
+	case l.sweeping <- struct{}{}:
+	default:
+	}
+}
+
+// Sweep sweeps the tokens now and then, and when a tree was revoked, until the
+// keep ends.
+func (l *Live) Sweep() {
+	if err := l.indexOld(); err != nil && l.ctx.Err() == nil {
+		l.log.Error("indexing the tokens of an older version failed", "error", err)
+	}
+	var marks []access.ID // found by the last sweep
+	for delay := sweepDelay; ; delay = sweepInterval {
+		if len(marks) == 0 && !l.pauseSweep(delay) { // else the next one removes them
+			return
+		}
+		swept, found, err := l.sweepTokens(marks)
+		if l.ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			l.log.Error("deleting tokens that have ended failed, will try again", "error", err)
+			found = nil
+		} else if swept > 0 {
+			l.log.Info("deleted tokens that had ended or were revoked, or made them orphans", "tokens", swept)
+		}
+		marks = found
+		l.tidy()
+	}
+}
+
+// pauseSweep waits until it is time for a sweep; false: the keep has ended.
+func (l *Live) pauseSweep(delay time.Duration) bool {
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	select {
+	case <-l.sweeping:
+	case <-timer.C:
+	case <-l.ctx.Done():
+	}
+	return l.ctx.Err() == nil
+}
+
+// rest waits, or less when the keep ends.
+func (l *Live) rest(d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-l.ctx.Done():
+	}
+}
+
+// indexOld lets tokens of the first version of records, of which there are few,
+// be found by their accessors.
+func (l *Live) indexOld() error {
+	var old []access.ID
+	err := l.Store.View(l.ctx, func(tx *storage.Tx) (err error) {
+		_, old, err = access.Folders(tx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for batch := range slices.Chunk(old, sweepBatch) {
+		if err := l.Store.Update(l.ctx, func(tx *storage.Tx) error { return access.Index(tx, batch) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sweepTokens goes through all tokens once. Of the marks of revoked tokens it
+// removes those that were there before it began, and returns the others.
+func (l *Live) sweepTokens(marks []access.ID) (swept int, found []access.ID, err error) {
+	var folders []string
+	err = l.Store.View(l.ctx, func(tx *storage.Tx) (err error) {
+		folders, _, err = access.Folders(tx)
+		return err
+	})
+	if err != nil {
+		return 0, nil, err
+	}
+	damaged := false
+	for _, folder := range folders {
+		began := time.Now()
+		now := l.now()
+		var stale, here []access.ID
+		err := l.Store.View(l.ctx, func(tx *storage.Tx) (err error) {
+			stale, here, err = access.Stale(tx, folder, now)
+			return err
+		})
+		if errors.Is(err, storage.ErrCorrupt) {
+			damaged = true // the check of the store reports it
+			continue
+		}
+		if err != nil {
+			return swept, nil, err
+		}
+		found = append(found, here...)
+		l.rest(sweepRest * time.Since(began))
+		for batch := range slices.Chunk(stale, sweepBatch) {
+			began = time.Now()
+			if err := l.Store.Update(l.ctx, func(tx *storage.Tx) error { return access.Tidy(tx, batch, now) }); err != nil {
+				return swept, nil, err
+			}
+			l.rest(sweepRest * time.Since(began))
+			swept += len(batch)
+		}
+	}
+	if damaged { // marks may still be needed
+		return swept, nil, nil
+	}
+	for batch := range slices.Chunk(marks, sweepBatch) {
+		if err := l.Store.Update(l.ctx, func(tx *storage.Tx) error { return access.RemoveMarks(tx, batch) }); err != nil {
+			return swept, nil, err
+		}
+	}
+	return swept, slices.DeleteFunc(found, func(id access.ID) bool { return slices.Contains(marks, id) }), nil
+}
+
+// tidy has the types delete what their mounts have no use for any more.
+func (l *Live) tidy() {
+	for kind, mounts := range map[api.Kind]*Table{api.Secrets: l.Engines.Load(), api.Login: l.Logins.Load()} {
+		for _, m := range mounts.All() {
+			typ := l.types(kind, m)
+			if typ == nil || typ.Tidy == nil {
+				continue
+			}
+			n, err := l.tidyMount(typ, m)
+			switch {
+			case errors.Is(err, context.Canceled):
+				return
+			case err != nil:
+				l.log.Error("tidying a mount failed, will try again", "type", m.Type, "mount", m.UUID, "error", err)
+			case m.From != "":
+				l.log.Info("upgraded a mount", "type", m.Type, "mount", m.UUID, "from", m.From, "to", m.Options["version"], "records", n)
+			case n > 0:
+				l.log.Info("deleted what a mount had no use for any more", "type", m.Type, "mount", m.UUID, "records", n)
+			}
+		}
+	}
+}
+
+// tidyMount has a type tidy a mount, and takes the mark of an upgrade from it when
+// everything is converted.
+func (l *Live) tidyMount(typ *api.Type, m *api.Mount) (records int, err error) {
+	if m.From == "" {
+		return typ.Tidy(l.ctx, l.Store, m, l.now)
+	}
+	l.converting.Lock()
+	defer l.converting.Unlock()
+	if records, err = typ.Tidy(l.ctx, l.Store, m, l.now); err != nil {
+		return records, err
+	}
+	return records, l.Change(l.ctx, &l.Engines, func(_ *storage.Tx, t *Table) (*Table, error) {
+		for path, now := range t.byPath { // it may have been moved, or removed
+			if now.UUID == m.UUID {
+				done := *now
+				done.From = ""
+				return t.With(path, &done), nil
+			}
+		}
+		return t, nil
+	})
+}
