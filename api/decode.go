@@ -232,9 +232,12 @@ func (f *field) set(v reflect.Value, raw json.RawMessage) error {
 		}
 		*to = d
 	case *[]string:
-		*to = ParseList(raw)
+		if !flat(raw) {
+			return f.expected("a list of texts", raw)
+		}
+		*to = parseList(raw)
 	case *[]uint64:
-		for _, text := range ParseList(raw) {
+		for _, text := range parseList(raw) {
 			n, err := strconv.ParseUint(text, 10, 63)
 			if err != nil {
 				return f.expected("a list of whole numbers", raw)
@@ -354,8 +357,17 @@ func Scalar(raw []byte) string {
 	return text
 }
 
-// ParseList reads ["a","b"], "a, b" or "a"; null and "" are the empty list.
-func ParseList(raw []byte) []string {
+// flat reports whether a value is a list of scalars, or a scalar.
+func flat(raw []byte) bool {
+	var items []json.RawMessage
+	if json.Unmarshal(raw, &items) != nil {
+		return raw[0] != '{'
+	}
+	return !slices.ContainsFunc(items, func(item json.RawMessage) bool { return item[0] == '{' || item[0] == '[' })
+}
+
+// parseList reads ["a","b"], "a, b" or "a"; null and "" are the empty list.
+func parseList(raw []byte) []string {
 	var texts []string
 	var items []json.RawMessage
 	if json.Unmarshal(raw, &items) == nil {

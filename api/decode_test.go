@@ -1,9 +1,14 @@
 package api
 
 import (
+	"encoding/json"
+	"errors"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sealkeep/sealkeep/access"
 )
 
 type everything struct {
@@ -77,4 +82,79 @@ func TestErrorsOfDecodeRepeatNoValue(t *testing.T) {
 			}
 		}
 	}
+}
+
+// The weak forms that Vault takes are understood everywhere, and null is the zero
+// value, which is not the same as nothing.
+func TestDecode(t *testing.T) {
+	type in struct {
+		Text    string            `json:"text"`
+		TextP   *string           `json:"text_p"`
+		Flag    bool              `json:"flag"`
+		FlagP   *bool             `json:"flag_p"`
+		Number  int               `json:"number"`
+		NumberP *int              `json:"number_p"`
+		Time    *time.Duration    `json:"time"`
+		List    *[]string         `json:"list"`
+		Numbers []uint64          `json:"numbers"`
+		Texts   map[string]string `json:"texts"`
+		Raw     json.RawMessage   `json:"raw"`
+	}
+	h := Do(func(*Request, *in) (Answer, error) { return Answer{}, nil })
+	show := func(v any) string {
+		b, _ := json.Marshal(v)
+		return string(b)
+	}
+	zero := show(in{})
+	for body, want := range map[string]string{
+		``: zero, ` `: zero, `{}`: zero, `{"TEXT":"x","Flag":true,"other":1}`: zero, `null`: zero,
+		`{"text":"a"}`: show(in{Text: "a"}), `{"text":5}`: show(in{Text: "5"}), `{"text":true}`: show(in{Text: "true"}), `{"text":null}`: zero, `{"text":"a","text":"b"}`: show(in{Text: "b"}),
+		`{"text_p":null}`: show(in{TextP: new("")}), `{"text_p":"a"}`: show(in{TextP: new("a")}),
+		`{"flag":"true"}`: show(in{Flag: true}), `{"flag":1}`: show(in{Flag: true}), `{"flag":"T"}`: show(in{Flag: true}), `{"flag":""}`: zero, `{"flag_p":"0"}`: show(in{FlagP: new(false)}), `{"flag_p":null}`: show(in{FlagP: new(false)}),
+		`{"number":"7"}`: show(in{Number: 7}), `{"number":-7}`: show(in{Number: -7}), `{"number":""}`: zero, `{"number_p":null}`: show(in{NumberP: new(0)}),
+		`{"time":90}`: show(in{Time: new(90 * time.Second)}), `{"time":"1h"}`: show(in{Time: new(time.Hour)}), `{"time":""}`: show(in{Time: new(time.Duration(0))}),
+		`{"list":"a, b"}`: show(in{List: &[]string{"a", "b"}}), `{"list":["a",1]}`: show(in{List: &[]string{"a", "1"}}), `{"list":5}`: show(in{List: &[]string{"5"}}), `{"list":[]}`: show(in{List: new([]string)}), `{"list":null}`: show(in{List: new([]string)}),
+		`{"numbers":"1,2"}`: show(in{Numbers: []uint64{1, 2}}), `{"numbers":[1,"2"]}`: show(in{Numbers: []uint64{1, 2}}), `{"numbers":3}`: show(in{Numbers: []uint64{3}}),
+		`{"texts":{"a":1,"b":"c"}}`: show(in{Texts: map[string]string{"a": "1", "b": "c"}}), `{"texts":"{\"a\":true}"}`: show(in{Texts: map[string]string{"a": "true"}}), `{"texts":""}`: zero,
+		`{"raw":{"a":[1]}}`: show(in{Raw: json.RawMessage(`{"a":[1]}`)}),
+		`{"text":{}}`:       "text must be a text", `{"text":[]}`: "text must be a text", `{"flag":"maybe"}`: "flag must be true or false", `{"number":1.5}`: "number must be a whole number",
+		`{"time":"soon"}`: "time is not a duration", `{"list":{"a":1}}`: "list must be a list of texts", `{"list":[["a"]]}`: "list must be a list of texts", `{"numbers":[-1]}`: "numbers must be a list of whole numbers",
+		`{"texts":5}`: "texts must be an object of texts", `[]`: "one JSON object", `5`: "one JSON object", `{`: "failed to parse JSON", `{} {}`: "failed to parse JSON",
+	} {
+		got, _, err := h.Decode(&Request{Op: Write, Body: []byte(body)}, false)
+		if err != nil {
+			if !errors.Is(err, ErrRequest) || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v", body, err)
+			}
+		} else if show(got) != want {
+			t.Errorf("%s: %s, want %s", body, show(got), want)
+		}
+	}
+	got, _, err := h.Decode(&Request{Op: Read, Query: url.Values{"text": {"a", "b"}, "flag": {"1"}, "list": {"a,b"}, "numbers": {"4"}, "time": {"2m"}, "x": {"y"}}}, false)
+	if want := show(in{Text: "a", Flag: true, List: &[]string{"a", "b"}, Numbers: []uint64{4}, Time: new(2 * time.Minute)}); err != nil || show(got) != want {
+		t.Errorf("the query: %s, %v, want %s", show(got), err, want)
+	}
+}
+
+// Whatever comes in, the answer is a struct or an error for the client.
+func FuzzDecode(f *testing.F) {
+	for _, seed := range []string{`{}`, `{"text":"a","list":["b"],"nested":{"number":1}}`, `{"texts":"{\"a\":1}"}`, `{"any":1e999}`, `{"objects":[]}`, `{"time":-1,"seconds":"1h"}`} {
+		f.Add([]byte(seed))
+	}
+	h := Do(func(*Request, *everything) (Answer, error) { return Answer{}, nil })
+	f.Fuzz(func(t *testing.T, body []byte) {
+		r := &Request{Op: Write, Body: body, Path: "a/b"}
+		for _, settings := range []bool{false, true} {
+			in, given, err := h.Decode(r, settings)
+			if err != nil && !errors.Is(err, ErrRequest) && !errors.Is(err, access.ErrInvalid) {
+				t.Errorf("%q: %v", body, err)
+			}
+			if err == nil && in.(*everything) == nil {
+				t.Errorf("%q: nothing", body)
+			}
+			if _, err := h.Params(r, given, false); err != nil && !errors.Is(err, ErrRequest) {
+				t.Errorf("%q: %v", body, err)
+			}
+		}
+	})
 }
