@@ -28,7 +28,7 @@ unsealed GET sys/generate-root/attempt, PUT sys/generate-root/attempt, DELETE sy
 unsealed GET sys/generate-root-token/attempt, PUT sys/generate-root-token/attempt, DELETE sys/generate-root-token/attempt
 unsealed PUT sys/generate-root-token/update, PUT sys/decode-token
 
-read     GET sys/metrics
+read     GET sys/metrics, GET sys/in-flight-req
 read     GET sys/recovery/verify, GET sys/rotate/recovery/init, GET sys/rekey-recovery-key/init, GET sys/key-status
 read     GET sys/rotate/recovery/verify, GET sys/rekey-recovery-key/verify
 read     GET sys/rotate/config, GET sys/rotate/keyring/config, GET sys/slots, GET sys/slots/*

@@ -136,6 +136,7 @@ type Server struct {
 	keep     atomic.Pointer[keep]     // nil unless unsealed
 	scrubbed atomic.Pointer[scrubbed] // the last one; nil before the first
 
+	inFlight  inFlight
 	slowdown  *slowdown     // of logins
 	unsealing gathering     // of shares to unseal with
 	refusals  *rate.Limiter // of recovery shares that are refused
