@@ -38,7 +38,7 @@ read     GET auth/token/lookup, GET auth/token/lookup-self, GET auth/token/roles
 read     GET cubbyhole, GET cubbyhole/*
 read     GET {mount}/data, GET {mount}/data/*, GET {mount}/metadata, GET {mount}/metadata/*, GET {mount}/delete, GET {mount}/undelete
 read     GET {mount}/destroy, GET {mount}/subkeys/*, GET {mount}/config, GET {mount}/*
-read,sudo GET sys/storage/backup, GET sys/audit, GET sys/auth/*, GET sys/auth/*/tune
+read,sudo GET sys/monitor, GET sys/storage/backup, GET sys/audit, GET sys/auth/*, GET sys/auth/*/tune
 
 list     LIST sys/slots, LIST sys/policies/acl, LIST sys/policy, LIST auth/token/roles
 list     LIST {mount}/metadata, LIST {mount}/metadata/*, LIST {mount}/detailed-metadata, LIST {mount}/detailed-metadata/*, LIST {mount}/*

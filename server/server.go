@@ -91,7 +91,7 @@ type Config struct {
 	Path    string          // the store's file; need not exist yet
 	Storage storage.Options // how the file is opened
 	Seals   []Seal          // at least one enabled seal to initialize; closed by the server
-	Logger  *slog.Logger    // optional: default none
+	Logger  *slog.Logger    // optional: default none. Where its handler is a [Tail], sys/monitor has all of it, else what this server logs
 
 	// Recovery are age recipients to whom the root key is wrapped, too: the
 	// identity of any one of them opens the keep without any key service.
@@ -124,6 +124,7 @@ type Config struct {
 type Server struct {
 	config  Config
 	log     *slog.Logger
+	tail    *Tail // of log
 	now     func() time.Time
 	metrics *metrics
 	tables  *tables
@@ -132,6 +133,9 @@ type Server struct {
 	ctx  context.Context // ends when the server is closed
 	end  context.CancelFunc
 	work sync.WaitGroup // every goroutine of the server
+
+	draining context.Context // ends when answers without an end are to end, since no more requests are taken
+	drain    context.CancelFunc
 
 	keep     atomic.Pointer[keep]     // nil unless unsealed
 	scrubbed atomic.Pointer[scrubbed] // the last one; nil before the first
@@ -203,7 +207,13 @@ func New(c Config) (*Server, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
+	var follows bool
+	if s.tail, follows = s.log.Handler().(*Tail); !follows {
+		s.tail = NewTail(s.log.Handler())
+		s.log = slog.New(s.tail)
+	}
 	s.ctx, s.end = context.WithCancel(storage.Patient(context.Background()))
+	s.draining, s.drain = context.WithCancel(s.ctx)
 	s.metrics = newMetrics(s)
 	var err error
 	if s.tables, err = newTables(slices.Concat(c.Types, s.fixedTypes())); err != nil {
