@@ -64,7 +64,7 @@ func (s *Server) Handler(l Listener) http.Handler {
 				if p == http.ErrAbortHandler {
 					panic(p)
 				}
-				s.log.Error("a request panicked", "request", r.ID, "route", r.label, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+				s.log.Error("a request panicked", "request", r.ID, "route", r.label, "panic", fmt.Sprint(p), "stack", string(withoutValues(debug.Stack())))
 				if status == 0 {
 					status = s.send(r, api.Answer{}, nil, errors.New("panic"))
 				}

@@ -38,6 +38,8 @@ read     GET auth/token/lookup, GET auth/token/lookup-self, GET auth/token/roles
 read     GET cubbyhole, GET cubbyhole/*
 read     GET {mount}/data, GET {mount}/data/*, GET {mount}/metadata, GET {mount}/metadata/*, GET {mount}/delete, GET {mount}/undelete
 read     GET {mount}/destroy, GET {mount}/subkeys/*, GET {mount}/config, GET {mount}/*
+read,sudo GET sys/pprof, GET sys/pprof/allocs, GET sys/pprof/block, GET sys/pprof/goroutine, GET sys/pprof/heap, GET sys/pprof/mutex
+read,sudo GET sys/pprof/threadcreate, GET sys/pprof/profile, GET sys/pprof/trace, GET sys/pprof/symbol, GET sys/pprof/cmdline
 read,sudo GET sys/monitor, GET sys/storage/backup, GET sys/audit, GET sys/auth/*, GET sys/auth/*/tune
 
 list     LIST sys/slots, LIST sys/policies/acl, LIST sys/policy, LIST auth/token/roles

@@ -34,7 +34,8 @@
 // compute an answer inside View or Update; it goes to the network after the
 // transaction ended. What is admitted or refused is recorded before it runs, and
 // again before it is answered (audit.go). The token and the mount table are in
-// memory, so that a request reads from the store only what it is about.
+// memory, so that a request reads from the store only what it is about. What goes on
+// inside is shown by inflight.go, resultant.go, monitor.go with tail.go, and pprof.go.
 //
 // # In the store
 //
