@@ -314,6 +314,55 @@ func (a *ACL) Within(folder string) bool {
 	return false
 }
 
+// A Permission is what one rule of an [ACL] says, in Vault's form.
+type Permission struct {
+	Capabilities       []string         `json:"capabilities"`
+	MinWrappingTTL     int64            `json:"min_wrapping_ttl,omitempty"` // seconds
+	MaxWrappingTTL     int64            `json:"max_wrapping_ttl,omitempty"`
+	AllowedParameters  map[string][]any `json:"allowed_parameters,omitempty"`
+	DeniedParameters   map[string][]any `json:"denied_parameters,omitempty"`
+	RequiredParameters []string         `json:"required_parameters,omitempty"`
+}
+
+// Permissions are the rules for one path, and those for several: by what these
+// paths begin with, or, where there are "+", by the whole pattern. An ACL that
+// allows everything has none.
+func (a *ACL) Permissions() (exact, glob map[string]Permission) {
+	exact, glob = make(map[string]Permission), make(map[string]Permission)
+	if a.root {
+		return exact, glob
+	}
+	for path, r := range a.exact {
+		exact[path] = r.permission()
+	}
+	for _, rules := range a.heads {
+		for _, r := range rules {
+			pattern := r.text
+			if r.plus > 0 {
+				pattern = r.pattern
+			}
+			glob[pattern] = r.permission()
+		}
+	}
+	return exact, glob
+}
+
+func (r *rule) permission() Permission {
+	return Permission{
+		Capabilities: r.caps.Names(), MinWrappingTTL: int64(r.minWrap / time.Second), MaxWrappingTTL: int64(r.maxWrap / time.Second),
+		AllowedParameters: listed(r.allowed), DeniedParameters: listed(r.denied), RequiredParameters: r.required,
+	}
+}
+
+// listed is the parameters with an empty list where all values are meant.
+func listed(params map[string][]any) map[string][]any {
+	out := make(map[string][]any, len(params))
+	for name, values := range params {
+		out[name] = append([]any{}, values...)
+	}
+	return out
+}
+
 // A Grant is what an [ACL] allows on one path. The zero value allows nothing.
 type Grant struct {
 	root bool

@@ -36,6 +36,10 @@ path "sys/capabilities-self" {
   capabilities = ["update"]
 }
 
+path "sys/internal/ui/resultant-acl" {
+  capabilities = ["read"]
+}
+
 # Keep something for itself: what is in a cubbyhole ends with its token.
 
 path "cubbyhole/*" {

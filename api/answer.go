@@ -31,9 +31,10 @@ type Raw struct {
 	Bytes  []byte            // sent as they are
 	Header map[string]string // further ones
 	// Stream is sent to its end, however long that takes, and closed. Length is how
-	// long it is; 0: not known.
+	// long it is; 0: not known. Live says that what a Read returns goes out at once.
 	Stream io.ReadCloser
 	Length int64
+	Live   bool
 }
 
 // Auth is a token as an answer hands it out.

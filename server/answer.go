@@ -82,6 +82,9 @@ func (s *Server) stream(r *request, a api.Answer) int {
 	conn := http.NewResponseController(r.w)
 	conn.SetReadDeadline(time.Time{})
 	var err error
+	if a.Raw.Live {
+		err = live(r.w, conn, a.Raw.Stream)
+	}
 	for err == nil {
 		conn.SetWriteDeadline(time.Now().Add(exchangeTimeout))
 		_, err = io.CopyN(r.w, a.Raw.Stream, streamPiece)
@@ -91,6 +94,28 @@ func (s *Server) stream(r *request, a api.Answer) int {
 		s.log.Warn("an answer was not taken to its end", "request", r.ID, "path", r.Path, "error", err)
 	}
 	return http.StatusOK
+}
+
+// live sends what a stream has as soon as it has it, until the error of one of the
+// two: io.EOF at the stream's end. The client takes that within exchangeTimeout, or
+// is cut off.
+func live(w io.Writer, conn *http.ResponseController, stream io.Reader) error {
+	piece := make([]byte, 32<<10)
+	var n int
+	var ended error
+	for {
+		conn.SetWriteDeadline(time.Now().Add(exchangeTimeout))
+		if _, err := w.Write(piece[:n]); err != nil {
+			return err
+		}
+		if err := conn.Flush(); err != nil { // the first time, the headers
+			return err
+		}
+		if ended != nil {
+			return ended
+		}
+		n, ended = stream.Read(piece)
+	}
 }
 
 // refusal is what an error stands for: a status, a body and the text in it.

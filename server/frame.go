@@ -43,6 +43,9 @@ type request struct {
 	given map[string]json.RawMessage // the fields of the body
 	bad   error                      // why it could not be decoded
 
+	start  time.Time
+	flight flight // among those that are in flight
+
 	entry *audit.Entry // of the audit log; nil when the request is not recorded
 	holds bool         // the audit log is not closed meanwhile
 	told  bool         // the audit log has the answer already
@@ -52,8 +55,7 @@ type request struct {
 // Handler serves the API to the clients of one listener.
 func (s *Server) Handler(l Listener) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, h *http.Request) {
-		start := time.Now()
-		r := &request{server: s, http: h, w: w, conn: connOf(h), listen: &l, label: "none"}
+		r := &request{server: s, http: h, w: w, conn: connOf(h), listen: &l, label: "none", start: time.Now()}
 		r.Context, r.ID, r.Header, r.Frame = h.Context(), storage.NewUUID(), textproto.MIMEHeader(h.Header), r
 		r.conn.handling()
 		status := 0
@@ -63,12 +65,12 @@ func (s *Server) Handler(l Listener) http.Handler {
 				if p == http.ErrAbortHandler {
 					panic(p)
 				}
-				s.log.Error("a request panicked", "request", r.ID, "route", r.label, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+				s.log.Error("a request panicked", "request", r.ID, "route", r.label, "panic", fmt.Sprint(p), "stack", string(withoutValues(debug.Stack())))
 				if status == 0 {
 					status = s.send(r, api.Answer{}, nil, errors.New("panic"))
 				}
 			}
-			s.metrics.request(r.label, status, time.Since(start))
+			s.metrics.request(r.label, status, time.Since(r.start))
 		}()
 		w.Header().Set("Cache-Control", "no-store")
 		if r.keep = s.keep.Load(); r.keep != nil {
@@ -88,6 +90,7 @@ var admission = []func(*Server, *request) error{
 	(*Server).authorize,      // the token's policies
 	(*Server).limitToken,     // the token's rate
 	(*Server).checkOperation, // the route has it
+	(*Server).takeOff,        // it is shown as in flight
 	(*Server).readBody,       //
 	(*Server).decode,         // whose error is told when the request has been recorded
 	(*Server).checkParams,    // the policies again, where they restrict parameters
@@ -176,6 +179,7 @@ func (r *request) ignored() []string {
 // done ends what lasts until a request has been answered.
 func (r *request) done() {
 	r.release()
+	r.server.land(r)
 	for _, end := range slices.Backward(r.end) {
 		end()
 	}

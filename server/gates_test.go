@@ -28,7 +28,7 @@ unsealed GET sys/generate-root/attempt, PUT sys/generate-root/attempt, DELETE sy
 unsealed GET sys/generate-root-token/attempt, PUT sys/generate-root-token/attempt, DELETE sys/generate-root-token/attempt
 unsealed PUT sys/generate-root-token/update, PUT sys/decode-token
 
-read     GET sys/metrics
+read     GET sys/metrics, GET sys/in-flight-req, GET sys/internal/ui/resultant-acl
 read     GET sys/recovery/verify, GET sys/rotate/recovery/init, GET sys/rekey-recovery-key/init, GET sys/key-status
 read     GET sys/rotate/recovery/verify, GET sys/rekey-recovery-key/verify
 read     GET sys/rotate/config, GET sys/rotate/keyring/config, GET sys/slots, GET sys/slots/*
@@ -38,7 +38,9 @@ read     GET auth/token/lookup, GET auth/token/lookup-self, GET auth/token/roles
 read     GET cubbyhole, GET cubbyhole/*
 read     GET {mount}/data, GET {mount}/data/*, GET {mount}/metadata, GET {mount}/metadata/*, GET {mount}/delete, GET {mount}/undelete
 read     GET {mount}/destroy, GET {mount}/subkeys/*, GET {mount}/config, GET {mount}/*
-read,sudo GET sys/storage/backup, GET sys/audit, GET sys/auth/*, GET sys/auth/*/tune
+read,sudo GET sys/pprof, GET sys/pprof/allocs, GET sys/pprof/block, GET sys/pprof/goroutine, GET sys/pprof/heap, GET sys/pprof/mutex
+read,sudo GET sys/pprof/threadcreate, GET sys/pprof/profile, GET sys/pprof/trace, GET sys/pprof/symbol, GET sys/pprof/cmdline
+read,sudo GET sys/monitor, GET sys/storage/backup, GET sys/audit, GET sys/auth/*, GET sys/auth/*/tune
 
 list     LIST sys/slots, LIST sys/policies/acl, LIST sys/policy, LIST auth/token/roles
 list     LIST {mount}/metadata, LIST {mount}/metadata/*, LIST {mount}/detailed-metadata, LIST {mount}/detailed-metadata/*, LIST {mount}/*
@@ -287,7 +289,7 @@ func TestEveryRouteAndIdentity(t *testing.T) {
 		token["lacks "+key] = f.bearer(t, "lacks-"+key)
 	}
 
-	self := []string{"GET auth/token/lookup-self", "PUT auth/token/renew-self", "PUT auth/token/revoke-self", "PUT sys/capabilities-self", "PUT sys/wrapping/wrap", "PUT sys/wrapping/unwrap",
+	self := []string{"GET auth/token/lookup-self", "PUT auth/token/renew-self", "PUT auth/token/revoke-self", "PUT sys/capabilities-self", "GET sys/internal/ui/resultant-acl", "PUT sys/wrapping/wrap", "PUT sys/wrapping/unwrap",
 		"GET cubbyhole/x", "PUT cubbyhole/x", "DELETE cubbyhole/x", "LIST cubbyhole/x", "LIST cubbyhole"}
 	gone := []string{"wrong", "like the root token", "expired", "revoked", "used up"} // what these are told at unwrap is of use to who was given a wrapping token
 	for _, c := range tries {

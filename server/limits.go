@@ -69,6 +69,7 @@ func (s *Server) HTTPServer(l Listener) *http.Server {
 		MaxHeaderBytes:               maxHeader,
 	}
 	web.Protocols.SetHTTP1(true)
+	web.RegisterOnShutdown(s.drain)
 	s.limitConns(web, min(maxConns, openFiles()/4*3))
 	return web
 }

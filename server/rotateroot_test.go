@@ -102,7 +102,7 @@ func TestRotateRootRefuses(t *testing.T) {
 		refused("", "c: orphaned")
 		refused(`{"drop":["d"]}`, "no slot named")
 		refused(`{"drop":["a","b","c"]}`, "no enabled service slot would be left")
-		refused(`{"drop":{"c":1}}`, "no slot named")
+		refused(`{"drop":{"c":1}}`, "drop must be a list")
 		gone := b.again()
 		gone.tell(fails("unreachable"))
 		f.reload(a.again(), gone)

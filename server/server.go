@@ -34,7 +34,8 @@
 // compute an answer inside View or Update; it goes to the network after the
 // transaction ended. What is admitted or refused is recorded before it runs, and
 // again before it is answered (audit.go). The token and the mount table are in
-// memory, so that a request reads from the store only what it is about.
+// memory, so that a request reads from the store only what it is about. What goes on
+// inside is shown by inflight.go, resultant.go, monitor.go with tail.go, and pprof.go.
 //
 // # In the store
 //
@@ -88,7 +89,7 @@ type Config struct {
 	Path    string          // the store's file; need not exist yet
 	Storage storage.Options // how the file is opened
 	Seals   []Seal          // at least one enabled seal to initialize; closed by the server
-	Logger  *slog.Logger    // optional: default none
+	Logger  *slog.Logger    // optional: default none. Where its handler is a [Tail], sys/monitor has all of it, else what this server logs
 
 	// Recovery are age recipients to whom the root key is wrapped, too: the
 	// identity of any one of them opens the keep without any key service.
@@ -121,6 +122,7 @@ type Config struct {
 type Server struct {
 	config  Config
 	log     *slog.Logger
+	tail    *Tail // of log
 	now     func() time.Time
 	metrics *metrics
 	tables  *tables
@@ -130,9 +132,13 @@ type Server struct {
 	end  context.CancelFunc
 	work sync.WaitGroup // every goroutine of the server
 
+	draining context.Context // ends when answers without an end are to end, since no more requests are taken
+	drain    context.CancelFunc
+
 	keep     atomic.Pointer[keep]     // nil unless unsealed
 	scrubbed atomic.Pointer[scrubbed] // the last one; nil before the first
 
+	inFlight  inFlight
 	slowdown  *slowdown     // of logins
 	unsealing gathering     // of shares to unseal with
 	refusals  *rate.Limiter // of recovery shares that are refused
@@ -199,7 +205,13 @@ func New(c Config) (*Server, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
+	var follows bool
+	if s.tail, follows = s.log.Handler().(*Tail); !follows {
+		s.tail = NewTail(s.log.Handler())
+		s.log = slog.New(s.tail)
+	}
 	s.ctx, s.end = context.WithCancel(storage.Patient(context.Background()))
+	s.draining, s.drain = context.WithCancel(s.ctx)
 	s.metrics = newMetrics(s)
 	var err error
 	if s.tables, err = newTables(slices.Concat(c.Types, s.fixedTypes())); err != nil {

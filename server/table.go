@@ -352,5 +352,5 @@ func (s *Server) systemRoutes() []api.Route {
 	for i := range routes {
 		routes[i].Path = strings.TrimPrefix(routes[i].Path, "sys/")
 	}
-	return slices.Concat(routes, s.policyRoutes(), s.capabilityRoutes(), s.wrappingRoutes())
+	return slices.Concat(routes, s.policyRoutes(), s.capabilityRoutes(), s.wrappingRoutes(), s.inFlightRoutes(), resultantRoutes(), s.monitorRoutes(), s.pprofRoutes())
 }
