@@ -31,7 +31,7 @@ func TestResultantACL(t *testing.T) {
 	} {
 		p, err := access.ParsePolicy(name, text)
 		if err == nil {
-			err = f.keep.Load().changePolicies(t.Context(), func(tx *storage.Tx) error { return access.PutPolicy(tx, p) })
+			err = f.keep.Load().ChangePolicies(t.Context(), func(tx *storage.Tx) error { return access.PutPolicy(tx, p) })
 		}
 		if err != nil {
 			t.Fatal(err)
