@@ -74,7 +74,7 @@ func routeHelp(path string, r *api.Route) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Request:        %s\nMatching Route: %s\n\n%s\n\n## OPERATIONS\n\n", path, r.Path, r.Help)
 	for op := range api.Ops {
-		if _, ok := r.Ops[op]; ok {
+		if has(r, op) {
 			fmt.Fprintf(&b, "    %s takes %s\n", opMethods[op], takes(r, op))
 		}
 	}
@@ -115,11 +115,10 @@ func paramsOf(r *api.Route) (params []described) {
 	}
 	inPath := len(params)
 	for op := range api.Ops {
-		h, ok := r.Ops[op]
-		if !ok {
+		if !has(r, op) {
 			continue
 		}
-		for _, f := range h.Fields() {
+		for _, f := range r.Ops[op].Fields() {
 			i := slices.IndexFunc(params, func(p described) bool { return p.Name == f.Name })
 			if i < 0 {
 				i = len(params)

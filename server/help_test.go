@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/sealkeep/sealkeep/audit"
 )
 
 func TestHelp(t *testing.T) {
@@ -39,6 +41,11 @@ func TestHelp(t *testing.T) {
 	}
 	if paths := f.must(t, 200, "GET", "secret/data/x?help=1", "").get("openapi", "paths").(map[string]any); len(paths) != 1 || paths["/data/{path}"] == nil {
 		t.Errorf("the help of a route describes %v", paths)
+	}
+
+	// Vault's client reads it.
+	if help, err := f.client(t).Help("auth/approle"); err != nil || !strings.Contains(help.Help, "tidy/secret-id") {
+		t.Errorf("%v, %v", help, err)
 	}
 
 	// Without help it is the path's own answer, and what is not there stays so.
@@ -82,4 +89,23 @@ func TestHelpTakesToken(t *testing.T) {
 	f.must(t, 503, "GET", "secret/data/x?help=1", "")
 	f.must(t, 503, "GET", "sys?help=1", "")
 	f.must(t, 200, "GET", "sys/health?help=1", "")
+}
+
+// Help and the document are long and no secret: of the answer the audit log has only
+// that it was given.
+func TestHelpIsRecorded(t *testing.T) {
+	d, file := auditFile(t)
+	f := freshAudited(t, []audit.Device{d})
+	before := len(records(t, file))
+	f.must(t, 200, "GET", "secret/data/x?help=1", "")
+	f.must(t, 200, "GET", "sys/internal/specs/openapi", "")
+	list := records(t, file)[before:]
+	if len(list) != 4 {
+		t.Fatalf("the log has %v", list)
+	}
+	for i, path := range []string{"secret/data/x", "secret/data/x", "sys/internal/specs/openapi", "sys/internal/specs/openapi"} {
+		if r := list[i]; r.get("request", "path") != path || r.get("request", "operation") != "read" || r.get("response", "data") != nil || r["error"] != nil {
+			t.Errorf("the log has %v", r)
+		}
+	}
 }

@@ -144,66 +144,76 @@ func (d *document) add(at site, r *api.Route) {
 	for _, name := range inPath {
 		item.Parameters = append(item.Parameters, parameter{Name: name, In: "path", Required: true, Schema: &schema{Type: "string"}})
 	}
-	operation := func(verb string, statuses ...string) *operationDoc {
-		o := &operationDoc{Summary: r.Help, ID: d.id(at.name, verb, r.Path), Tags: []string{at.tag}, Responses: map[string]*content{
-			"default": jsonContent("error", &schema{Ref: "#/components/schemas/Errors"}),
-		}}
-		for _, status := range statuses {
-			o.Responses[status] = &content{Description: "nothing to say"}
-			if status == "200" {
-				o.Responses[status] = jsonContent("OK", &schema{Ref: "#/components/schemas/Answer"})
-			}
-		}
-		return o
-	}
-	has := func(op api.Op) bool { _, ok := r.Ops[op]; return ok }
 	if verb := getVerb(r); verb != "" {
-		item.Get = operation(verb, "200")
-		item.Get.Parameters = query(inPath, r, api.Read, api.List, api.Scan)
-		for _, op := range []api.Op{api.List, api.Scan} {
-			if !has(op) {
-				continue
-			}
-			other := op != api.Scan && has(api.Scan) || op != api.List && has(api.List)
-			p := parameter{Name: op.String(), In: "query", Description: "The names in the folder are asked for.", Schema: &schema{Type: "string", Enum: []string{"true"}}}
-			switch {
-			case has(api.Read):
-			case other:
-				p.Description = "One of list and scan must be true."
-			default:
-				p.Description, p.Required = "Must be true.", true
-			}
-			item.Get.Parameters = append(item.Get.Parameters, p)
-		}
+		item.Get = d.operation(at, r, verb, "200")
+		item.Get.Parameters = append(query(inPath, r, api.Read, api.List, api.Scan), folderParams(r)...)
 	}
-	if has(api.Head) {
-		item.Head = operation("head", "200")
+	if has(r, api.Head) {
+		item.Head = d.operation(at, r, "head", "200")
 		item.Head.Parameters = query(inPath, r, api.Head)
 	}
-	if has(api.Write) {
-		item.Post = operation("write", "200", "204")
+	if has(r, api.Write) {
+		item.Post = d.operation(at, r, "write", "200", "204")
 		item.Post.Body = body(inPath, r, api.Write, "application/json")
 	}
-	if has(api.Patch) {
-		item.Patch = operation("patch", "200", "204")
+	if has(r, api.Patch) {
+		item.Patch = d.operation(at, r, "patch", "200", "204")
 		item.Patch.Body = body(inPath, r, api.Patch, "application/merge-patch+json")
 	}
-	if has(api.Delete) {
-		item.Delete = operation("delete", "200", "204")
+	if has(r, api.Delete) {
+		item.Delete = d.operation(at, r, "delete", "200", "204")
 		item.Delete.Parameters = query(inPath, r, api.Delete)
 	}
 	d.Paths[path] = item
+}
+
+func (d *document) operation(at site, r *api.Route, verb string, statuses ...string) *operationDoc {
+	o := &operationDoc{Summary: r.Help, ID: d.id(at.name, verb, r.Path), Tags: []string{at.tag}, Responses: map[string]*content{
+		"default": jsonContent("error", &schema{Ref: "#/components/schemas/Errors"}),
+	}}
+	for _, status := range statuses {
+		o.Responses[status] = &content{Description: "nothing to say"}
+		if status == "200" {
+			o.Responses[status] = jsonContent("OK", &schema{Ref: "#/components/schemas/Answer"})
+		}
+	}
+	return o
+}
+
+func has(r *api.Route, op api.Op) bool {
+	_, is := r.Ops[op]
+	return is
 }
 
 // getVerb says what a GET of a route does, "" when it has none: OpenAPI has one
 // operation for those that differ in the query alone.
 func getVerb(r *api.Route) string {
 	for _, op := range []api.Op{api.Read, api.List, api.Scan} {
-		if _, ok := r.Ops[op]; ok {
+		if has(r, op) {
 			return op.String()
 		}
 	}
 	return ""
+}
+
+// folderParams are the parameters that make a GET a list or a scan.
+func folderParams(r *api.Route) (params []parameter) {
+	for _, op := range []api.Op{api.List, api.Scan} {
+		if !has(r, op) {
+			continue
+		}
+		p := parameter{Name: op.String(), In: "query", Schema: &schema{Type: "string", Enum: []string{"true"}}}
+		switch {
+		case has(r, api.Read):
+			p.Description = "The names in the folder are asked for."
+		case has(r, api.List) && has(r, api.Scan):
+			p.Description = "One of list and scan must be true."
+		default:
+			p.Description, p.Required = "Must be true.", true
+		}
+		params = append(params, p)
+	}
+	return params
 }
 
 // pathNames are the names in braces.
@@ -239,11 +249,10 @@ func wordsOf(text string) []string {
 // query are the parameters that some operations take from the query.
 func query(inPath []string, r *api.Route, ops ...api.Op) (params []parameter) {
 	for _, op := range ops {
-		h, ok := r.Ops[op]
-		if !ok {
+		if !has(r, op) {
 			continue
 		}
-		for _, f := range h.Fields() {
+		for _, f := range r.Ops[op].Fields() {
 			known := func(p parameter) bool { return p.Name == f.Name }
 			if !slices.Contains(inPath, f.Name) && !slices.ContainsFunc(params, known) {
 				params = append(params, parameter{Name: f.Name, In: "query", Schema: schemaOf(f)})

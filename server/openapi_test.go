@@ -165,6 +165,14 @@ func TestOpenAPIOfToken(t *testing.T) {
 		return all
 	}
 	const path = "sys/internal/specs/openapi"
+	f.must(t, 204, "POST", "sys/mounts/team-my/kv", `{"type":"kv-v2"}`) // whose operations would have the same IDs
+	ids := map[string]bool{}
+	for what, op := range specified(t, f.must(t, 200, "GET", path, "")) {
+		if ids[op.OperationID] {
+			t.Errorf("%s has the ID %s, as another has", what, op.OperationID)
+		}
+		ids[op.OperationID] = true
+	}
 	one := "X-Vault-Token: " + f.bearer(t, "one")
 	if got, want := mounts(specified(t, f.must(t, 200, "GET", path, "", one))), []string{"auth/jwt/", "auth/token/", "team/my-kv/"}; !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
