@@ -10,7 +10,7 @@ import (
 
 func TestHelp(t *testing.T) {
 	f := fresh(t)
-	f.everyMethod(t)
+	f.everyType(t)
 	f.must(t, 204, "POST", "sys/mounts/team/my-kv", `{"type":"kv-v2"}`)
 	for path, want := range map[string][]string{
 		"secret/data/a/b":      {"Request:        secret/data/a/b\nMatching Route: data/{path...}", "GET takes read", "PUT takes create or update", "path (string)\n        in the path", "version (integer)\n        GET"},

