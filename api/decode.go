@@ -15,7 +15,8 @@ import (
 	"github.com/sealkeep/sealkeep/access"
 )
 
-// A Decoder reads the request by itself, in place of [Handler.Decode].
+// A Decoder reads the request by itself, in place of [Handler.Decode]. With a method
+// Fields() []Field it says of what kind its parameters are.
 type Decoder interface {
 	// Decode returns the fields that were given, too.
 	Decode(*Request) (given map[string]json.RawMessage, err error)

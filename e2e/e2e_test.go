@@ -1,7 +1,7 @@
 // Package e2e runs clients that others wrote, unmodified, against the real program. Debian's python3-hvac, the npm package
 // node-vault and curl each drive a keep from its first start, with a static seal and no store yet: a script is given the
 // keep's address and nothing else, prints what it checked and fails at the first difference. Vault's own client for Go
-// drives one behind TLS.
+// drives one behind TLS. A client that openapi-typescript-codegen makes of a keep's OpenAPI document calls every operation.
 //
 // Where a client is not installed its test is skipped, or fails when SEALKEEP_REQUIRE_CLIENTS=1. They come by
 //
@@ -44,6 +44,7 @@ func TestClients(t *testing.T) {
 		{"hvac", "/usr/bin/python3", "hvac_test.py", []string{"-c", "import hvac, shutil; assert shutil.which('openssl')"}, "apt-get install python3-hvac openssl", 150},
 		{"curl", "/bin/sh", "curl_test.sh", []string{"-c", "command -v curl"}, "apt-get install curl", 20},
 		{"node-vault", "node", "node-vault.test.js", []string{"-e", "require('node-vault')"}, "apt-get install nodejs npm; npm ci --prefix e2e", 50},
+		{"openapi", "node", "openapi.test.js", []string{"-e", "require('openapi-typescript-codegen'); require('typescript')"}, "apt-get install nodejs npm; npm ci --prefix e2e", 201},
 	} {
 		t.Run(client.name, func(t *testing.T) {
 			if out, err := exec.CommandContext(t.Context(), client.program, client.probe...).CombinedOutput(); err != nil {

@@ -35,6 +35,7 @@ type request struct {
 	route  *route       // nil when there is none
 	mounts *mount.Table // that has the mount; nil for a system type
 	known  bool         // Op is what the method means
+	help   bool         // what the path is for is asked
 	label  string       // of the route, for metrics
 
 	grant access.Grant               // to check the parameters with, if they matter

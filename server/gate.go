@@ -72,6 +72,12 @@ func (s *Server) authorize(r *request) error {
 	if r.gate() != api.Authenticated {
 		return nil
 	}
+	if r.help && r.route != nil {
+		if r.Caller.Token == nil {
+			return access.ErrDenied
+		}
+		return nil
+	}
 	path := r.Path
 	if r.Op.Folder() {
 		path += "/"

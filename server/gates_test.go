@@ -23,7 +23,7 @@ open     GET sys/init, PUT sys/init, GET sys/health, HEAD sys/health, GET sys/se
 open     PUT sys/unseal, GET sys/leader
 
 unsealed GET sys/wrapping/lookup, PUT sys/wrapping/lookup
-unsealed GET sys/internal/ui/mounts, GET sys/internal/ui/mounts/*
+unsealed GET sys/internal/ui/mounts, GET sys/internal/ui/mounts/*, GET sys/internal/specs/openapi, PUT sys/internal/specs/openapi
 unsealed GET sys/generate-root/attempt, PUT sys/generate-root/attempt, DELETE sys/generate-root/attempt, PUT sys/generate-root/update
 unsealed GET sys/generate-root-token/attempt, PUT sys/generate-root-token/attempt, DELETE sys/generate-root-token/attempt
 unsealed PUT sys/generate-root-token/update, PUT sys/decode-token

@@ -45,7 +45,12 @@ func (s *Server) readHead(r *request) (err error) {
 			return invalid("failed to parse the query: %v", err)
 		}
 	}
-	r.Op, r.known, err = operation(r.http.Method, r.Query)
+	if r.Op, r.known, err = operation(r.http.Method, r.Query); err != nil || r.Query == nil || r.http.Method != http.MethodGet {
+		return err
+	}
+	if r.help, err = truth(r.Query, "help"); r.help {
+		r.Op = api.Read
+	}
 	return err
 }
 

@@ -29,7 +29,8 @@
 // [Server.Handler] looks the path up in one table of the routes of the built-in types
 // or, by the longest mount, in the table of the mount's type (table.go). A route's
 // limits are data: gate, body limit, timeout; those of connections and of all bodies
-// together are in limits.go. One function (frame.go) does the boring part of
+// together are in limits.go. Help and the OpenAPI document are read from the same
+// tables (help.go, openapi.go). One function (frame.go) does the boring part of
 // every request, one (errors.go) turns errors into Vault's answers. Handlers
 // compute an answer inside View or Update; it goes to the network after the
 // transaction ended. What is admitted or refused is recorded before it runs, and

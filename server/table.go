@@ -263,6 +263,9 @@ func (s *Server) findRoute(r *request) error {
 	at := s.locate(r.keep, r.Path)
 	r.typ, r.route, r.Mount, r.mounts, r.Params = at.typ, at.route, at.mount, at.table, at.params
 	r.Path = r.route.canonical(r.Path, &r.Params)
+	if r.help {
+		s.withHelp(r)
+	}
 	if r.route != nil {
 		r.label = r.route.label
 	}
@@ -352,5 +355,5 @@ func (s *Server) systemRoutes() []api.Route {
 	for i := range routes {
 		routes[i].Path = strings.TrimPrefix(routes[i].Path, "sys/")
 	}
-	return slices.Concat(routes, s.policyRoutes(), s.capabilityRoutes(), s.wrappingRoutes(), s.inFlightRoutes(), resultantRoutes(), s.monitorRoutes(), s.pprofRoutes())
+	return slices.Concat(routes, s.policyRoutes(), s.capabilityRoutes(), s.wrappingRoutes(), s.openAPIRoutes(), s.inFlightRoutes(), resultantRoutes(), s.monitorRoutes(), s.pprofRoutes())
 }

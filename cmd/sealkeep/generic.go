@@ -16,6 +16,7 @@ func genericCommands() []command {
 		{"list", "PATH", 1, 1, client, "list any path of the API", "Lists the names beneath a path of the API, such as secret/metadata.", genericList("LIST")},
 		{"scan", "PATH", 1, 1, client, "list all that is beneath a path of the API", "Lists the names beneath a path of the API, such as secret/metadata, and in all folders in it.", genericList("SCAN")},
 		{"delete", "PATH", 1, 1, client, "delete any path of the API", "Deletes a path of the API.", genericDelete},
+		{"path-help", "PATH", 1, 1, client, "say what a path of the API is for", "Says what a path of the API is for, and what it takes; of a mount's path, such as secret, which paths it has. With -format=json the answer has an OpenAPI document, too.", pathHelp},
 	}
 }
 
@@ -98,5 +99,32 @@ func genericDelete(*flag.FlagSet) action {
 		}
 		_, err = a.do(c, http.MethodDelete, args[0], nil, nil)
 		return c.done(err, "Success! Data deleted (if it existed) at: "+args[0])
+	}
+}
+
+func pathHelp(*flag.FlagSet) action {
+	return func(c *cli, args []string) error {
+		a, err := c.api()
+		if err != nil {
+			return err
+		}
+		b, err := a.do(c, http.MethodGet, args[0], url.Values{"help": {"1"}}, nil)
+		if err != nil {
+			return err
+		}
+		if asJSON, err := c.asJSON(); err != nil || asJSON {
+			if err != nil {
+				return err
+			}
+			return c.printJSON(b)
+		}
+		var answer struct {
+			Help string `json:"help"`
+		}
+		if err := decode(b, &answer); err != nil {
+			return err
+		}
+		_, err = fmt.Fprint(c.stdout, answer.Help)
+		return err
 	}
 }

@@ -19,6 +19,12 @@ type dataInput struct {
 // Names are the fields of the body.
 func (*dataInput) Names() []string { return []string{"options", "data"} }
 
+// Fields says what they are.
+func (*dataInput) Fields() []api.Field {
+	cas := []api.Field{{Name: "cas", Kind: api.NumberField}}
+	return []api.Field{{Name: "data", Kind: api.ObjectField}, {Name: "options", Kind: api.ObjectField, Fields: cas}}
+}
+
 // Decode reads the body in one pass.
 func (in *dataInput) Decode(r *api.Request) (given map[string]json.RawMessage, err error) {
 	var options map[string]json.RawMessage

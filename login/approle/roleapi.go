@@ -92,6 +92,9 @@ func (in *fieldInput) Decode(r *api.Request) (map[string]json.RawMessage, error)
 // Names are those of all fields.
 func (*fieldInput) Names() []string { return api.Update(write).Names() }
 
+// Fields are those of a role.
+func (*fieldInput) Fields() []api.Field { return api.Update(write).Fields() }
+
 func (f field) write(r *api.Request, in *fieldInput) (api.Answer, error) {
 	found := false
 	for _, name := range slices.Sorted(maps.Keys(in.given)) {

@@ -1,0 +1,55 @@
+package api
+
+import (
+	"encoding/json"
+	"reflect"
+	"testing"
+	"time"
+)
+
+// What a handler says of its fields is what its decoder reads.
+func TestFields(t *testing.T) {
+	type inner struct {
+		N uint32 `json:"n"`
+	}
+	type embedded struct {
+		Texts *[]string `json:"texts"`
+	}
+	type input struct {
+		embedded
+		Text     string            `json:"text"`
+		Flag     *bool             `json:"flag"`
+		Wait     time.Duration     `json:"wait"`
+		Lease    *Seconds          `json:"lease"`
+		Versions []uint64          `json:"versions"`
+		Meta     map[string]string `json:"meta"`
+		Inner    *inner            `json:"inner"`
+		Raw      json.RawMessage   `json:"raw"`
+		Some     any               `json:"some"`
+		Hidden   string            `json:"-"`
+	}
+	got := Do(func(*Request, *input) (Answer, error) { return Answer{}, nil }).Fields()
+	want := []Field{
+		{Name: "flag", Kind: FlagField}, {Name: "inner", Kind: ObjectField, Fields: []Field{{Name: "n", Kind: NumberField}}},
+		{Name: "lease", Kind: DurationField}, {Name: "meta", Kind: ObjectField}, {Name: "raw", Kind: AnyField}, {Name: "some", Kind: AnyField},
+		{Name: "text", Kind: TextField}, {Name: "texts", Kind: TextsField}, {Name: "versions", Kind: NumbersField}, {Name: "wait", Kind: DurationField},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if got := Do(func(*Request, *None) (Answer, error) { return Answer{}, nil }).Fields(); got != nil {
+		t.Errorf("a handler that takes nothing has the fields %v", got)
+	}
+	if got, want := Do(func(*Request, *ownReader) (Answer, error) { return Answer{}, nil }).Fields(), []Field{{Name: "a", Kind: AnyField}, {Name: "b", Kind: AnyField}}; !reflect.DeepEqual(got, want) {
+		t.Errorf("a handler that decodes by itself has the fields %v", got)
+	}
+	if got := Do(func(*Request, *Object) (Answer, error) { return Answer{}, nil }).Fields(); got != nil {
+		t.Errorf("a handler that takes any object has the fields %v", got)
+	}
+}
+
+// ownReader is a Decoder.
+type ownReader struct{}
+
+func (*ownReader) Decode(*Request) (map[string]json.RawMessage, error) { return nil, nil }
+func (*ownReader) Names() []string                                     { return []string{"b", "a"} }

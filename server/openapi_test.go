@@ -1,0 +1,209 @@
+package server
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/sealkeep/sealkeep/api"
+)
+
+// everyType enables every login method at the path of its name, and mounts every
+// engine at that of its name and version.
+func (f *fixture) everyType(t testing.TB) {
+	t.Helper()
+	for key := range f.tables.types {
+		switch key.kind {
+		case api.Login:
+			f.must(t, 204, "POST", "sys/auth/"+key.name, `{"type":"`+key.name+`"}`)
+		case api.Secrets:
+			options := ""
+			if key.version != "" {
+				options = `,"options":{"version":"` + key.version + `"}`
+			}
+			f.must(t, 204, "POST", "sys/mounts/"+key.name+key.version, `{"type":"`+key.name+`"`+options+`}`)
+		}
+	}
+}
+
+// specified are the operations of a document by what they are asked for: "get /sys/mounts".
+func specified(t testing.TB, r reply) map[string]*openapi3.Operation {
+	t.Helper()
+	doc, err := openapi3.NewLoader().LoadFromData([]byte(r.text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ops := map[string]*openapi3.Operation{}
+	for path, item := range doc.Paths.Map() {
+		for method, op := range item.Operations() {
+			ops[method+" "+path] = op
+		}
+	}
+	return ops
+}
+
+// The document is what OpenAPI says that it is, and has every operation of every route.
+func TestOpenAPI(t *testing.T) {
+	f := fresh(t)
+	f.everyType(t)
+	r := f.must(t, 200, "GET", "sys/internal/specs/openapi", "")
+	doc, err := openapi3.NewLoader().LoadFromData([]byte(r.text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := doc.Validate(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if doc.OpenAPI != "3.0.2" || doc.Info.Version != "1.2.3" {
+		t.Errorf("OpenAPI %s of version %s", doc.OpenAPI, doc.Info.Version)
+	}
+	ops, ids := specified(t, r), map[string]string{}
+	for what, op := range ops {
+		if other := ids[op.OperationID]; other != "" || op.OperationID == "" {
+			t.Errorf("%s and %s have the ID %q", what, other, op.OperationID)
+		}
+		ids[op.OperationID] = what
+	}
+	methods := [api.Ops]string{api.Read: "GET", api.List: "GET", api.Scan: "GET", api.Write: "POST", api.Patch: "PATCH", api.Delete: "DELETE", api.Head: "HEAD"}
+	for key, typ := range f.tables.types {
+		at := typ.At
+		switch key.kind {
+		case api.Secrets:
+			at = key.name + key.version + "/"
+		case api.Login:
+			at = "auth/" + key.name + "/"
+		}
+		for _, rt := range typ.Routes {
+			for op, h := range rt.Ops {
+				what := methods[op] + " /" + strings.TrimSuffix(at+strings.ReplaceAll(rt.Path, "...}", "}"), "/")
+				got := ops[what]
+				if got == nil {
+					t.Errorf("%s is not in it", what)
+					continue
+				}
+				delete(ids, got.OperationID)
+				item := doc.Paths.Value(strings.Fields(what)[1])
+				if sudo := item.Extensions["x-vault-sudo"] == true; sudo != (len(rt.Sudo) > 0) {
+					t.Errorf("%s: takes sudo: %v", what, sudo)
+				}
+				if open := item.Extensions["x-vault-unauthenticated"] == true; open != (rt.Gate != api.Authenticated) {
+					t.Errorf("%s: takes no token: %v", what, open)
+				}
+				var names []string
+				for _, p := range append(slices.Clone(item.Parameters), got.Parameters...) {
+					names = append(names, p.Value.Name)
+				}
+				if got.RequestBody != nil {
+					for _, kind := range got.RequestBody.Value.Content {
+						names = append(names, slices.Collect(maps.Keys(kind.Schema.Value.Properties))...)
+					}
+				}
+				for _, name := range h.Names() {
+					if !slices.Contains(names, name) {
+						t.Errorf("%s has no parameter %s: %v", what, name, names)
+					}
+				}
+			}
+		}
+	}
+	for id, what := range ids {
+		if !strings.Contains(what, " /secret/") { // where an engine is at first, too
+			t.Errorf("%s, %s, is of no route", id, what)
+		}
+	}
+	once := len(ops) - len(ids) // without what is there a second time
+	t.Logf("%d operations, %d bytes", once, len(r.text))
+	if once <= 200 {
+		t.Error("that is not more than 200")
+	}
+
+	if again := f.must(t, 200, "POST", "sys/internal/specs/openapi", `{"context":"x"}`); again.text != r.text {
+		t.Error("asked again by POST, the document is another")
+	}
+}
+
+// What a handler reads is in the document with its kind.
+func TestOpenAPIOfOneOperation(t *testing.T) {
+	f := fresh(t)
+	f.everyType(t)
+	r := f.must(t, 200, "GET", "sys/internal/specs/openapi", "")
+	ops := specified(t, r)
+	role := ops["POST /auth/approle/role/{name}"]
+	if role.OperationID != "auth-approle-write-role-name" || !slices.Equal(role.Tags, []string{"auth"}) {
+		t.Errorf("%s %v", role.OperationID, role.Tags)
+	}
+	fields := role.RequestBody.Value.Content["application/json"].Schema.Value.Properties
+	for name, want := range map[string]string{"bind_secret_id": "boolean", "token_policies": "array", "secret_id_num_uses": "integer", "token_ttl": "string", "role_id": "string"} {
+		if got := fields[name]; got == nil || !got.Value.Type.Is(want) {
+			t.Errorf("%s is %v, want %s", name, got, want)
+		}
+	}
+	data := ops["POST /secret/data/{path}"].RequestBody.Value.Content["application/json"].Schema.Value.Properties
+	if cas := data["options"].Value.Properties["cas"]; !data["data"].Value.Type.Is("object") || cas == nil || !cas.Value.Type.Is("integer") {
+		t.Errorf("a write of data has the fields %v", data)
+	}
+	if kind := ops["PATCH /secret/data/{path}"].RequestBody.Value.Content; kind["application/merge-patch+json"] == nil {
+		t.Errorf("a patch has the kinds %v", kind)
+	}
+	version := ops["GET /secret/data/{path}"].Parameters
+	if len(version) != 1 || version[0].Value.Name != "version" || version[0].Value.In != "query" || !version[0].Value.Schema.Value.Type.Is("integer") {
+		t.Errorf("a read of data has the parameters %v", version)
+	}
+	if list := ops["GET /auth/approle/role"].Parameters; len(list) != 1 || list[0].Value.Name != "list" || !list[0].Value.Required {
+		t.Errorf("a list has the parameters %v", list)
+	}
+}
+
+// The document has the mounts that a token may see, and with generic paths a
+// parameter for where they are.
+func TestOpenAPIOfToken(t *testing.T) {
+	f := fresh(t)
+	f.everyType(t)
+	f.must(t, 204, "POST", "sys/mounts/team/my-kv", `{"type":"kv-v2"}`)
+	f.policy(t, "one", map[string]string{"team/my-kv/data/x": `"read"`, "auth/jwt/role/*": `"read"`})
+	mounts := func(ops map[string]*openapi3.Operation) (all []string) {
+		for what := range ops {
+			for _, at := range []string{"secret/", "team/my-kv/", "{team_my_kv_mount_path}/", "cubbyhole/", "sys/", "auth/token/", "auth/jwt/", "auth/{jwt_mount_path}/", "auth/approle/"} {
+				if strings.Contains(what, " /"+at) && !slices.Contains(all, at) {
+					all = append(all, at)
+				}
+			}
+		}
+		slices.Sort(all)
+		return all
+	}
+	const path = "sys/internal/specs/openapi"
+	f.must(t, 204, "POST", "sys/mounts/team-my/kv", `{"type":"kv-v2"}`) // whose operations would have the same IDs
+	ids := map[string]bool{}
+	for what, op := range specified(t, f.must(t, 200, "GET", path, "")) {
+		if ids[op.OperationID] {
+			t.Errorf("%s has the ID %s, as another has", what, op.OperationID)
+		}
+		ids[op.OperationID] = true
+	}
+	one := "X-Vault-Token: " + f.bearer(t, "one")
+	if got, want := mounts(specified(t, f.must(t, 200, "GET", path, "", one))), []string{"auth/jwt/", "auth/token/", "team/my-kv/"}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	generic := f.must(t, 200, "GET", path+"?generic_mount_paths=true", "", one)
+	ops := specified(t, generic)
+	if got, want := mounts(ops), []string{"auth/token/", "auth/{jwt_mount_path}/", "{team_my_kv_mount_path}/"}; !slices.Equal(got, want) {
+		t.Errorf("generic: %v, want %v", got, want)
+	}
+	params, _ := generic.get("paths", "/{team_my_kv_mount_path}/data/{path}", "parameters").([]any)
+	if len(params) != 2 || params[0].(map[string]any)["schema"].(map[string]any)["default"] != "team/my-kv" {
+		t.Errorf("the parameters are %v", params)
+	}
+	if got := specified(t, f.must(t, 200, "GET", path, "", "X-Vault-Token: ")); len(got) != 0 {
+		t.Errorf("a stranger sees %v", got)
+	}
+	f.must(t, 204, "POST", "sys/mounts/team/my-kv/tune", `{"listing_visibility":"unauth"}`)
+	if got := mounts(specified(t, f.must(t, 200, "GET", path, "", "X-Vault-Token: "))); !slices.Equal(got, []string{"team/my-kv/"}) {
+		t.Errorf("a stranger sees %v", got)
+	}
+	f.must(t, 204, "PUT", "sys/seal", "")
+	f.must(t, 503, "GET", path, "")
+}
