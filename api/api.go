@@ -22,6 +22,14 @@
 // weak forms that Vault takes ("true" or 1 for true, "1h" for a duration, "a,b" for
 // a list), see [Handler.Decode].
 //
+// The pipeline has checked the path: it is valid UTF-8, printable, without empty
+// segments, "." and "..". The errors of package storage have their answers already;
+// what else a type's functions return is a failure of the server, unless it is an
+// [Error] or in Type.Errors. A function of Update may run more than once.
+//
+// The example shows a whole engine. Its line in the list of types of the program is
+// in cmd/sealkeep/types.go.
+//
 // # Cost
 //
 // A handler costs the allocation of its struct and of its closures. A decoded

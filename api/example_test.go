@@ -31,6 +31,8 @@ func counterType() api.Type {
 	}
 }
 
+const most = 1<<53 - 1 // which JSON numbers hold exactly everywhere
+
 // addInput is the body of a write.
 type addInput struct {
 	By *int `json:"by"` // nil: 1
@@ -58,13 +60,18 @@ func add(r *api.Request, tx *storage.Tx, in *addInput) (api.Answer, error) {
 	if err != nil {
 		return api.Answer{}, err
 	}
-	count, _ := strconv.Atoi(string(value))
+	count := 0
+	if value != nil {
+		if count, err = strconv.Atoi(string(value)); err != nil {
+			return api.Answer{}, fmt.Errorf("reading the counter: %w: %w", storage.ErrCorrupt, err)
+		}
+	}
 	by := 1
 	if in.By != nil {
 		by = *in.By
 	}
-	if by < 1 {
-		return api.Answer{}, api.Invalid.Errorf("by must be 1 or more, for counters only grow")
+	if by < 1 || by > most-count {
+		return api.Answer{}, api.Invalid.Errorf("by must be 1 or more, for counters only grow, up to %d", most)
 	}
 	return api.Answer{}, tx.Put(record(r), strconv.AppendInt(nil, int64(count+by), 10))
 }

@@ -59,8 +59,9 @@ const (
 
 // A Route is one row of a type's table.
 //
-// Its path is below the mount. "{name}" stands for one segment; one such part, of
-// the form "{name...}", may stand for several. Of the routes that fit a path, the
+// Its path is below the mount; "" is the mount itself. "{name}" stands for one segment;
+// one such part, of the form "{name...}", may stand for several, and "{name...}" alone
+// for the mount itself, too. Of the routes that fit a path, the
 // one with the longer text before its first brace counts, then the one with the
 // longer text after its last; two for which that is the same are a mistake that
 // stops the start.

@@ -213,12 +213,19 @@ func TestEveryRouteAndIdentity(t *testing.T) {
 			}
 		}
 	}
-	all := map[string]*table{"": f.tables.system, "{mount}/": f.kv(), "{kv-v1}/": f.tables.types[typeKey{api.Secrets, "kv", "1"}].table}
-	f.must(t, 204, "POST", "sys/mounts/kv-v1", `{"type":"kv-v1"}`)
-	for key, table := range f.tables.types {
-		if key.kind == api.Login { // enabled where its name says
-			all["auth/{"+key.name+"}/"] = table.table
-			f.must(t, 204, "POST", "sys/auth/"+key.name, `{"type":"`+key.name+`"}`)
+	all := map[string]*table{"": f.tables.system, "{mount}/": f.kv()}
+	for key, table := range f.tables.types { // mounted and enabled where their names say
+		name := key.name
+		if key.version != "" {
+			name += "-v" + key.version
+		}
+		switch {
+		case key.kind == api.Login:
+			all["auth/{"+name+"}/"] = table.table
+			f.must(t, 204, "POST", "sys/auth/"+name, `{"type":"`+name+`"}`)
+		case key.kind == api.Secrets && table.table != f.kv():
+			all["{"+name+"}/"] = table.table
+			f.must(t, 204, "POST", "sys/mounts/"+name, `{"type":"`+name+`"}`)
 		}
 	}
 	for prefix, table := range all {

@@ -103,7 +103,7 @@ func (s *Server) readBody(r *request) (err error) {
 		control := http.NewResponseController(r.w)
 		control.SetReadDeadline(time.Now().Add(requestTimeout))
 		b.Grow(int(max(length, 2*bodySmall)) - bodySmall + bytes.MinRead)
-		counted := &counter{in: in}
+		counted := &byteCounter{in: in}
 		counted.n.Store(bodySmall)
 		s.large.arriving(mine, &counted.n, func() { control.SetReadDeadline(time.Unix(1, 0)) })
 		_, err = b.ReadFrom(counted)
@@ -140,13 +140,13 @@ func (s *Server) placeFor(r *request) (*place, error) {
 	return mine, err
 }
 
-// A counter counts the bytes that are read.
-type counter struct {
+// A byteCounter counts the bytes that are read.
+type byteCounter struct {
 	in io.Reader
 	n  atomic.Int64
 }
 
-func (c *counter) Read(b []byte) (int, error) {
+func (c *byteCounter) Read(b []byte) (int, error) {
 	n, err := c.in.Read(b)
 	c.n.Add(int64(n))
 	return n, err

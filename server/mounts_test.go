@@ -136,7 +136,7 @@ func TestMountRules(t *testing.T) {
 		`{"type":"pki"}`: "unknown backend type",
 		`{"type":"kv","options":{"version":"0"}}`:                                "KV version 0 is not supported: there are the versions 1, 2",
 		`{"type":"kv-v1","options":{"version":"2"}}`:                             "the type kv-v1 is not of version 2",
-		`{"type":"kv-v3"}`:                                                       `unknown backend type: "kv-v3"; there is kv`,
+		`{"type":"kv-v3"}`:                                                       `unknown backend type: "kv-v3"; there is `,
 		`{"type":"kv","options":{"version":"3"}}`:                                "version 3 is not supported",
 		`{"type":"kv","options":{"path":"x"}}`:                                   "unknown option",
 		`{"type":"kv","options":{"version":3}}`:                                  "version 3 is not supported",

@@ -14,7 +14,10 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -353,6 +356,26 @@ func (f *fixture) forget(t testing.TB) {
 	}
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// The tests see every type that the program has.
+func TestTheFixtureHasEveryType(t *testing.T) {
+	called := regexp.MustCompile(`\b\w+\.Type\(\)`)
+	types := func(path string) []string {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := called.FindAllString(string(text), -1)
+		slices.Sort(names)
+		return slices.Compact(names)
+	}
+	program, tests := types("../cmd/sealkeep/types.go"), types("server_test.go")
+	for _, name := range program {
+		if !slices.Contains(tests, name) {
+			t.Errorf("%s is in the list of the program; add it to that of startAudited", name)
+		}
 	}
 }
 
