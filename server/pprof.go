@@ -59,7 +59,7 @@ type profileInput struct {
 }
 
 type recordInput struct {
-	Seconds *time.Duration `json:"seconds"`
+	Period *time.Duration `json:"seconds"`
 }
 
 // profileAnswer is sent as a stream, so that the audit log does not have it.
@@ -111,8 +111,8 @@ func (s *Server) trace(r *api.Request, in *recordInput) (api.Answer, error) {
 // record runs what records for some time. It ends before that when nobody wants it
 // any more.
 func (s *Server) record(r *api.Request, in *recordInput, d time.Duration, start func(io.Writer) error, stop func()) (api.Answer, error) {
-	if in.Seconds != nil {
-		d = *in.Seconds
+	if in.Period != nil {
+		d = *in.Period
 	}
 	if d <= 0 || d > maxProfile {
 		return api.Answer{}, invalid("seconds must be more than 0, and %d at most", maxProfile/time.Second)
