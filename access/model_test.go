@@ -22,7 +22,9 @@ import (
 //   - (report) Capabilities of a path tell whether it may be listed as a folder.
 //   - (names) Where parameters are restricted, a name that is not in lower case is
 //     refused.
-//   - (given) A required parameter with null or "" is not given.
+//   - (given) A required parameter with null, "" or an empty list is not given.
+//   - (empty) Where values are allowed by name, null, "" and the empty list are not
+//     among them, unless they are named.
 //   - (lists) A list or a text with commas is allowed when each element is, or it as
 //     a whole; it is denied when one element is.
 //   - (forms) A denied value is denied in other forms of the same, too.
@@ -187,7 +189,7 @@ func modelMay(rules []modelRule, q modelRequest) bool {
 		}
 	}
 	for _, name := range m.required {
-		if v, there := q.params[name]; !there || v == nil || v == "" { // (given)
+		if v, there := q.params[name]; !there || modelEmpty(v) { // (given)
 			return false
 		}
 	}
@@ -253,7 +255,16 @@ func modelFits(want, v any) bool {
 	return regexp.MustCompile("^(" + expression + ")$").MatchString(text)
 }
 
+// modelEmpty tells whether a value says nothing.
+func modelEmpty(v any) bool {
+	list, isList := v.([]any)
+	return v == nil || v == "" || isList && len(list) == 0
+}
+
 func modelAllowed(values []any, v any) bool {
+	if modelEmpty(v) { // (empty)
+		return v == "" && slices.Contains(values, any("")) || v == nil && slices.Contains(values, nil)
+	}
 	parts := modelParts(v)
 	if parts == nil {
 		return slices.ContainsFunc(values, func(want any) bool { return modelFits(want, v) })
@@ -263,6 +274,9 @@ func modelAllowed(values []any, v any) bool {
 		return true
 	}
 	for _, part := range parts { // (lists)
+		if modelEmpty(part) { // (empty)
+			return false
+		}
 		if !slices.ContainsFunc(values, func(want any) bool { return modelFits(want, part) }) {
 			return false
 		}

@@ -85,14 +85,14 @@ func (s *Server) Handler(l Listener) http.Handler {
 // first that refuses it ends that.
 var admission = []func(*Server, *request) error{
 	(*Server).readHead,       // what it must not ignore, the path, the operation
-	(*Server).findRoute,      //
+	(*Server).findRoute,      // and the mount; where there is none it goes on
 	(*Server).limitSource,    // the rate of where it comes from
 	(*Server).identify,       // the gate, the token
 	(*Server).authorize,      // the token's policies
 	(*Server).limitToken,     // the token's rate
 	(*Server).checkOperation, // the route has it
 	(*Server).takeOff,        // it is shown as in flight
-	(*Server).readBody,       //
+	(*Server).readBody,       // in its time, within the bounds of all bodies
 	(*Server).decode,         // whose error is told when the request has been recorded
 	(*Server).checkParams,    // the policies again, where they restrict parameters
 }
@@ -234,7 +234,7 @@ func (r *request) Certificates() ([]*x509.Certificate, error) {
 	return r.http.TLS.PeerCertificates, nil
 }
 
-// withBody gives a request that has a body the time of its route.
+// withTimeout gives a request that has a body the time of its route.
 func (r *request) withTimeout(d time.Duration) {
 	var cancel context.CancelFunc
 	r.Context, cancel = context.WithTimeout(r.Context, d)
