@@ -460,7 +460,10 @@ func TestChangedReportsEveryState(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newSeal("a", 1)
 		path := made(t, a)
-		a.tell(fails("dns"))
+		a.tell(func(context.Context) error {
+			time.Sleep(time.Millisecond) // New has returned by then
+			return classed("dns")
+		})
 		var seen []string
 		s, err := New(Config{Path: path, Seals: []Seal{a}, Changed: func(st Status) {
 			word := "unsealed"
