@@ -2,41 +2,15 @@ package access
 
 import (
 	"bytes"
-	"context"
 	"errors"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/sealkeep/sealkeep/storage/storagetest"
+
 	"github.com/sealkeep/sealkeep/storage"
 )
-
-func newStore(t testing.TB) *storage.Store {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "keep.db")
-	root := storage.NewRootKey()
-	slot := storage.Slot{Name: "one", Type: "static", RootGeneration: 1, Blob: []byte("x")}
-	if err := storage.Create(path, storage.NewUUID(), root, []storage.Slot{slot}, nil, storage.Options{}); err != nil {
-		t.Fatal(err)
-	}
-	s, err := storage.Open(path, storage.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if r, err := s.Check(context.Background()); err != nil || !r.OK() {
-			t.Errorf("the store does not check: %v, %+v", err, r)
-		}
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := s.Unseal(root); err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
 
 func createRoot(t *testing.T, s *storage.Store, id string, now time.Time) string {
 	t.Helper()
@@ -74,7 +48,7 @@ func lookupIn(tx *storage.Tx, token string, now time.Time) (*Token, error) {
 }
 
 func TestRootToken(t *testing.T) {
-	s := newStore(t)
+	s := storagetest.New(t)
 	if _, err := lookup(t, s, "hvs.nobody"); !errors.Is(err, ErrDenied) {
 		t.Errorf("without any token: %v, want ErrDenied", err)
 	}
@@ -111,7 +85,7 @@ func TestRootToken(t *testing.T) {
 }
 
 func TestChosenTokenIsChecked(t *testing.T) {
-	s := newStore(t)
+	s := storagetest.New(t)
 	for _, id := range []string{"a b", "a\n", "ä", strings.Repeat("x", MaxToken+1)} {
 		err := s.Update(t.Context(), func(tx *storage.Tx) error {
 			_, err := CreateRoot(tx, id, time.Now())
@@ -125,7 +99,7 @@ func TestChosenTokenIsChecked(t *testing.T) {
 
 // The token is neither a name nor a value in the store, whoever could decrypt it.
 func TestTokenIsNotStored(t *testing.T) {
-	s := newStore(t)
+	s := storagetest.New(t)
 	token := createRoot(t, s, "", time.Now())
 	err := s.View(t.Context(), func(tx *storage.Tx) error {
 		secret := strings.TrimPrefix(token, "hvs.")
@@ -163,7 +137,7 @@ func records(t *testing.T, tx *storage.Tx, folder string) (paths []string) {
 }
 
 func TestDamagedRecords(t *testing.T) {
-	s := newStore(t)
+	s := storagetest.New(t)
 	token := createRoot(t, s, "", time.Now())
 	for value, want := range map[string]error{
 		"{":                          storage.ErrCorrupt,

@@ -6,11 +6,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sealkeep/sealkeep/storage/storagetest"
+
 	"github.com/sealkeep/sealkeep/storage"
 )
 
 func TestPolicyStore(t *testing.T) {
-	store := newStore(t)
+	store := storagetest.New(t)
 	do := func(fn func(tx *storage.Tx) error) {
 		t.Helper()
 		if err := store.Update(t.Context(), fn); err != nil {

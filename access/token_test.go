@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sealkeep/sealkeep/storage/storagetest"
+
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -22,7 +24,7 @@ type tree struct {
 }
 
 func newTree(t *testing.T) *tree {
-	f := &tree{T: t, store: newStore(t), now: start}
+	f := &tree{T: t, store: storagetest.New(t), now: start}
 	f.root = createRoot(t, f.store, "", f.now)
 	return f
 }

@@ -11,13 +11,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sealkeep/sealkeep/storage/storagetest"
+
 	"github.com/sealkeep/sealkeep/audit"
 )
 
 // With other options a device goes on where it was, even a socket, whose lines cannot
 // be read back.
 func TestOptionsChange(t *testing.T) {
-	s := audit.NewStore(t)
+	s := storagetest.New(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +65,7 @@ func TestOptionsChange(t *testing.T) {
 
 // A file that is renamed while requests are recorded misses none of them.
 func TestRotates(t *testing.T) {
-	s := audit.NewStore(t)
+	s := storagetest.New(t)
 	path := filepath.Join(t.TempDir(), "audit.log")
 	a, _ := audit.OpenLog(t, s, audit.FileDevice(path))
 	stop := make(chan struct{})
@@ -101,7 +103,7 @@ func TestRotates(t *testing.T) {
 
 // BenchmarkLog records requests and their answers in a file.
 func BenchmarkLog(b *testing.B) {
-	s := audit.NewStore(b)
+	s := storagetest.New(b)
 	a, _ := audit.OpenLog(b, s, audit.FileDevice(filepath.Join(b.TempDir(), "audit.log")))
 	created, policies := time.Now(), []string{"default", "web"}
 	answer := []byte(`{"data":{"user":"app","password":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"},"metadata":{"created_time":"2026-01-02T03:04:05.678901234Z","custom_metadata":null,"deletion_time":"","destroyed":false,"version":1}}`)

@@ -10,11 +10,13 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sealkeep/sealkeep/storage/storagetest"
 )
 
 // Every change of a log is found, whatever is edited.
 func TestVerifierFindsEveryEdit(t *testing.T) {
-	s := NewStore(t)
+	s := storagetest.New(t)
 	path := filepath.Join(t.TempDir(), "audit.log")
 	a, _ := OpenLog(t, s, FileDevice(path))
 	a.WriteSome(t, 40)

@@ -16,12 +16,14 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sealkeep/sealkeep/storage/storagetest"
 )
 
 // The store knows what was written, so that the log goes on after a crash and lines
 // that were taken away are noticed.
 func TestGoesOn(t *testing.T) {
-	s := NewStore(t)
+	s := storagetest.New(t)
 	dir := t.TempDir()
 	path := filepath.Join(dir, "audit.log")
 	open := func() (*Log, *textLog) { t.Helper(); return OpenLog(t, s, FileDevice(path)) }
@@ -161,7 +163,7 @@ func TestDiskFull(t *testing.T) {
 
 // A pipe that nobody reads has a deadline; one that nobody has open fails at once.
 func TestPipe(t *testing.T) {
-	s := NewStore(t)
+	s := storagetest.New(t)
 	path := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
@@ -194,7 +196,7 @@ func TestPipe(t *testing.T) {
 // While the journal is gone, another device is enough; without one, requests are
 // refused. When the journal is back, its first line says how many records it missed.
 func TestJournalGone(t *testing.T) {
-	s := NewStore(t)
+	s := storagetest.New(t)
 	file := filepath.Join(t.TempDir(), "audit.log")
 	a, _ := OpenLog(t, s, Device{Path: "journal/", Type: "journal"}, FileDevice(file))
 	defer a.Close()

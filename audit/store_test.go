@@ -5,13 +5,15 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sealkeep/sealkeep/storage/storagetest"
+
 	"github.com/sealkeep/sealkeep/storage"
 )
 
 // A stored record that cannot be read is an error and never no record: a new salt
 // would make the old lines unsearchable.
 func TestRecords(t *testing.T) {
-	s := NewStore(t)
+	s := storagetest.New(t)
 	const salt = saltFolder + "/file%2F"
 	for value, want := range map[string]error{
 		`{"version":2,"data":{}}`:       storage.ErrFormat,

@@ -1,13 +1,13 @@
 package login
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/sealkeep/sealkeep/storage/storagetest"
 
 	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/api"
@@ -22,7 +22,7 @@ type role struct {
 
 // TestRecords writes roles and reads them, also those that no role is.
 func TestRecords(t *testing.T) {
-	store := newStore(t)
+	store := storagetest.New(t)
 	update := func(fn func(*storage.Tx) error) error { return store.Update(t.Context(), fn) }
 	write := func(name string, r *role) error {
 		return update(func(tx *storage.Tx) error {
@@ -75,32 +75,6 @@ func TestRecords(t *testing.T) {
 			t.Errorf("%s: %v", text, err)
 		}
 	}
-}
-
-// newStore makes a store that is unsealed, and checks it in the end.
-func newStore(t testing.TB) *storage.Store {
-	t.Helper()
-	path, root := filepath.Join(t.TempDir(), "keep.db"), storage.NewRootKey()
-	slot := storage.Slot{Name: "one", Type: "static", RootGeneration: 1, Blob: []byte("x")}
-	if err := storage.Create(path, storage.NewUUID(), root, []storage.Slot{slot}, nil, storage.Options{}); err != nil {
-		t.Fatal(err)
-	}
-	store, err := storage.Open(path, storage.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if r, err := store.Check(context.Background()); err != nil || !r.OK() {
-			t.Errorf("the store does not check: %v, %+v", err, r)
-		}
-		if err := store.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := store.Unseal(root); err != nil {
-		t.Fatal(err)
-	}
-	return store
 }
 
 func TestPairs(t *testing.T) {

@@ -1,44 +1,18 @@
 package cubbyhole
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/sealkeep/sealkeep/storage/storagetest"
+
 	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/storage"
 )
-
-func newStore(t *testing.T) *storage.Store {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "keep.db")
-	root := storage.NewRootKey()
-	slot := storage.Slot{Name: "one", Type: "static", RootGeneration: 1, Blob: []byte("x")}
-	if err := storage.Create(path, storage.NewUUID(), root, []storage.Slot{slot}, nil, storage.Options{}); err != nil {
-		t.Fatal(err)
-	}
-	s, err := storage.Open(path, storage.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if r, err := s.Check(context.Background()); err != nil || !r.OK() {
-			t.Errorf("the store does not check: %v, %+v", err, r)
-		}
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := s.Unseal(root); err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
 
 // newToken writes a token, and returns it as a request has it.
 func newToken(t *testing.T, s *storage.Store, now time.Time) (tok *access.Token) {
@@ -66,7 +40,7 @@ func newToken(t *testing.T, s *storage.Store, now time.Time) (tok *access.Token)
 }
 
 func TestCubbyhole(t *testing.T) {
-	s, now := newStore(t), time.Now()
+	s, now := storagetest.New(t), time.Now()
 	one, other := newToken(t, s, now), newToken(t, s, now)
 	update := func(fn func(*storage.Tx) error) error { return s.Update(t.Context(), fn) }
 	put := func(tok *access.Token, path, object string) error {

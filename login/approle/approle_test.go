@@ -5,10 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"path/filepath"
 	"reflect"
 	"testing"
 	"time"
+
+	"github.com/sealkeep/sealkeep/storage/storagetest"
 
 	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/api"
@@ -19,40 +20,13 @@ var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 const folder = records("m")
 
-// newStore returns an unsealed store, which is checked when the test ends.
-func newStore(t testing.TB) *storage.Store {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "keep.db")
-	root := storage.NewRootKey()
-	slot := storage.Slot{Name: "one", Type: "static", RootGeneration: 1, Blob: []byte("x")}
-	if err := storage.Create(path, storage.NewUUID(), root, []storage.Slot{slot}, nil, storage.Options{}); err != nil {
-		t.Fatal(err)
-	}
-	s, err := storage.Open(path, storage.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if r, err := s.Check(context.Background()); err != nil || !r.OK() {
-			t.Errorf("the store does not check: %v, %+v", err, r)
-		}
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := s.Unseal(root); err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
 // method is the method over a store of its own.
 type method struct {
 	testing.TB
 	store *storage.Store
 }
 
-func newMethod(t testing.TB) *method { return &method{t, newStore(t)} }
+func newMethod(t testing.TB) *method { return &method{t, storagetest.New(t)} }
 
 func (m *method) update(fn func(*storage.Tx) error) error {
 	return m.store.Update(m.Context(), fn)

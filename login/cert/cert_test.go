@@ -1,47 +1,21 @@
 package cert
 
 import (
-	"context"
 	"crypto/x509"
 	"errors"
-	"path/filepath"
 	"testing"
+
+	"github.com/sealkeep/sealkeep/storage/storagetest"
 
 	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/login"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// newStore makes a store that is unsealed, and checks it in the end.
-func newStore(t *testing.T) *storage.Store {
-	t.Helper()
-	path, root := filepath.Join(t.TempDir(), "keep.db"), storage.NewRootKey()
-	slot := storage.Slot{Name: "one", Type: "static", RootGeneration: 1, Blob: []byte("x")}
-	if err := storage.Create(path, storage.NewUUID(), root, []storage.Slot{slot}, nil, storage.Options{}); err != nil {
-		t.Fatal(err)
-	}
-	store, err := storage.Open(path, storage.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if r, err := store.Check(context.Background()); err != nil || !r.OK() {
-			t.Errorf("the store does not check: %v, %+v", err, r)
-		}
-		if err := store.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := store.Unseal(root); err != nil {
-		t.Fatal(err)
-	}
-	return store
-}
-
 // TestStill: what was proven holds until a role, a list or the configuration of the
 // mount is written, and what is read after that has it.
 func TestStill(t *testing.T) {
-	store := newStore(t)
+	store := storagetest.New(t)
 	ca := certify(t, nil, "ca", authority)
 	leaf := certify(t, ca, "leaf", nil)
 	mount, other := &api.Mount{UUID: "m"}, &api.Mount{UUID: "other"}

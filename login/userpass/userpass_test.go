@@ -3,43 +3,17 @@ package userpass
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/sealkeep/sealkeep/storage/storagetest"
+
 	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/storage"
 )
-
-// newStore returns an unsealed store, which is checked when the test ends.
-func newStore(t testing.TB) *storage.Store {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "keep.db")
-	root := storage.NewRootKey()
-	slot := storage.Slot{Name: "one", Type: "static", RootGeneration: 1, Blob: []byte("x")}
-	if err := storage.Create(path, storage.NewUUID(), root, []storage.Slot{slot}, nil, storage.Options{}); err != nil {
-		t.Fatal(err)
-	}
-	s, err := storage.Open(path, storage.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if r, err := s.Check(context.Background()); err != nil || !r.OK() {
-			t.Errorf("the store does not check: %v, %+v", err, r)
-		}
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := s.Unseal(root); err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
 
 // method is the method over a store of its own.
 type method struct {
@@ -50,7 +24,7 @@ type method struct {
 
 const folder = "m"
 
-func newMethod(t *testing.T) *method { return &method{t, newStore(t), make(turns, 1)} }
+func newMethod(t *testing.T) *method { return &method{t, storagetest.New(t), make(turns, 1)} }
 
 func (m *method) update(fn func(*storage.Tx) error) error { return m.store.Update(m.Context(), fn) }
 
