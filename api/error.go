@@ -49,5 +49,8 @@ func (e *Error) Is(target error) bool { return target == ErrRequest }
 // ErrAbsent is Vault's answer where nothing is: 404 with an empty list of errors.
 var ErrAbsent error = &Error{Code: Absent}
 
+// ErrSealed is Vault's answer while the keep is sealed.
+var ErrSealed error = &Error{Code: Unavailable, Text: "Vault is sealed"}
+
 // ErrChanged: what was read before the transaction is not what it finds.
 var ErrChanged = errors.New("what was read has changed meanwhile")

@@ -11,8 +11,10 @@ import (
 	"strings"
 
 	"github.com/sealkeep/sealkeep/api"
+	"github.com/sealkeep/sealkeep/keep"
 	"github.com/sealkeep/sealkeep/server"
 	"github.com/sealkeep/sealkeep/storage"
+	"github.com/sealkeep/sealkeep/sys"
 )
 
 // counterType is an engine that counts: its records are <folder>/<name>, a decimal number.
@@ -88,16 +90,17 @@ func Example() {
 		panic(err)
 	}
 	defer os.RemoveAll(dir)
-	keep, err := server.New(server.Config{Path: filepath.Join(dir, "keep.db"), Types: []api.Type{counterType()}})
+	k := keep.New(keep.Config{Path: filepath.Join(dir, "keep.db")})
+	s, err := server.New(server.Config{Keep: k, Types: []api.Type{sys.Type(k, sys.Config{}), counterType()}})
 	if err != nil {
 		panic(err)
 	}
-	defer keep.Close(context.Background())
-	out, err := keep.Init(context.Background(), server.InitRequest{RecoveryShares: 1, RecoveryThreshold: 1})
+	defer s.Close(context.Background())
+	out, err := k.Init(context.Background(), keep.InitRequest{RecoveryShares: 1, RecoveryThreshold: 1})
 	if err != nil {
 		panic(err)
 	}
-	handler := keep.Handler(server.Listener{})
+	handler := s.Handler(server.Listener{})
 	ask := func(method, path, body string) {
 		r := httptest.NewRequest(method, "/v1/"+path, strings.NewReader(body))
 		r.Header.Set("X-Vault-Token", out.RootToken)

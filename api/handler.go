@@ -65,3 +65,13 @@ func LogIn[In any](name func(*Request, *In) (name, group string, err error), che
 		return r.Frame.LogIn(who, group, func() (Proof, error) { return check(r, in) })
 	})
 }
+
+// Before returns a handler that has fn run before h does.
+func (h Handler) Before(fn func(*Request)) Handler {
+	run := h.run
+	h.run = func(r *Request, in any) (Answer, error) {
+		fn(r)
+		return run(r, in)
+	}
+	return h
+}

@@ -77,6 +77,12 @@ type Frame interface {
 	// TakeTime lets the answer take as long as it needs; the request's context still
 	// ends when the client goes away.
 	TakeTime()
+	// Canonical is a path below /v1/ as it is authorized: the names in it are in their
+	// canonical form.
+	Canonical(path string) string
+	// Stopping is closed when the server takes no more requests, so that an answer
+	// without an end is to end.
+	Stopping() <-chan struct{}
 	// Tidy has the types tidy up soon.
 	Tidy()
 	// Log is the keep's log.

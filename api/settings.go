@@ -69,3 +69,10 @@ func voidValue(v any) bool {
 	}
 	return v == nil || v == false || v == 0.0
 }
+
+// Set changes what is given.
+func Set[T any](to *T, from *T) {
+	if from != nil {
+		*to = *from
+	}
+}

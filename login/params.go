@@ -34,27 +34,20 @@ func (in *TokenFields) Apply(p *access.TokenParams) (warnings []string, err erro
 	if in.BindIP { // it would limit what the token may do
 		return nil, api.Invalid.Errorf("token_strictly_bind_ip is not supported: use token_bound_cidrs")
 	}
-	Set(&p.TTL, Prefer(&warnings, "ttl", in.TTL, in.OldTTL))
-	Set(&p.MaxTTL, Prefer(&warnings, "max_ttl", in.MaxTTL, in.OldMaxTTL))
-	Set(&p.ExplicitMaxTTL, in.ExplicitMaxTTL)
-	Set(&p.Period, Prefer(&warnings, "period", in.Period, in.OldPeriod))
-	Set(&p.Policies, Prefer(&warnings, "policies", in.Policies, in.OldPolicies))
-	Set(&p.NoDefaultPolicy, in.NoDefaultPolicy)
-	Set(&p.NumUses, Prefer(&warnings, "num_uses", in.NumUses, in.OldNumUses))
-	Set(&p.Type, in.Type)
+	api.Set(&p.TTL, Prefer(&warnings, "ttl", in.TTL, in.OldTTL))
+	api.Set(&p.MaxTTL, Prefer(&warnings, "max_ttl", in.MaxTTL, in.OldMaxTTL))
+	api.Set(&p.ExplicitMaxTTL, in.ExplicitMaxTTL)
+	api.Set(&p.Period, Prefer(&warnings, "period", in.Period, in.OldPeriod))
+	api.Set(&p.Policies, Prefer(&warnings, "policies", in.Policies, in.OldPolicies))
+	api.Set(&p.NoDefaultPolicy, in.NoDefaultPolicy)
+	api.Set(&p.NumUses, Prefer(&warnings, "num_uses", in.NumUses, in.OldNumUses))
+	api.Set(&p.Type, in.Type)
 	if cidrs := Prefer(&warnings, "bound_cidrs", in.BoundCIDRs, in.OldBoundCIDRs); cidrs != nil {
 		if p.BoundCIDRs, err = access.ParseCIDRs(*cidrs); err != nil {
 			return nil, err
 		}
 	}
 	return warnings, p.Check()
-}
-
-// Set changes what is given.
-func Set[T any](to *T, from *T) {
-	if from != nil {
-		*to = *from
-	}
 }
 
 // Prefer lets the older name of a field count where the new one, with token_ before

@@ -39,7 +39,9 @@ type Live struct {
 	Engines Tables
 	Logins  Tables
 
-	types    func(api.Kind, *api.Mount) *api.Type
+	Types *Types
+
+	fixed    map[string]*api.Mount // of the system types, by api.Type.At
 	now      func() time.Time
 	log      *slog.Logger
 	tokens   tokenCache
@@ -51,10 +53,16 @@ type Live struct {
 	converting sync.Mutex    // held while the records of an upgraded mount are converted, or those of a removed one deleted: nothing is written after that
 }
 
-// Open reads the mount tables of an unsealed store. types finds the type of a mount
-// of a kind, nil when there is none. Until ctx ends, Purge and Sweep are to run.
-func Open(ctx context.Context, store *storage.Store, types func(api.Kind, *api.Mount) *api.Type, now func() time.Time, log *slog.Logger) (*Live, error) {
-	l := &Live{Store: store, types: types, now: now, log: log, ctx: ctx, wake: make(chan struct{}, 1), sweeping: make(chan struct{}, 1)}
+// Open reads the mount tables of an unsealed store. Until ctx ends, Purge and Sweep
+// are to run.
+func Open(ctx context.Context, store *storage.Store, types *Types, now func() time.Time, log *slog.Logger) (*Live, error) {
+	l := &Live{
+		Store: store, Types: types, fixed: make(map[string]*api.Mount), now: now, log: log, ctx: ctx,
+		wake: make(chan struct{}, 1), sweeping: make(chan struct{}, 1),
+	}
+	for _, t := range types.Fixed() {
+		l.fixed[t.At] = fixedMount(t, store.UUID())
+	}
 	for t, path := range map[*Tables]string{&l.Engines: EnginesPath, &l.Logins: LoginsPath} {
 		if err := l.load(ctx, t, path); err != nil {
 			return nil, err

@@ -151,7 +151,7 @@ func (l *Live) sweepTokens(marks []access.ID) (swept int, found []access.ID, err
 func (l *Live) tidy() {
 	for kind, mounts := range map[api.Kind]*Table{api.Secrets: l.Engines.Load(), api.Login: l.Logins.Load()} {
 		for _, m := range mounts.All() {
-			typ := l.types(kind, m)
+			typ := l.Types.Of(kind, m)
 			if typ == nil || typ.Tidy == nil {
 				continue
 			}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/audit"
+	"github.com/sealkeep/sealkeep/keep"
 )
 
 // errorBody is what Vault sends with every error.
@@ -129,12 +130,13 @@ func (s *Server) refusal(r *request, err error) (status int, body []byte, text s
 	if text != "" {
 		e.Errors = append(e.Errors, text)
 	}
-	switch {
-	case !errors.Is(err, errSealed):
-	case s.damage != nil:
-		e.Errors = append(e.Errors, "the store is damaged: `sealkeep status` tells how")
-	case s.uninitialized():
-		e.Errors = append(e.Errors, ErrNotInitialized.Error())
+	if errors.Is(err, api.ErrSealed) {
+		switch st := s.keep.Status(); {
+		case st.Damage != nil:
+			e.Errors = append(e.Errors, "the store is damaged: `sealkeep status` tells how")
+		case !st.Initialized:
+			e.Errors = append(e.Errors, keep.ErrNotInitialized.Error())
+		}
 	}
 	if status == http.StatusTooManyRequests {
 		after := time.Second
@@ -145,12 +147,6 @@ func (s *Server) refusal(r *request, err error) (status int, body []byte, text s
 	}
 	body, _ = json.Marshal(e) // strings always encode
 	return status, body, text
-}
-
-func (s *Server) uninitialized() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.store == nil && s.damage == nil
 }
 
 // encode returns the body of an answer, nil for none.

@@ -1,4 +1,4 @@
-package server
+package server_test
 
 import (
 	"cmp"
@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/sealkeep/sealkeep/api"
+	"github.com/sealkeep/sealkeep/server"
 )
 
 var updateAPI = flag.Bool("api.update", false, "rewrite docs/api.md")
@@ -17,11 +18,8 @@ var updateAPI = flag.Bool("api.update", false, "rewrite docs/api.md")
 // docs/api.md is made of the types' tables.
 func TestAPIDocument(t *testing.T) {
 	f := fresh(t)
-	var types []*typeTable
-	for _, typ := range f.tables.types {
-		types = append(types, typ)
-	}
-	slices.SortFunc(types, func(a, b *typeTable) int {
+	types := f.Types()
+	slices.SortFunc(types, func(a, b *api.Type) int {
 		return cmp.Or(cmp.Compare(b.Kind, a.Kind), strings.Compare(a.At, b.At), strings.Compare(a.Name+a.Version, b.Name+b.Version))
 	})
 	var b strings.Builder
@@ -43,10 +41,10 @@ func TestAPIDocument(t *testing.T) {
 			var methods, params []string
 			for op := range api.Ops {
 				if _, ok := r.Ops[op]; ok {
-					methods = append(methods, opMethods[op]+": "+takes(&r, op))
+					methods = append(methods, server.OpMethods[op]+": "+server.Takes(&r, op))
 				}
 			}
-			for _, p := range paramsOf(&r)[len(pathNames(r.Path)):] {
+			for _, p := range server.ParamsOf(&r)[len(server.PathNames(r.Path)):] {
 				text := "`" + p.Name + "`"
 				if p.Kind != api.TextField {
 					text += " (" + string(p.Kind) + ")"

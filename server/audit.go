@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,23 +19,23 @@ import (
 // asked is in its audit log, also what it refuses, but for what is quiet, and for the
 // rate limits: otherwise a flood of refused requests would fill the disk.
 func (s *Server) auditRequest(r *request, refused error) error {
-	k := r.keep
-	if k == nil || !k.audit.On() || r.route != nil && r.route.Quiet {
+	u := r.unsealed
+	if u == nil || !u.Audit.On() || r.route != nil && r.route.Quiet {
 		return nil
 	}
 	if told, ok := errors.AsType[*api.Error](refused); ok && told.Code == api.Busy {
 		return nil
 	}
 	if !r.hold() {
-		return errSealed
+		return api.ErrSealed
 	}
 	text := ""
 	if refused != nil {
 		_, text, _ = fault(refused)
 	}
 	e := s.auditEntry(r, refused)
-	if err := k.audit.Request(e, text); err != nil {
-		s.metrics.withheld.WithLabelValues("request").Inc()
+	if err := u.Audit.Request(e, text); err != nil {
+		s.keep.Withheld("request")
 		return fmt.Errorf("the request was not carried out, because it could not be recorded: %w", err)
 	}
 	r.entry = e
@@ -47,14 +46,14 @@ func (s *Server) auditRequest(r *request, refused error) error {
 // has its answer recorded.
 func (r *request) hold() bool {
 	if !r.holds {
-		r.holds = r.keep.audit.Begin()
+		r.holds = r.unsealed.Audit.Begin()
 	}
 	return r.holds
 }
 
 func (r *request) release() {
 	if r.holds {
-		r.keep.audit.End()
+		r.unsealed.Audit.End()
 		r.holds = false
 	}
 }
@@ -85,7 +84,7 @@ func (s *Server) writeResponse(r *request, a api.Answer, text string) error {
 		return nil
 	}
 	if !r.hold() { // only after what began to be sent
-		return errSealed
+		return api.ErrSealed
 	}
 	o := audit.Outcome{Error: text, Warnings: a.Warnings, List: r.Op.Folder()}
 	if r.Mount != nil {
@@ -116,11 +115,19 @@ func (s *Server) writeResponse(r *request, a api.Answer, text string) error {
 	if err != nil {
 		return err
 	}
-	if err := r.keep.audit.Response(r.entry, o); err != nil {
-		s.metrics.withheld.WithLabelValues("response").Inc()
+	if err := r.unsealed.Audit.Response(r.entry, o); err != nil {
+		s.keep.Withheld("response")
 		return err
 	}
 	return nil
+}
+
+// Entry is what the audit log is told of the request.
+func (r *request) Entry() *audit.Entry {
+	if r.entry != nil {
+		return r.entry
+	}
+	return r.server.auditEntry(r, nil)
 }
 
 // auditEntry is what the audit log is told of a request.
@@ -171,46 +178,4 @@ func (s *Server) auditEntry(r *request, refused error) *audit.Entry {
 		e.CertSerial = t.VerifiedChains[0][0].SerialNumber.String()
 	}
 	return e
-}
-
-// SetAudit replaces the audit devices, as a reload of the configuration does.
-// Those that stay are opened anew. When a device is wrong, or cannot be opened,
-// nothing changes.
-func (s *Server) SetAudit(devices []audit.Device, allowAPI bool) error {
-	for _, d := range devices {
-		if err := d.Check(); err != nil {
-			return err
-		}
-	}
-	s.opening.Lock() // a keep that is being opened takes the old ones
-	defer s.opening.Unlock()
-	s.mu.Lock()
-	inForce := s.devices
-	s.mu.Unlock()
-	if err := audit.Probe(devices, inForce); err != nil {
-		return err
-	}
-	if k := s.keep.Load(); k != nil {
-		if err := k.audit.Set(k.ctx, k.Store, devices); err != nil {
-			return err
-		}
-	}
-	s.mu.Lock()
-	s.devices, s.auditAPI = slices.Clone(devices), allowAPI
-	s.mu.Unlock()
-	return nil
-}
-
-// ReopenAudit opens the files of the audit devices anew, as after a reload of a
-// configuration that is wrong: they may have been renamed.
-func (s *Server) ReopenAudit() error {
-	s.opening.Lock()
-	defer s.opening.Unlock()
-	s.mu.Lock()
-	devices := s.devices
-	s.mu.Unlock()
-	if k := s.keep.Load(); k != nil {
-		return k.audit.Set(k.ctx, k.Store, devices)
-	}
-	return nil
 }

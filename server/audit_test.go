@@ -1,4 +1,4 @@
-package server
+package server_test
 
 import (
 	"encoding/json"
@@ -12,92 +12,49 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
+	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/audit"
+	"github.com/sealkeep/sealkeep/keep"
+	"github.com/sealkeep/sealkeep/server"
+	"github.com/sealkeep/sealkeep/servertest"
 )
-
-// auditFile is a device that writes to a file, and the file's path.
-func auditFile(t testing.TB, options ...string) (audit.Device, string) {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "audit.log")
-	d := audit.Device{Path: "file/", Type: "file", Options: map[string]string{"file_path": path}}
-	for _, o := range options {
-		key, value, _ := strings.Cut(o, "=")
-		d.Options[key] = value
-	}
-	return d, path
-}
-
-// A record is a line of the audit log, decoded.
-type record map[string]any
-
-func (r record) get(path ...string) any { return reply{body: r}.get(path...) }
-
-// records verifies a log and returns its lines but those of devices.
-func records(t testing.TB, files ...string) (list []record) {
-	t.Helper()
-	var v audit.Verifier
-	for _, file := range files {
-		b, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := v.Read(file, strings.NewReader(string(b))); err != nil {
-			t.Fatal(err)
-		}
-		for line := range strings.Lines(string(b)) {
-			var r record
-			if err := json.Unmarshal([]byte(line), &r); err != nil {
-				t.Fatalf("%v in %q", err, line)
-			}
-			if r["type"] != "device" {
-				list = append(list, r)
-			}
-		}
-	}
-	v.Close("the log")
-	if v.Findings != nil {
-		t.Fatalf("the log does not verify: %q", v.Findings)
-	}
-	return list
-}
 
 // Every request is there twice, with who asked, and what is secret is not.
 func TestAuditRecords(t *testing.T) {
-	d, file := auditFile(t)
+	d, file := servertest.AuditFile(t)
 	f := freshAudited(t, []audit.Device{d})
-	f.must(t, 200, "POST", "secret/data/app", `{"data":{"password":"hunter2","n":17,"on":true,"list":["hunter3",null]},"options":{"cas":0}}`)
-	f.must(t, 200, "GET", "secret/data/app?version=1", "")
-	made := f.must(t, 200, "POST", "auth/token/create", `{"policies":["default"],"ttl":"1h"}`)
-	child, _ := made.get("auth", "client_token").(string)
-	f.must(t, 403, "GET", "secret/data/app", "", "X-Vault-Token: "+child)
-	f.must(t, 403, "GET", "secret/data/app", "", "X-Vault-Token: hvs.wrong")
-	f.must(t, 403, "GET", "secret/data/app", "", "X-Vault-Token: ")
-	f.must(t, 404, "GET", "secret/data/none", "")
-	f.must(t, 400, "GET", "secret/../app", "")
-	f.must(t, 400, "GET", "secret/data/app", "", "X-Vault-Namespace: other")
-	f.must(t, 200, "GET", "sys/health", "")
-	f.must(t, 200, "GET", "sys/seal-status", "")
-	f.must(t, 204, "PUT", "sys/seal", "")
-	f.must(t, 503, "GET", "secret/data/app", "")
+	f.Must(t, 200, "POST", "secret/data/app", `{"data":{"password":"hunter2","n":17,"on":true,"list":["hunter3",null]},"options":{"cas":0}}`)
+	f.Must(t, 200, "GET", "secret/data/app?version=1", "")
+	made := f.Must(t, 200, "POST", "auth/token/create", `{"policies":["default"],"ttl":"1h"}`)
+	child, _ := made.Get("auth", "client_token").(string)
+	f.Must(t, 403, "GET", "secret/data/app", "", "X-Vault-Token: "+child)
+	f.Must(t, 403, "GET", "secret/data/app", "", "X-Vault-Token: hvs.wrong")
+	f.Must(t, 403, "GET", "secret/data/app", "", "X-Vault-Token: ")
+	f.Must(t, 404, "GET", "secret/data/none", "")
+	f.Must(t, 400, "GET", "secret/../app", "")
+	f.Must(t, 400, "GET", "secret/data/app", "", "X-Vault-Namespace: other")
+	f.Must(t, 200, "GET", "sys/health", "")
+	f.Must(t, 200, "GET", "sys/seal-status", "")
+	f.Must(t, 204, "PUT", "sys/seal", "")
+	f.Must(t, 503, "GET", "secret/data/app", "")
 
 	raw, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, secret := range []string{"hunter2", "hunter3", f.root, child, "hvs.wrong"} {
+	for _, secret := range []string{"hunter2", "hunter3", f.Root, child, "hvs.wrong"} {
 		if strings.Contains(string(raw), secret) {
 			t.Errorf("the log has %q", secret)
 		}
 	}
-	list := records(t, file)
+	list := servertest.Records(t, file)
 	var got []string
 	for i, r := range list {
-		got = append(got, fmt.Sprint(r["type"], " ", r.get("request", "operation"), " ", r.get("request", "path"), " ", r["error"]))
-		if i%2 == 1 && r.get("request", "id") != list[i-1].get("request", "id") {
+		got = append(got, fmt.Sprint(r["type"], " ", r.Get("request", "operation"), " ", r.Get("request", "path"), " ", r["error"]))
+		if i%2 == 1 && r.Get("request", "id") != list[i-1].Get("request", "id") {
 			t.Errorf("lines %d and %d are not of one request", i-1, i)
 		}
 	}
@@ -122,16 +79,16 @@ func TestAuditRecords(t *testing.T) {
 
 	write, read, create, denied := list[0], list[3], list[5], list[6]
 	k := func(v any) string { b, _ := json.Marshal(v); return string(b) }
-	mac := func(r record, path ...string) string {
+	mac := func(r servertest.Record, path ...string) string {
 		t.Helper()
-		s, _ := r.get(path...).(string)
+		s, _ := r.Get(path...).(string)
 		if !strings.HasPrefix(s, "hmac-sha256:") || len(s) != 12+64 {
 			t.Errorf("%v is %q", path, s)
 		}
 		return s
 	}
 	for _, c := range []struct {
-		r    record
+		r    servertest.Record
 		path string
 		want string
 	}{
@@ -144,7 +101,7 @@ func TestAuditRecords(t *testing.T) {
 		{create, "response auth policies", `["default"]`}, {create, "response auth token_ttl", `3600`},
 		{list[12], "error", `null`}, {list[8], "auth token_type", `"default"`},
 	} {
-		if got := k(c.r.get(strings.Fields(c.path)...)); got != c.want {
+		if got := k(c.r.Get(strings.Fields(c.path)...)); got != c.want {
 			t.Errorf("%s is %s, want %s", c.path, got, c.want)
 		}
 	}
@@ -161,63 +118,63 @@ func TestAuditRecords(t *testing.T) {
 	if err := f.Unseal(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	hash := f.must(t, 200, "POST", "sys/audit-hash/file", `{"input":"hunter2"}`).get("data", "hash")
+	hash := f.Must(t, 200, "POST", "sys/audit-hash/file", `{"input":"hunter2"}`).Get("data", "hash")
 	if hash != mac(write, "request", "data", "data", "password") {
 		t.Errorf("audit-hash says %v", hash)
 	}
-	if n := len(records(t, file)); n != len(list)+2 {
+	if n := len(servertest.Records(t, file)); n != len(list)+2 {
 		t.Errorf("the log has %d records, had %d", n, len(list))
 	}
 }
 
 func TestAuditOptions(t *testing.T) {
-	d, file := auditFile(t, "log_raw=true", "hmac_accessor=false", "elide_list_responses=1", "mode=0640")
-	hidden, hiddenFile := auditFile(t, "elide_list_responses=1")
+	d, file := servertest.AuditFile(t, "log_raw=true", "hmac_accessor=false", "elide_list_responses=1", "mode=0640")
+	hidden, hiddenFile := servertest.AuditFile(t, "elide_list_responses=1")
 	hidden.Path = "hidden/"
 	f := freshAudited(t, []audit.Device{d, hidden})
-	f.must(t, 200, "POST", "secret/data/a", `{"data":{"password":"hunter2"}}`)
-	f.must(t, 200, "POST", "secret/data/b", `{"data":{"large":"`+strings.Repeat("x", 200<<10)+`"}}`)
-	f.must(t, 400, "POST", "secret/data/c", `no JSON hunter4`)
-	f.must(t, 200, "LIST", "secret/metadata", "")
-	f.must(t, 204, "POST", "sys/mounts/secret/tune", `{"audit_non_hmac_request_keys":["data","note"],"audit_non_hmac_response_keys":["metadata","created_time"]}`)
-	f.must(t, 200, "POST", "secret/data/d", `{"data":{"password":"hunter3","note":"a note"},"options":{"x":"hunter5"}}`)
-	f.must(t, 200, "GET", "secret/data/d", "")
-	f.must(t, 200, "SCAN", "secret/detailed-metadata", "")
+	f.Must(t, 200, "POST", "secret/data/a", `{"data":{"password":"hunter2"}}`)
+	f.Must(t, 200, "POST", "secret/data/b", `{"data":{"large":"`+strings.Repeat("x", 200<<10)+`"}}`)
+	f.Must(t, 400, "POST", "secret/data/c", `no JSON hunter4`)
+	f.Must(t, 200, "LIST", "secret/metadata", "")
+	f.Must(t, 204, "POST", "sys/mounts/secret/tune", `{"audit_non_hmac_request_keys":["data","note"],"audit_non_hmac_response_keys":["metadata","created_time"]}`)
+	f.Must(t, 200, "POST", "secret/data/d", `{"data":{"password":"hunter3","note":"a note"},"options":{"x":"hunter5"}}`)
+	f.Must(t, 200, "GET", "secret/data/d", "")
+	f.Must(t, 200, "SCAN", "secret/detailed-metadata", "")
 
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o640 {
 		t.Errorf("the file's mode is %v, %v", info.Mode(), err)
 	}
-	raw, list := records(t, file), records(t, hiddenFile)
-	if raw[0].get("request", "data", "data", "password") != "hunter2" || raw[0].get("request", "client_token") != f.root {
+	raw, list := servertest.Records(t, file), servertest.Records(t, hiddenFile)
+	if raw[0].Get("request", "data", "data", "password") != "hunter2" || raw[0].Get("request", "client_token") != f.Root {
 		t.Errorf("the raw log has %v", raw[0])
 	}
-	if m, _ := raw[2].get("request", "data").(map[string]any); len(m) != 2 || m["omitted_bytes"] != float64(200<<10+len(`{"data":{"large":""}}`)) {
+	if m, _ := raw[2].Get("request", "data").(map[string]any); len(m) != 2 || m["omitted_bytes"] != float64(200<<10+len(`{"data":{"large":""}}`)) {
 		t.Errorf("of a large body the raw log has %.300v", m)
 	}
-	if mac, _ := list[2].get("request", "data", "data", "large").(string); !strings.HasPrefix(mac, "hmac-sha256:") {
+	if mac, _ := list[2].Get("request", "data", "data", "large").(string); !strings.HasPrefix(mac, "hmac-sha256:") {
 		t.Errorf("of a large body the log has %.300v", mac)
 	}
-	for _, logs := range [][]record{raw, list} {
-		if m, _ := logs[4].get("request", "data").(map[string]any); len(m) != 2 || m["omitted_bytes"] != float64(len("no JSON hunter4")) {
+	for _, logs := range [][]servertest.Record{raw, list} {
+		if m, _ := logs[4].Get("request", "data").(map[string]any); len(m) != 2 || m["omitted_bytes"] != float64(len("no JSON hunter4")) {
 			t.Errorf("of a body that is no JSON the log has %v", m)
 		}
-		if n := logs[7].get("response", "data", "keys"); n != 2.0 {
+		if n := logs[7].Get("response", "data", "keys"); n != 2.0 {
 			t.Errorf("of a list the log has %v", n)
 		}
-		if scan := logs[15]; scan.get("request", "operation") != "scan" || scan.get("response", "data", "keys") != 3.0 || scan.get("response", "data", "key_info") != 3.0 {
+		if scan := logs[15]; scan.Get("request", "operation") != "scan" || scan.Get("response", "data", "keys") != 3.0 || scan.Get("response", "data", "key_info") != 3.0 {
 			t.Errorf("of a scan the log has %v", scan)
 		}
 	}
-	if mac, _ := list[10].get("request", "data", "data", "password").(string); !strings.HasPrefix(mac, "hmac-sha256:") {
+	if mac, _ := list[10].Get("request", "data", "data", "password").(string); !strings.HasPrefix(mac, "hmac-sha256:") {
 		t.Errorf("audit_non_hmac_request_keys shows what is beneath a key: %v", list[10])
 	}
-	if list[10].get("request", "data", "data", "note") != "a note" || list[10].get("request", "data", "options", "x") == "hunter5" {
+	if list[10].Get("request", "data", "data", "note") != "a note" || list[10].Get("request", "data", "options", "x") == "hunter5" {
 		t.Errorf("with audit_non_hmac_request_keys the log has %v", list[10])
 	}
-	if at, _ := list[13].get("response", "data", "metadata", "created_time").(string); !strings.HasPrefix(at, "20") {
+	if at, _ := list[13].Get("response", "data", "metadata", "created_time").(string); !strings.HasPrefix(at, "20") {
 		t.Errorf("with audit_non_hmac_response_keys the log has %v", list[13])
 	}
-	if _, err := New(Config{Path: filepath.Join(t.TempDir(), "x.db"), Audit: []audit.Device{{Path: "x/", Type: "syslog"}}}); err == nil {
+	if _, err := server.New(server.Config{Keep: keep.New(keep.Config{Path: filepath.Join(t.TempDir(), "x.db"), Audit: []audit.Device{{Path: "x/", Type: "syslog"}}})}); err == nil {
 		t.Error("a wrong device is accepted")
 	}
 }
@@ -227,32 +184,32 @@ func TestAuditFailsClosed(t *testing.T) {
 	full := audit.Device{Path: "full/", Type: "file", Options: map[string]string{"file_path": "/dev/full"}}
 	f := freshAudited(t, []audit.Device{full})
 	for _, c := range []struct{ method, path, body, token string }{
-		{"POST", "secret/data/a", `{"data":{"a":1}}`, f.root}, {"GET", "secret/data/a", "", f.root}, {"GET", "auth/token/lookup-self", "", ""},
+		{"POST", "secret/data/a", `{"data":{"a":1}}`, f.Root}, {"GET", "secret/data/a", "", f.Root}, {"GET", "auth/token/lookup-self", "", ""},
 	} {
-		r := f.must(t, 500, c.method, c.path, c.body, "X-Vault-Token: "+c.token)
-		if !strings.Contains(r.errors(), "not carried out, because it could not be recorded") {
-			t.Errorf("%s %s: %s", c.method, c.path, r.text)
+		r := f.Must(t, 500, c.method, c.path, c.body, "X-Vault-Token: "+c.token)
+		if !strings.Contains(r.Errors(), "not carried out, because it could not be recorded") {
+			t.Errorf("%s %s: %s", c.method, c.path, r.Text)
 		}
 	}
-	f.must(t, 200, "GET", "sys/health", "")
-	if n := strings.Count(f.log.String(), "an audit device fails"); n != 1 {
+	f.Must(t, 200, "GET", "sys/health", "")
+	if n := strings.Count(f.Log.String(), "an audit device fails"); n != 1 {
 		t.Errorf("the log says %d times that the device fails", n)
 	}
 
 	// Another device is enough.
-	d, file := auditFile(t)
+	d, file := servertest.AuditFile(t)
 	if err := f.SetAudit([]audit.Device{full, d}, false); err != nil {
 		t.Fatal(err)
 	}
-	f.must(t, 404, "GET", "secret/data/a", "")
-	if n := len(records(t, file)); n != 2 {
+	f.Must(t, 404, "GET", "secret/data/a", "")
+	if n := len(servertest.Records(t, file)); n != 2 {
 		t.Errorf("the log has %d records", n)
 	}
-	list := f.must(t, 200, "GET", "sys/audit", "")
-	if why, _ := list.get("data", "full/", "failing").(string); !strings.Contains(why, "no space left") || list.get("data", "file/", "failing") != nil {
-		t.Errorf("sys/audit says %s", list.text)
+	list := f.Must(t, 200, "GET", "sys/audit", "")
+	if why, _ := list.Get("data", "full/", "failing").(string); !strings.Contains(why, "no space left") || list.Get("data", "file/", "failing") != nil {
+		t.Errorf("sys/audit says %s", list.Text)
 	}
-	text := f.must(t, 200, "GET", "sys/metrics", "").text
+	text := f.Must(t, 200, "GET", "sys/metrics", "").Text
 	for _, want := range []string{
 		`sealkeep_audit_device_failing{device="full"} 1`, `sealkeep_audit_device_failing{device="file"} 0`,
 		`sealkeep_audit_records_total{device="file",outcome="written"}`, `sealkeep_audit_refused_total{record="request"} 3`,
@@ -266,7 +223,7 @@ func TestAuditFailsClosed(t *testing.T) {
 // TestReloadWithAnAuditDeviceThatCannotBeOpenedChangesNothing: the devices that work go on, every request is recorded,
 // and the log stays one.
 func TestReloadWithAnAuditDeviceThatCannotBeOpenedChangesNothing(t *testing.T) {
-	d, path := auditFile(t)
+	d, path := servertest.AuditFile(t)
 	f := freshAudited(t, []audit.Device{d})
 	absent := filepath.Join(t.TempDir(), "absent", "audit.log")
 	file := func(path, file string, options ...string) audit.Device {
@@ -293,17 +250,17 @@ func TestReloadWithAnAuditDeviceThatCannotBeOpenedChangesNothing(t *testing.T) {
 			if err := f.SetAudit(devices, true); err == nil {
 				t.Error("they are taken over")
 			}
-			before := len(records(t, path))
-			f.must(t, 404, "GET", "secret/data/a", "")
-			list := f.must(t, 200, "GET", "sys/audit", "")
-			if all, _ := list.get("data").(map[string]any); len(all) != 1 || list.get("data", "file/", "failing") != nil {
-				t.Errorf("sys/audit says %s", list.text)
+			before := len(servertest.Records(t, path))
+			f.Must(t, 404, "GET", "secret/data/a", "")
+			list := f.Must(t, 200, "GET", "sys/audit", "")
+			if all, _ := list.Get("data").(map[string]any); len(all) != 1 || list.Get("data", "file/", "failing") != nil {
+				t.Errorf("sys/audit says %s", list.Text)
 			}
-			if n := len(records(t, path)) - before; n != 4 {
+			if n := len(servertest.Records(t, path)) - before; n != 4 {
 				t.Errorf("%d records", n)
 			}
-			if r := f.must(t, 400, "PUT", "sys/audit/x", `{"type":"file","options":{"file_path":"/x"}}`); !strings.Contains(r.errors(), "cannot enable") {
-				t.Errorf("the rest is taken over: %s", r.text)
+			if r := f.Must(t, 400, "PUT", "sys/audit/x", `{"type":"file","options":{"file_path":"/x"}}`); !strings.Contains(r.Errors(), "cannot enable") {
+				t.Errorf("the rest is taken over: %s", r.Text)
 			}
 		})
 	}
@@ -315,7 +272,7 @@ func TestReloadWithAnAuditDeviceThatCannotBeOpenedChangesNothing(t *testing.T) {
 		if err := reload(); err == nil || !strings.Contains(err.Error(), "is a directory") {
 			t.Errorf("opened anew: %v", err)
 		}
-		f.must(t, 404, "GET", "secret/data/a", "")
+		f.Must(t, 404, "GET", "secret/data/a", "")
 	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
@@ -323,7 +280,7 @@ func TestReloadWithAnAuditDeviceThatCannotBeOpenedChangesNothing(t *testing.T) {
 	if err := f.SetAudit([]audit.Device{d}, false); err != nil {
 		t.Error(err)
 	}
-	f.must(t, 404, "GET", "secret/data/a", "")
+	f.Must(t, 404, "GET", "secret/data/a", "")
 	v := audit.Verifier{From: 1}
 	for _, name := range []string{path + ".1", path} {
 		in, err := os.Open(name)
@@ -340,69 +297,25 @@ func TestReloadWithAnAuditDeviceThatCannotBeOpenedChangesNothing(t *testing.T) {
 	}
 }
 
-// collector is an audit device that goes away when stop is called, and comes back
-// with collect.
-func collector(t testing.TB) (d audit.Device, stop, collect func()) {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "collector") // a socket's path is short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	path := filepath.Join(dir, "s")
-	var end func()
-	collect = func() {
-		l, err := net.Listen("unix", path)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		var mu sync.Mutex
-		var conns []net.Conn
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				mu.Lock()
-				conns = append(conns, c)
-				mu.Unlock()
-				go io.Copy(io.Discard, c)
-			}
-		}()
-		end = func() {
-			l.Close()
-			mu.Lock()
-			defer mu.Unlock()
-			for _, c := range conns {
-				c.Close()
-			}
-		}
-	}
-	collect()
-	t.Cleanup(func() { end() })
-	return audit.Device{Path: "socket/", Type: "socket", Options: map[string]string{"address": path, "socket_type": "unix"}}, func() { end() }, collect
-}
-
 // An answer that cannot be recorded is withheld.
 func TestAuditWithholdsAnswers(t *testing.T) {
-	d, stop, collect := collector(t)
+	d, stop, collect := servertest.Collector(t)
 	f := freshAudited(t, []audit.Device{d})
-	for _, c := range []struct{ method, path, body string }{{"GET", "auth/token/lookup-self", ""}, {"POST", "secret/data/a", `{"data":{"k":"v"}}`}, {"GET", "sys/storage/backup", ""}} {
-		route, _ := f.tables.system.find(c.path)
-		if route == nil {
-			route, _ = f.kv().find("data/a")
-		}
-		o, _, _ := operation(c.method, nil)
-		restore := route.interpose(o, func(*request) { stop() }) // the collector is gone from here on
-		r := f.must(t, 500, c.method, c.path, c.body)
-		if !strings.Contains(r.errors(), "its answer is withheld") || strings.Contains(r.text, f.root) {
-			t.Errorf("%s %s: %s", c.method, c.path, r.text)
+	for _, c := range []struct {
+		method, path, body, route string
+		op                        api.Op
+	}{
+		{"GET", "auth/token/lookup-self", "", "auth/token/lookup-self", api.Read}, {"POST", "secret/data/a", `{"data":{"k":"v"}}`, "data/{path...}", api.Write},
+		{"GET", "sys/storage/backup", "", "sys/storage/backup", api.Read},
+	} {
+		restore := f.Before(c.route, c.op, func(*api.Request) { stop() }) // the collector is gone from here on
+		r := f.Must(t, 500, c.method, c.path, c.body)
+		if !strings.Contains(r.Errors(), "its answer is withheld") || strings.Contains(r.Text, f.Root) {
+			t.Errorf("%s %s: %s", c.method, c.path, r.Text)
 		}
 		restore()
 		collect()
-		eventually(t, "the device works again", func() bool { return f.call(t, "GET", "secret/config", "").status == 200 })
+		servertest.Eventually(t, "the device works again", func() bool { return f.Call(t, "GET", "secret/config", "").Status == 200 })
 	}
 }
 
@@ -426,17 +339,17 @@ func TestAuditSocket(t *testing.T) {
 	d := audit.Device{Path: "socket/", Type: "socket", Options: map[string]string{"address": l.Addr().String(), "socket_type": "unix", "write_timeout": "200ms"}}
 	f := freshAudited(t, []audit.Device{d})
 	c := <-conns
-	f.must(t, 404, "GET", "secret/data/a", "")
+	f.Must(t, 404, "GET", "secret/data/a", "")
 	// It stops reading: sooner or later the buffers are full.
 	large := `{"data":{"` + strings.Repeat("k", 30<<10) + `":1}}`
-	for n := 0; f.call(t, "POST", "secret/data/b", large).status == 200; n++ {
+	for n := 0; f.Call(t, "POST", "secret/data/b", large).Status == 200; n++ {
 		if n > 1000 {
 			t.Fatal("the socket takes everything")
 		}
 	}
 	began := time.Now()
 	for range 20 {
-		f.must(t, 500, "GET", "secret/data/a", "")
+		f.Must(t, 500, "GET", "secret/data/a", "")
 	}
 	if took := time.Since(began); took > 2*time.Second { // waiting for the deadline each, it would be 4
 		t.Errorf("twenty requests that nobody records took %v", took)
@@ -447,8 +360,8 @@ func TestAuditSocket(t *testing.T) {
 		read <- string(b)
 	}()
 	again := <-conns // the old connection was given up, half a line in it
-	eventually(t, "recovery", func() bool { return f.call(t, "GET", "secret/config", "").status == 200 })
-	f.stop(t)
+	servertest.Eventually(t, "recovery", func() bool { return f.Call(t, "GET", "secret/config", "").Status == 200 })
+	f.Stop(t)
 	rest, _ := io.ReadAll(again)
 	text := <-read
 	text = text[:strings.LastIndexByte(text, '\n')+1] + string(rest)
@@ -469,26 +382,26 @@ func TestAuditSocketAndFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close() // which accepts nothing, and so reads nothing
-	d, file := auditFile(t)
+	d, file := servertest.AuditFile(t)
 	socket := audit.Device{Path: "socket/", Type: "socket", Options: map[string]string{"address": l.Addr().String(), "write_timeout": "500ms"}}
 	f := freshAudited(t, []audit.Device{socket, d})
 	large := `{"data":{"` + strings.Repeat("k", 50<<10) + `":1}}`
 	n := 0
-	for ; f.keep.Load().audit.Status()[0].Failing == nil; n++ {
+	for ; f.Unsealed().Audit.Status()[0].Failing == nil; n++ {
 		if n > 1000 {
 			t.Fatal("the socket takes everything")
 		}
-		f.must(t, 200, "POST", "secret/data/b", large)
+		f.Must(t, 200, "POST", "secret/data/b", large)
 	}
 	began := time.Now()
 	for range 20 {
-		f.must(t, 200, "GET", "secret/config", "")
+		f.Must(t, 200, "GET", "secret/config", "")
 		n++
 	}
 	if took := time.Since(began); took > 5*time.Second { // waiting for the deadline each, it would be 10
 		t.Errorf("twenty requests beside a device that hangs took %v", took)
 	}
-	if got := len(records(t, file)); got != 2*n {
+	if got := len(servertest.Records(t, file)); got != 2*n {
 		t.Errorf("the file has %d records of %d requests", got, n)
 	}
 }
@@ -498,7 +411,7 @@ func TestAuditAPI(t *testing.T) {
 	if err := f.SetAudit(nil, true); err != nil { // in no other test: fuzzing would write to any file
 		t.Fatal(err)
 	}
-	c := f.client(t)
+	c := f.Client(t)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "api.log")
 	if err := c.Sys().EnableAudit("by-api", "file", "of the test", map[string]string{"file_path": file}); err != nil {
@@ -514,7 +427,7 @@ func TestAuditAPI(t *testing.T) {
 	for body, want := range map[string]string{
 		`{"type":"file"}`: "file_path is required", `{"type":"syslog"}`: `no type "syslog"`,
 		`{"type":"file","options":{"file_path":"` + file + `"}}`:                       "already in use",
-		`{"type":"file","options":{"file_path":"` + f.path + `"}}`:                     "does not work",
+		`{"type":"file","options":{"file_path":"` + f.Path + `"}}`:                     "does not work",
 		`{"type":"file","options":{"file_path":"` + dir + `/no/x"}}`:                   "does not work",
 		`{"type":"file","options":{"file_path":"x"}}`:                                  "must be absolute",
 		`{"type":"file","options":{"file_path":"/x","prefix":"a"}}`:                    `no option "prefix"`,
@@ -522,36 +435,36 @@ func TestAuditAPI(t *testing.T) {
 		`{"type":"socket","options":{"address":"127.0.0.1:1","socket_type":"udp"}}`:    "tcp or unix",
 		`{"type":"socket","options":{"address":"127.0.0.1:1","write_timeout":"soon"}}`: "write_timeout",
 	} {
-		if r := f.must(t, 400, "PUT", "sys/audit/second", body); !strings.Contains(r.errors(), want) {
-			t.Errorf("%s: %s", body, r.text)
+		if r := f.Must(t, 400, "PUT", "sys/audit/second", body); !strings.Contains(r.Errors(), want) {
+			t.Errorf("%s: %s", body, r.Text)
 		}
 	}
-	f.must(t, 400, "PUT", "sys/audit/by-api/below", `{"type":"file","options":{"file_path":"discard"}}`)
+	f.Must(t, 400, "PUT", "sys/audit/by-api/below", `{"type":"file","options":{"file_path":"discard"}}`)
 
 	// It is there after a restart, and goes on where it was.
-	f.must(t, 204, "PUT", "sys/seal", "")
+	f.Must(t, 204, "PUT", "sys/seal", "")
 	if err := f.Unseal(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	n := len(records(t, file))
+	n := len(servertest.Records(t, file))
 	if err := c.Sys().DisableAudit("by-api"); err != nil {
 		t.Fatal(err)
 	}
-	f.must(t, 204, "DELETE", "sys/audit/by-api", "")
-	f.must(t, 200, "GET", "secret/config", "")
-	if m := len(records(t, file)); m != n+1 { // of disabling, the request
+	f.Must(t, 204, "DELETE", "sys/audit/by-api", "")
+	f.Must(t, 200, "GET", "secret/config", "")
+	if m := len(servertest.Records(t, file)); m != n+1 { // of disabling, the request
 		t.Errorf("%d records after disabling, %d before", m, n)
 	}
 
-	d, _ := auditFile(t)
+	d, _ := servertest.AuditFile(t)
 	if err := f.SetAudit([]audit.Device{d}, false); err != nil {
 		t.Fatal(err)
 	}
-	if r := f.must(t, 400, "DELETE", "sys/audit/file", ""); !strings.Contains(r.errors(), "configuration-managed") {
-		t.Error(r.text)
+	if r := f.Must(t, 400, "DELETE", "sys/audit/file", ""); !strings.Contains(r.Errors(), "configuration-managed") {
+		t.Error(r.Text)
 	}
-	if r := f.must(t, 400, "PUT", "sys/audit/x", `{"type":"file","options":{"file_path":"discard"}}`); !strings.Contains(r.errors(), "cannot enable audit device via API") {
-		t.Error(r.text)
+	if r := f.Must(t, 400, "PUT", "sys/audit/x", `{"type":"file","options":{"file_path":"discard"}}`); !strings.Contains(r.Errors(), "cannot enable audit device via API") {
+		t.Error(r.Text)
 	}
 }
 
@@ -566,14 +479,14 @@ func BenchmarkAudit(b *testing.B) {
 	} {
 		b.Run(name, func(b *testing.B) {
 			f := freshAudited(b, devices)
-			f.must(b, 200, "POST", "secret/data/read", `{"data":{"user":"app","password":"`+strings.Repeat("x", 32)+`"}}`)
+			f.Must(b, 200, "POST", "secret/data/read", `{"data":{"user":"app","password":"`+strings.Repeat("x", 32)+`"}}`)
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
 					req := httptest.NewRequest("GET", "http://keep/v1/secret/data/read", http.NoBody)
-					req.Header.Set("X-Vault-Token", f.root)
+					req.Header.Set("X-Vault-Token", f.Root)
 					w := httptest.NewRecorder()
-					f.http.ServeHTTP(w, req)
+					f.HTTP.ServeHTTP(w, req)
 					if w.Code != 200 {
 						b.Fatal(w.Code)
 					}
@@ -586,24 +499,26 @@ func BenchmarkAudit(b *testing.B) {
 // What a client says is not in the log in the clear: neither what it calls a token
 // and notes of it, nor a key in the URL of an issuer's keys.
 func TestEveryTextIsHiddenInTheAuditLog(t *testing.T) {
-	d, file := auditFile(t)
+	d, file := servertest.AuditFile(t)
 	f := freshAudited(t, []audit.Device{d})
 	issuer := httptest.NewServer(http.NotFoundHandler())
 	defer issuer.Close()
 	gone := httptest.NewServer(nil)
 	gone.Close()
 
-	token := f.token(t, `{"display_name":"hunter1","meta":{"note":"hunter2"},"policies":["p"]}`)
-	f.must(t, 200, "GET", "auth/token/lookup-self", "", as(token))
-	id := f.withAppRole(t, `{}`)
-	secret := f.secretID(t, `{"metadata":"{\"note\":\"hunter3\"}"}`).get("data", "secret_id").(string)
-	f.appLogin(t, id, secret)
-	f.must(t, 204, "POST", "sys/auth/jwt", `{"type":"jwt"}`)
+	token := f.Token(t, `{"display_name":"hunter1","meta":{"note":"hunter2"},"policies":["p"]}`)
+	f.Must(t, 200, "GET", "auth/token/lookup-self", "", servertest.As(token))
+	f.Must(t, 204, "POST", "sys/auth/approle", `{"type":"approle"}`)
+	f.Must(t, 204, "POST", "auth/approle/role/app", `{}`)
+	id := f.Must(t, 200, "GET", "auth/approle/role/app/role-id", "").Get("data", "role_id").(string)
+	secret := f.Must(t, 200, "POST", "auth/approle/role/app/secret-id", `{"metadata":"{\"note\":\"hunter3\"}"}`).Get("data", "secret_id").(string)
+	f.Must(t, 200, "POST", "auth/approle/login", `{"role_id":"`+id+`","secret_id":"`+secret+`"}`, "X-Vault-Token: ")
+	f.Must(t, 204, "POST", "sys/auth/jwt", `{"type":"jwt"}`)
 	for _, url := range []string{issuer.URL, gone.URL} {
 		for field, at := range map[string]string{"jwks_url": "/keys?key=hunter4", "oidc_discovery_url": "?key=hunter5#hunter6"} {
-			f.must(t, 400, "POST", "auth/jwt/config", `{"`+field+`":"`+url+at+`"}`)
-			f.must(t, 200, "POST", "auth/jwt/config", `{"`+field+`":"`+url+at+`","skip_jwks_validation":true}`)
-			f.call(t, "POST", "auth/jwt/login", `{"role":"x","jwt":"hunter7.hunter8.hunter9"}`)
+			f.Must(t, 400, "POST", "auth/jwt/config", `{"`+field+`":"`+url+at+`"}`)
+			f.Must(t, 200, "POST", "auth/jwt/config", `{"`+field+`":"`+url+at+`","skip_jwks_validation":true}`)
+			f.Call(t, "POST", "auth/jwt/login", `{"role":"x","jwt":"hunter7.hunter8.hunter9"}`)
 		}
 	}
 	b, err := os.ReadFile(file)
@@ -615,8 +530,8 @@ func TestEveryTextIsHiddenInTheAuditLog(t *testing.T) {
 			t.Errorf("the log has %q in %s", line[i:i+7], line)
 		}
 	}
-	list := records(t, file)
-	if m, _ := list[2].get("auth", "metadata").(map[string]any); len(m) != 1 || !strings.HasPrefix(fmt.Sprint(m["note"]), "hmac-sha256:") {
+	list := servertest.Records(t, file)
+	if m, _ := list[2].Get("auth", "metadata").(map[string]any); len(m) != 1 || !strings.HasPrefix(fmt.Sprint(m["note"]), "hmac-sha256:") {
 		t.Errorf("of the metadata of a token the log has %v", list[2])
 	}
 }
@@ -624,22 +539,22 @@ func TestEveryTextIsHiddenInTheAuditLog(t *testing.T) {
 // What is built in has a place in the log as a mount has, but no accessor, also where
 // the request was refused.
 func TestAuditRecordsWhatIsBuiltIn(t *testing.T) {
-	d, file := auditFile(t)
-	f := startAudited(t, filepath.Join(t.TempDir(), "keep.db"), []audit.Device{d}, newSeal("a", 1))
-	f.root, _ = f.must(t, 200, "PUT", "sys/init", `{"recovery_shares":0,"recovery_threshold":0}`).get("root_token").(string)
-	f.must(t, 204, "POST", "sys/auth/userpass", `{"type":"userpass"}`)
-	f.must(t, 404, "GET", "auth/userpass/users/none", "")
-	f.must(t, 404, "GET", "sys/nowhere", "")
-	f.must(t, 400, "GET", "sys/mounts?list=x", "")
-	f.must(t, 404, "GET", "sys", "")
-	f.must(t, 200, "GET", "auth/token/lookup-self", "")
-	f.must(t, 404, "GET", "auth/token/nowhere", "")
-	f.must(t, 404, "GET", "auth/token", "")
-	f.must(t, 400, "GET", "cubbyhole", "")
-	f.must(t, 404, "GET", "cubbyhole/a", "")
-	f.must(t, 403, "GET", "cubbyhole/a", "", "X-Vault-Token: hvs.wrong")
-	f.must(t, 404, "GET", "nowhere/a", "")
-	accessor := f.must(t, 200, "GET", "sys/auth/userpass", "").get("data", "accessor")
+	d, file := servertest.AuditFile(t)
+	f := startAudited(t, filepath.Join(t.TempDir(), "keep.db"), []audit.Device{d}, servertest.NewSeal("a", 1))
+	f.Root, _ = f.Must(t, 200, "PUT", "sys/init", `{"recovery_shares":0,"recovery_threshold":0}`).Get("root_token").(string)
+	f.Must(t, 204, "POST", "sys/auth/userpass", `{"type":"userpass"}`)
+	f.Must(t, 404, "GET", "auth/userpass/users/none", "")
+	f.Must(t, 404, "GET", "sys/nowhere", "")
+	f.Must(t, 400, "GET", "sys/mounts?list=x", "")
+	f.Must(t, 404, "GET", "sys", "")
+	f.Must(t, 200, "GET", "auth/token/lookup-self", "")
+	f.Must(t, 404, "GET", "auth/token/nowhere", "")
+	f.Must(t, 404, "GET", "auth/token", "")
+	f.Must(t, 400, "GET", "cubbyhole", "")
+	f.Must(t, 404, "GET", "cubbyhole/a", "")
+	f.Must(t, 403, "GET", "cubbyhole/a", "", "X-Vault-Token: hvs.wrong")
+	f.Must(t, 404, "GET", "nowhere/a", "")
+	accessor := f.Must(t, 200, "GET", "sys/auth/userpass", "").Get("data", "accessor")
 	want := []string{
 		"sys/ system secret <nil>", "sys/ system secret <nil>", "auth/userpass/ userpass auth " + fmt.Sprint(accessor),
 		"sys/ system secret <nil>", "sys/ system secret <nil>", "<nil> <nil> <nil> <nil>",
@@ -648,10 +563,10 @@ func TestAuditRecordsWhatIsBuiltIn(t *testing.T) {
 		"<nil> <nil> <nil> <nil>", "sys/ system secret <nil>",
 	}
 	var got []string
-	for _, r := range records(t, file) {
+	for _, r := range servertest.Records(t, file) {
 		for _, kind := range []string{"request", "response"} {
 			if r["type"] == kind {
-				got = append(got, say(r.get(kind, "mount_point"), r.get(kind, "mount_type"), r.get(kind, "mount_class"), r.get(kind, "mount_accessor")))
+				got = append(got, servertest.Say(r.Get(kind, "mount_point"), r.Get(kind, "mount_type"), r.Get(kind, "mount_class"), r.Get(kind, "mount_accessor")))
 			}
 		}
 	}

@@ -1,4 +1,4 @@
-package server
+package server_test
 
 import (
 	"fmt"
@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -14,7 +15,9 @@ import (
 	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/engine/kv"
+	"github.com/sealkeep/sealkeep/keep"
 	"github.com/sealkeep/sealkeep/mount"
+	"github.com/sealkeep/sealkeep/servertest"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -41,8 +44,8 @@ func TestBallast(t *testing.T) {
 		ask := func(f *fixture) func() {
 			return func() {
 				req := httptest.NewRequest(c.method, "/v1/"+c.path, strings.NewReader(c.body))
-				req.Header.Set("X-Vault-Token", f.root)
-				f.http.ServeHTTP(&nullWriter{header: make(http.Header)}, req)
+				req.Header.Set("X-Vault-Token", f.Root)
+				f.HTTP.ServeHTTP(&servertest.NullWriter{Head: make(http.Header)}, req)
 			}
 		}
 		one, other := ask(light), ask(loaded)
@@ -75,17 +78,12 @@ func carrying(t *testing.T, b ballast) *fixture {
 	for i := range b.routes {
 		typ.Routes = append(typ.Routes, api.Route{Path: fmt.Sprintf("r%d/{path...}", i)}, api.Route{Path: fmt.Sprintf("{path...}/r%d", i)})
 	}
-	tables, err := newTables([]api.Type{typ})
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := start(t, filepath.Join(t.TempDir(), "keep.db"), newSeal("a", 1))
-	key := typeKey{api.Secrets, typ.Name, typ.Version}
-	f.tables.types[key] = tables.types[key]
-	f.init(t)
-	f.must(t, 200, "POST", "secret/data/a", `{"data":{"k":"v"}}`)
-	k := f.keep.Load()
-	err = k.Change(t.Context(), &k.Engines, func(_ *storage.Tx, table *mount.Table) (*mount.Table, error) {
+	all := append(slices.DeleteFunc(types(), func(t api.Type) bool { return t.Name == typ.Name && t.Version == typ.Version }), typ)
+	f := &fixture{servertest.Start(t, servertest.Config{Path: filepath.Join(t.TempDir(), "keep.db"), Types: all, Seals: []keep.Seal{servertest.NewSeal("a", 1)}})}
+	f.Initialize(t)
+	f.Must(t, 200, "POST", "secret/data/a", `{"data":{"k":"v"}}`)
+	u := f.Unsealed()
+	err := u.Change(t.Context(), &u.Engines, func(_ *storage.Tx, table *mount.Table) (*mount.Table, error) {
 		for i := range max(0, b.mounts-table.Len()) {
 			table = table.With(fmt.Sprintf("team%d/kv", i), mount.New(fmt.Sprintf("team%d/kv/", i), "kv", "2"))
 		}
@@ -95,7 +93,7 @@ func carrying(t *testing.T, b ballast) *fixture {
 		t.Fatal(err)
 	}
 	for i := 0; i < b.policies; i += 500 {
-		err := k.ChangePolicies(t.Context(), func(tx *storage.Tx) error {
+		err := u.ChangePolicies(t.Context(), func(tx *storage.Tx) error {
 			for j := range min(500, b.policies-i) {
 				p, err := access.ParsePolicy(fmt.Sprint("policy-", i+j), fmt.Sprintf("path \"secret/data/team%d/*\" { capabilities = [\"read\"] }", i+j))
 				if err != nil {
@@ -111,6 +109,6 @@ func carrying(t *testing.T, b ballast) *fixture {
 			t.Fatal(err)
 		}
 	}
-	f.grow(t, b.tokens, func([]string) string { return "" })
+	f.Grow(t, b.tokens, func([]string) string { return "" })
 	return f
 }

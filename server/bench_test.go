@@ -1,4 +1,4 @@
-package server
+package server_test
 
 import (
 	"fmt"
@@ -9,14 +9,16 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/sealkeep/sealkeep/servertest"
 )
 
 // BenchmarkKV reads and writes secrets of 1 KB over real connections. Bare is
 // the same exchange with net/http alone: the limit.
 func BenchmarkKV(b *testing.B) {
-	f := fresh(b, newSeal("fake", 1))
+	f := fresh(b, servertest.NewSeal("fake", 1))
 	value := `{"data":{"v":"` + strings.Repeat("x", 1024) + `"}}`
-	f.must(b, http.StatusOK, "POST", "secret/data/read", value)
+	f.Must(b, http.StatusOK, "POST", "secret/data/read", value)
 	bare := func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 		w.Header().Set("Content-Type", "application/json")
@@ -39,7 +41,7 @@ func BenchmarkKV(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				req.Header.Set("X-Vault-Token", f.root)
+				req.Header.Set("X-Vault-Token", f.Root)
 				resp, err := transport.RoundTrip(req)
 				if err != nil {
 					b.Fatal(err)
@@ -55,9 +57,9 @@ func BenchmarkKV(b *testing.B) {
 	read := func() string { return "/v1/secret/data/read" }
 	write := func() string { return fmt.Sprintf("/v1/secret/data/write/%d", rand.Int()) }
 	for _, clients := range []int{1, 16, 64} {
-		b.Run(fmt.Sprintf("Read/%d", clients), func(b *testing.B) { bench(b, clients, f.http, "GET", read) })
+		b.Run(fmt.Sprintf("Read/%d", clients), func(b *testing.B) { bench(b, clients, f.HTTP, "GET", read) })
 		b.Run(fmt.Sprintf("ReadBare/%d", clients), func(b *testing.B) { bench(b, clients, http.HandlerFunc(bare), "GET", read) })
-		b.Run(fmt.Sprintf("Write/%d", clients), func(b *testing.B) { bench(b, clients, f.http, "POST", write) })
+		b.Run(fmt.Sprintf("Write/%d", clients), func(b *testing.B) { bench(b, clients, f.HTTP, "POST", write) })
 		b.Run(fmt.Sprintf("WriteBare/%d", clients), func(b *testing.B) { bench(b, clients, http.HandlerFunc(bare), "POST", write) })
 	}
 }

@@ -9,14 +9,11 @@ import (
 	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/audit"
+	"github.com/sealkeep/sealkeep/keep"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
 var (
-	// ErrInitialized means that the keep has been initialized before.
-	ErrInitialized = errors.New("the keep is already initialized")
-	// ErrNotInitialized means that there is no store yet.
-	ErrNotInitialized = errors.New("not initialized: run `sealkeep operator init`")
 	// ErrRequest means that the request is wrong; the text says what to change.
 	ErrRequest = api.ErrRequest
 )
@@ -25,7 +22,6 @@ func invalid(format string, args ...any) error { return api.Invalid.Errorf(forma
 
 // The answers of Vault that have a fixed text.
 var (
-	errSealed = &api.Error{Code: api.Unavailable, Text: "Vault is sealed"}
 	errMethod = &api.Error{Code: api.Unsupported, Text: "1 error occurred:\n\t* unsupported operation\n\n"}
 )
 
@@ -63,15 +59,15 @@ func fault(err error) (status int, text string, ours bool) {
 		return http.StatusForbidden, access.ErrDenied.Error(), false
 	case errors.Is(err, audit.ErrFailed):
 		return http.StatusInternalServerError, err.Error(), false // the log has it once, not for each request
-	case errors.Is(err, ErrInitialized):
+	case errors.Is(err, keep.ErrInitialized):
 		return http.StatusBadRequest, "Vault is already initialized", false
-	case errors.Is(err, ErrNotInitialized), errors.Is(err, access.ErrToken), errors.Is(err, access.ErrInvalid), errors.Is(err, audit.ErrInvalid),
+	case errors.Is(err, keep.ErrNotInitialized), errors.Is(err, access.ErrToken), errors.Is(err, access.ErrInvalid), errors.Is(err, audit.ErrInvalid),
 		errors.Is(err, storage.ErrPath):
 		return http.StatusBadRequest, err.Error(), false
 	case errors.Is(err, storage.ErrTooLarge):
 		return http.StatusRequestEntityTooLarge, err.Error(), false
 	case errors.Is(err, storage.ErrSealed), errors.Is(err, storage.ErrClosed):
-		return http.StatusServiceUnavailable, errSealed.Text, false
+		return http.StatusServiceUnavailable, api.ErrSealed.Error(), false
 	case errors.Is(err, storage.ErrBusy):
 		return http.StatusTooManyRequests, "too many writes are waiting: try again", false
 	case errors.Is(err, storage.ErrUnavailable):

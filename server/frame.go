@@ -12,11 +12,13 @@ import (
 	"net/textproto"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/audit"
+	"github.com/sealkeep/sealkeep/keep"
 	"github.com/sealkeep/sealkeep/mount"
 	"github.com/sealkeep/sealkeep/storage"
 )
@@ -25,38 +27,60 @@ import (
 type request struct {
 	api.Request
 	server *Server
+	door
+	target
+	checks
+	input
+	recorded
+
+	start  time.Time
+	flight flight   // among those that are in flight
+	label  string   // of the route, for metrics
+	end    []func() // called when it has been answered
+}
+
+// A door is how a request has come in.
+type door struct {
 	http   *http.Request
 	w      http.ResponseWriter
 	conn   *conn // nil without HTTPServer
 	listen *Listener
+}
 
-	keep   *keep        // nil unless unsealed
-	typ    *api.Type    // of what the path is below; nil: nothing
-	route  *route       // nil when there is none
-	mounts *mount.Table // that has the mount; nil for a system type
-	known  bool         // Op is what the method means
-	help   bool         // what the path is for is asked
-	label  string       // of the route, for metrics
+// A target is what a request is for.
+type target struct {
+	unsealed *keep.Unsealed // nil unless unsealed
+	typ      *api.Type      // of what the path is below; nil: nothing
+	route    *route         // nil when there is none
+	mounts   *mount.Table   // that has the mount; nil for a system type
+	known    bool           // Op is what the method means
+	help     bool           // what the path is for is asked
+}
 
-	grant access.Grant               // to check the parameters with, if they matter
-	only  access.Capability          // the token may create, or may update, not both; 0: either
-	in    any                        // what the handler takes
+// checks are what policies leave to ask when more is known.
+type checks struct {
+	grant access.Grant      // to check the parameters with, if they matter
+	only  access.Capability // the token may create, or may update, not both; 0: either
+}
+
+// An input is what the handler takes.
+type input struct {
+	in    any
 	given map[string]json.RawMessage // the fields of the body
 	bad   error                      // why it could not be decoded
+}
 
-	start  time.Time
-	flight flight // among those that are in flight
-
-	entry *audit.Entry // of the audit log; nil when the request is not recorded
+// A recorded is what the audit log has of a request.
+type recorded struct {
+	entry *audit.Entry // nil when the request is not recorded
 	holds bool         // the audit log is not closed meanwhile
 	told  bool         // the audit log has the answer already
-	end   []func()     // called when it has been answered
 }
 
 // Handler serves the API to the clients of one listener.
 func (s *Server) Handler(l Listener) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, h *http.Request) {
-		r := &request{server: s, http: h, w: w, conn: connOf(h), listen: &l, label: "none", start: time.Now()}
+		r := &request{server: s, door: door{h, w, connOf(h), &l}, label: "none", start: time.Now()}
 		r.Context, r.ID, r.Header, r.Frame = h.Context(), storage.NewUUID(), textproto.MIMEHeader(h.Header), r
 		r.conn.handling()
 		status := 0
@@ -66,7 +90,7 @@ func (s *Server) Handler(l Listener) http.Handler {
 				if p == http.ErrAbortHandler {
 					panic(p)
 				}
-				s.log.Error("a request panicked", "request", r.ID, "route", r.label, "panic", fmt.Sprint(p), "stack", string(withoutValues(debug.Stack())))
+				s.log.Error("a request panicked", "request", r.ID, "route", r.label, "panic", fmt.Sprint(p), "stack", string(api.StackWithoutValues(debug.Stack())))
 				if status == 0 {
 					status = s.send(r, api.Answer{}, nil, errors.New("panic"))
 				}
@@ -74,8 +98,8 @@ func (s *Server) Handler(l Listener) http.Handler {
 			s.metrics.request(r.label, status, time.Since(r.start))
 		}()
 		w.Header().Set("Cache-Control", "no-store")
-		if r.keep = s.keep.Load(); r.keep != nil {
-			r.Store = r.keep.Store
+		if r.unsealed = s.keep.Unsealed(); r.unsealed != nil {
+			r.Store = r.unsealed.Store
 		}
 		status = s.serve(r)
 	})
@@ -203,8 +227,15 @@ func (r *request) TakeTime() {
 	conn.SetWriteDeadline(time.Time{})
 }
 
+// Unsealed is the instance that was open as the request came in; nil while there was
+// none.
+func (r *request) Unsealed() *keep.Unsealed { return r.unsealed }
+
+// Stopping is closed when no more requests are taken.
+func (r *request) Stopping() <-chan struct{} { return r.server.draining.Done() }
+
 // Tidy has the sweep run now, after which the types tidy.
-func (r *request) Tidy() { r.keep.WakeSweep() }
+func (r *request) Tidy() { r.unsealed.WakeSweep() }
 
 // Permit is asked first in every Update of the request.
 func (r *request) Permit(tx *storage.Tx) error {
@@ -239,4 +270,20 @@ func (r *request) withTimeout(d time.Duration) {
 	var cancel context.CancelFunc
 	r.Context, cancel = context.WithTimeout(r.Context, d)
 	r.end = append(r.end, cancel)
+}
+
+// Operator reports whether a request comes from root on this machine, over a
+// listener for that. A proxy may run as root and ask for anybody: a request with
+// the marks of one does not count.
+func (r *request) Operator() bool {
+	if !r.listen.Operator {
+		return false
+	}
+	for name := range r.http.Header {
+		if name == "Forwarded" || name == "Via" || strings.HasPrefix(name, "X-Forwarded-") {
+			return false
+		}
+	}
+	peer, err := r.Peer()
+	return err == nil && peer.UID == 0
 }

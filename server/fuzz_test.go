@@ -1,4 +1,4 @@
-package server
+package server_test
 
 import (
 	"encoding/json"
@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/sealkeep/sealkeep/servertest"
 )
 
 // A public key and an authority, as a JSON text has them.
@@ -93,19 +95,19 @@ func FuzzRoutes(f *testing.F) {
 	}
 	open := fresh(f)
 	sealed := fresh(f)
-	sealed.Server.Seal()
-	empty := start(f, filepath.Join(f.TempDir(), "keep.db"), newSeal("a", 1))
+	sealed.Keep.Seal()
+	empty := start(f, filepath.Join(f.TempDir(), "keep.db"), servertest.NewSeal("a", 1))
 	f.Fuzz(func(t *testing.T, method, path, body string, state uint8) {
 		state %= states
 		k := []*fixture{open, open, sealed, empty}[state]
 		req := httptest.NewRequest("GET", "http://keep/", strings.NewReader(body))
 		req.Method = method
-		setURL(req, path)
+		servertest.SetURL(req, path)
 		if method == "PATCH" {
 			req.Header.Set("Content-Type", "application/merge-patch+json")
 		}
 		if state != asNobody {
-			req.Header.Set("X-Vault-Token", open.root)
+			req.Header.Set("X-Vault-Token", open.Root)
 		}
 		name := strings.TrimRight(req.URL.Path, "/")
 		if state == whileSealed && name == "/v1/sys/unseal" || state == uninitialized && name == "/v1/sys/init" {
@@ -116,18 +118,18 @@ func FuzzRoutes(f *testing.F) {
 		}
 		var before map[string]string
 		if k == open {
-			before = k.snapshot(t)
+			before = k.Snapshot(t)
 		}
 		w := httptest.NewRecorder()
-		k.http.ServeHTTP(w, req)
+		k.HTTP.ServeHTTP(w, req)
 
 		text := w.Body.Bytes()
 		kind := w.Header().Get("Content-Type")
 		fail := func(what string) {
 			t.Helper()
-			t.Fatalf("%s: state %d, %s %q %q: status %d, %s: %.500q\n%s", what, state, method, path, body, w.Code, kind, text, k.log)
+			t.Fatalf("%s: state %d, %s %q %q: status %d, %s: %.500q\n%s", what, state, method, path, body, w.Code, kind, text, k.Log)
 		}
-		if log := k.log.take(); strings.Contains(log, "level=ERROR") {
+		if log := k.Log.Take(); strings.Contains(log, "level=ERROR") {
 			t.Log(log)
 			fail("a fault of ours")
 		}
@@ -167,7 +169,7 @@ func FuzzRoutes(f *testing.F) {
 			}
 		}
 		loggedIn := w.Code == 200 && strings.Contains(w.Body.String(), `"auth":{"client_token"`)
-		after := k.snapshot(t)
+		after := k.Snapshot(t)
 		maps.DeleteFunc(before, func(path, _ string) bool { // what the sweep has deleted meanwhile
 			_, there := after[path]
 			swept := func(folder string) bool { return strings.HasPrefix(path, folder) }
@@ -205,13 +207,13 @@ func FuzzConn(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	k, addr := listening(f, nil)
-	k.must(f, 200, "POST", "secret/data/a", `{"data":{"k":"v"}}`)
+	k.Must(f, 200, "POST", "secret/data/a", `{"data":{"k":"v"}}`)
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		before := k.snapshot(t)
+		before := k.Snapshot(t)
 		w := dial(t, addr)
 		defer w.Close()
 		go func() {
-			w.say(strings.ReplaceAll(string(raw), "TOKEN", k.root))
+			w.say(strings.ReplaceAll(string(raw), "TOKEN", k.Root))
 			w.CloseWrite()
 		}()
 		answer, err := io.ReadAll(w.r) // a reset is as good an end as any, but may swallow an answer
@@ -221,7 +223,7 @@ func FuzzConn(f *testing.F) {
 		if strings.Contains(string(answer), "\r\nContent-Type: text/plain; charset=utf-8\r\n") { // net/http's own
 			t.Fatalf("%q is refused in another form than Vault's: %.300q", raw, answer)
 		}
-		if log := k.log.take(); strings.Contains(log, "level=ERROR") {
+		if log := k.Log.Take(); strings.Contains(log, "level=ERROR") {
 			t.Fatalf("%q is a fault of ours: %s", raw, log)
 		}
 		if k.Status().Sealed { // as it was asked
@@ -235,7 +237,7 @@ func FuzzConn(f *testing.F) {
 		if resp, text := next.hear(); resp.StatusCode != 200 {
 			t.Fatalf("after %q the next client hears %s %s", raw, resp.Status, text)
 		}
-		if err == nil && !strings.Contains(string(answer), " 20") && !maps.Equal(before, k.snapshot(t)) {
+		if err == nil && !strings.Contains(string(answer), " 20") && !maps.Equal(before, k.Snapshot(t)) {
 			t.Fatalf("%q is answered by %.300q, and has changed the store", raw, answer)
 		}
 	})
@@ -248,12 +250,12 @@ func TestFuzzSeedsReachTheRoutes(t *testing.T) {
 		method, path, body := split(seed)
 		req := httptest.NewRequest("GET", "http://keep/", strings.NewReader(body))
 		req.Method = method
-		req.Header.Set("X-Vault-Token", f.root)
-		setURL(req, path)
+		req.Header.Set("X-Vault-Token", f.Root)
+		servertest.SetURL(req, path)
 		w := httptest.NewRecorder()
-		f.http.ServeHTTP(w, req)
+		f.HTTP.ServeHTTP(w, req)
 		if w.Code < 300 {
-			hit[f.locate(f.keep.Load(), strings.TrimPrefix(req.URL.Path, "/v1/")).route.label] = true
+			hit[f.Label(strings.TrimPrefix(req.URL.Path, "/v1/"))] = true
 		}
 	}
 	if len(hit) < 20 {

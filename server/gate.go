@@ -34,7 +34,7 @@ func (r *request) gate() api.Gate {
 	switch {
 	case r.route == nil:
 		return api.Authenticated
-	case r.Path == metricsPath && (r.keep == nil || r.listen.UnauthenticatedMetricsAccess):
+	case r.Path == metricsPath && (r.unsealed == nil || r.listen.UnauthenticatedMetricsAccess):
 		return api.Open
 	}
 	return r.route.Gate
@@ -46,22 +46,22 @@ func (s *Server) identify(r *request) (err error) {
 	if g == api.Open {
 		return nil
 	}
-	if r.keep == nil {
-		return errSealed
+	if r.unsealed == nil {
+		return api.ErrSealed
 	}
 	ctx := r.Context
 	if r.Caller.Bearer = bearer(r.http.Header); r.Caller.Bearer != "" {
-		r.Caller.Token, err = r.keep.Use(ctx, r.Caller.Bearer, r.Caller.Source, g == api.Authenticated)
+		r.Caller.Token, err = r.unsealed.Use(ctx, r.Caller.Bearer, r.Caller.Source, g == api.Authenticated)
 		switch denied := errors.Is(err, access.ErrDenied); {
 		case denied && r.route != nil && r.route.Denied != nil:
 			return r.route.Denied
 		case err != nil && (g == api.Authenticated || !denied):
 			return err
-		case err == nil && r.keep.unused.Load():
-			r.keep.used(ctx) // the request does not depend on it
+		case err == nil:
+			r.unsealed.Used(ctx) // the request does not depend on it
 		}
 	}
-	r.Caller.ACL, err = r.keep.ACL(ctx, r.Caller.Token)
+	r.Caller.ACL, err = r.unsealed.ACL(ctx, r.Caller.Token)
 	return err
 }
 

@@ -1,4 +1,4 @@
-package server
+package server_test
 
 import (
 	"fmt"
@@ -119,44 +119,6 @@ var braces = regexp.MustCompile(`\{[^}]*\}`)
 
 var methods = [api.Ops]string{api.Read: "GET", api.List: "LIST", api.Scan: "SCAN", api.Write: "PUT", api.Patch: "PATCH", api.Delete: "DELETE", api.Head: "HEAD"}
 
-// policy writes a policy that has these capabilities on these paths.
-func (f *fixture) policy(t testing.TB, name string, paths map[string]string) {
-	t.Helper()
-	var text strings.Builder
-	for path, caps := range paths {
-		fmt.Fprintf(&text, "path %q {\n capabilities = [%s]\n}\n", path, caps)
-	}
-	p, err := access.ParsePolicy(name, text.String())
-	if err == nil {
-		err = f.keep.Load().ChangePolicies(t.Context(), func(tx *storage.Tx) error { return access.PutPolicy(tx, p) })
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// bearer makes a token with these policies and no other.
-func (f *fixture) bearer(t testing.TB, policies ...string) string {
-	t.Helper()
-	return f.write(t, &access.Token{Policies: policies})
-}
-
-func (f *fixture) write(t testing.TB, tok *access.Token) (secret string) {
-	t.Helper()
-	tok.Type, tok.Orphan = "service", true
-	if tok.Created.IsZero() {
-		tok.Created = time.Now()
-	}
-	err := f.keep.Load().Store.Update(t.Context(), func(tx *storage.Tx) (err error) {
-		secret, err = access.Create(tx, "", tok)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return secret
-}
-
 // quoted is capabilities as a policy has them, those that keep says.
 func quoted(caps []string, keep func(string) bool) string {
 	var list []string
@@ -184,19 +146,41 @@ func TestEveryRouteAndIdentity(t *testing.T) {
 			}
 		}
 	}
-	passes := func(*Server, *request) (api.Answer, error) {
+	passes := func(*api.Request) (api.Answer, error) {
 		return api.Answer{Status: http.StatusTeapot, Raw: &api.Raw{JSON: map[string]bool{"passed": true}}}, nil
 	}
 	type try struct{ method, path, takes string }
 	var tries []try
 	seen := map[string]bool{}
-	visit := func(prefix string, rt *route) {
-		for o, h := range rt.on {
-			if h == nil {
-				continue
-			}
-			rt.set(api.Op(o), passes)
-			star := strings.TrimSuffix(prefix+rt.typ.At+braces.ReplaceAllString(rt.Path, "*"), "/")
+	prefixOf := func(t *api.Type) string { // mounted and enabled where their names say
+		name := t.Name
+		if t.Version != "" {
+			name += "-v" + t.Version
+		}
+		switch {
+		case t.Kind == api.System:
+			return ""
+		case t.Kind == api.Login:
+			return "auth/{" + name + "}/"
+		case name == "kv-v2": // is there
+			return "{mount}/"
+		}
+		return "{" + name + "}/"
+	}
+	for _, typ := range f.Types() {
+		name := strings.NewReplacer("auth/", "", "{", "", "}/", "").Replace(prefixOf(typ))
+		switch {
+		case typ.Kind == api.Login:
+			f.Must(t, 204, "POST", "sys/auth/"+name, `{"type":"`+name+`"}`)
+		case typ.Kind == api.Secrets && name != "mount":
+			f.Must(t, 204, "POST", "sys/mounts/"+name, `{"type":"`+name+`"}`)
+		}
+	}
+	f.EachRoute(func(typ *api.Type, rt *api.Route, replace func(api.Op, func(*api.Request) (api.Answer, error))) {
+		prefix := prefixOf(typ)
+		for o := range rt.Ops {
+			replace(o, passes)
+			star := strings.TrimSuffix(prefix+typ.At+braces.ReplaceAllString(rt.Path, "*"), "/")
 			what := methods[o] + " " + star
 			takes := rowOf[what]
 			if seen[what] = true; takes == "" {
@@ -212,32 +196,7 @@ func TestEveryRouteAndIdentity(t *testing.T) {
 				t.Errorf("%s: its gate is %q, its row says %s", what, gate, takes)
 			}
 		}
-	}
-	all := map[string]*table{"": f.tables.system, "{mount}/": f.kv()}
-	for key, table := range f.tables.types { // mounted and enabled where their names say
-		name := key.name
-		if key.version != "" {
-			name += "-v" + key.version
-		}
-		switch {
-		case key.kind == api.Login:
-			all["auth/{"+name+"}/"] = table.table
-			f.must(t, 204, "POST", "sys/auth/"+name, `{"type":"`+name+`"}`)
-		case key.kind == api.Secrets && table.table != f.kv():
-			all["{"+name+"}/"] = table.table
-			f.must(t, 204, "POST", "sys/mounts/"+name, `{"type":"`+name+`"}`)
-		}
-	}
-	for prefix, table := range all {
-		for _, rt := range table.exact {
-			visit(prefix, rt)
-		}
-		for _, same := range table.braced {
-			for _, rt := range same {
-				visit(prefix, rt)
-			}
-		}
-	}
+	})
 	for what := range maps.Keys(rowOf) {
 		if !seen[what] {
 			t.Errorf("the row of %s is of no route", what)
@@ -245,8 +204,8 @@ func TestEveryRouteAndIdentity(t *testing.T) {
 	}
 
 	caps := []string{"create", "read", "update", "patch", "delete", "list", "scan", "sudo"}
-	f.policy(t, "elsewhere", map[string]string{"nowhere/*": quoted(caps, func(string) bool { return true }), "sys": `"sudo", "read"`})
-	f.policy(t, "everything", map[string]string{"*": quoted(caps, func(string) bool { return true })})
+	f.Policy(t, "elsewhere", map[string]string{"nowhere/*": quoted(caps, func(string) bool { return true }), "sys": `"sudo", "read"`})
+	f.Policy(t, "everything", map[string]string{"*": quoted(caps, func(string) bool { return true })})
 	full, denied := []string{"everything"}, map[string]string{}
 	exact, lacks := map[string]map[string]string{}, map[string]map[string]string{} // by method and what else
 	for _, c := range tries {
@@ -267,33 +226,33 @@ func TestEveryRouteAndIdentity(t *testing.T) {
 		denied[c.path] = `"deny"`
 	}
 	token := map[string]string{
-		"wrong": "hvs.wrong", "like the root token": f.root + "x", "without policies": f.bearer(t), "with a policy that is not there": f.bearer(t, "missing"),
-		"with the default policy": f.bearer(t, "default"), "elsewhere": f.bearer(t, "elsewhere"),
-		"expired": f.write(t, &access.Token{Policies: full, Created: time.Now().Add(-time.Hour), TTL: time.Minute, Expires: time.Now().Add(-time.Second)}),
+		"wrong": "hvs.wrong", "like the root token": f.Root + "x", "without policies": f.Bearer(t), "with a policy that is not there": f.Bearer(t, "missing"),
+		"with the default policy": f.Bearer(t, "default"), "elsewhere": f.Bearer(t, "elsewhere"),
+		"expired": f.WriteToken(t, &access.Token{Policies: full, Created: time.Now().Add(-time.Hour), TTL: time.Minute, Expires: time.Now().Add(-time.Second)}),
 	}
-	token["full"] = f.bearer(t, full...)
-	token["full, with a denial"] = f.bearer(t, "everything", "denial")
-	f.policy(t, "denial", denied)
-	token["revoked"] = f.bearer(t, full...)
-	k := f.keep.Load()
-	id, err := k.TokenID(t.Context(), token["revoked"])
+	token["full"] = f.Bearer(t, full...)
+	token["full, with a denial"] = f.Bearer(t, "everything", "denial")
+	f.Policy(t, "denial", denied)
+	token["revoked"] = f.Bearer(t, full...)
+	u := f.Unsealed()
+	id, err := u.TokenID(t.Context(), token["revoked"])
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := k.Store.Update(t.Context(), func(tx *storage.Tx) error { _, err := access.Revoke(tx, id); return err }); err != nil {
+	if err := u.Store.Update(t.Context(), func(tx *storage.Tx) error { _, err := access.Revoke(tx, id); return err }); err != nil {
 		t.Fatal(err)
 	}
-	token["used up"] = f.write(t, &access.Token{Policies: full, NumUses: 1})
-	if _, err := k.Use(t.Context(), token["used up"], netip.Addr{}, true); err != nil {
+	token["used up"] = f.WriteToken(t, &access.Token{Policies: full, NumUses: 1})
+	if _, err := u.Use(t.Context(), token["used up"], netip.Addr{}, true); err != nil {
 		t.Fatal(err)
 	}
 	for key, paths := range exact {
-		f.policy(t, "exact-"+key, paths)
-		token["exact "+key] = f.bearer(t, "exact-"+key)
+		f.Policy(t, "exact-"+key, paths)
+		token["exact "+key] = f.Bearer(t, "exact-"+key)
 	}
 	for key, paths := range lacks {
-		f.policy(t, "lacks-"+key, paths)
-		token["lacks "+key] = f.bearer(t, "lacks-"+key)
+		f.Policy(t, "lacks-"+key, paths)
+		token["lacks "+key] = f.Bearer(t, "lacks-"+key)
 	}
 
 	self := []string{"GET auth/token/lookup-self", "PUT auth/token/renew-self", "PUT auth/token/revoke-self", "PUT sys/capabilities-self", "GET sys/internal/ui/resultant-acl", "PUT sys/wrapping/wrap", "PUT sys/wrapping/unwrap",
@@ -302,13 +261,13 @@ func TestEveryRouteAndIdentity(t *testing.T) {
 	for _, c := range tries {
 		check := func(who, secret string, want int) {
 			t.Helper()
-			r := f.call(t, c.method, c.path, "{}", "X-Vault-Token: "+secret)
+			r := f.Call(t, c.method, c.path, "{}", "X-Vault-Token: "+secret)
 			text := "permission denied"
 			if want == 403 && c.path == "sys/wrapping/unwrap" && slices.Contains(gone, who) {
-				want, text = 400, errNotWrapping.Text
+				want, text = 400, "wrapping token is not valid or does not exist"
 			}
-			if r.status != want || want >= 400 && want != http.StatusTeapot && r.errors() != text {
-				t.Errorf("%s %s, which takes %s, with a token that is %s: %d, want %d: %s", c.method, c.path, c.takes, who, r.status, want, r.text)
+			if r.Status != want || want >= 400 && want != http.StatusTeapot && r.Errors() != text {
+				t.Errorf("%s %s, which takes %s, with a token that is %s: %d, want %d: %s", c.method, c.path, c.takes, who, r.Status, want, r.Text)
 			}
 		}
 		if c.takes == "open" || c.takes == "unsealed" {
@@ -318,7 +277,7 @@ func TestEveryRouteAndIdentity(t *testing.T) {
 			continue
 		}
 		check("none", "", 403)
-		check("root", f.root, http.StatusTeapot)
+		check("root", f.Root, http.StatusTeapot)
 		check("full", token["full"], http.StatusTeapot)
 		check("exact", token["exact "+c.method], http.StatusTeapot)
 		for _, need := range strings.Split(c.takes, ",") {
@@ -335,9 +294,9 @@ func TestEveryRouteAndIdentity(t *testing.T) {
 	}
 	// What is not there is not for strangers either.
 	for _, path := range []string{"nowhere", "sys/nowhere", "auth/token/nowhere", "x/y", "x"} {
-		f.must(t, 404, "GET", path, "")
-		f.must(t, 403, "GET", path, "", "X-Vault-Token: "+token["without policies"])
+		f.Must(t, 404, "GET", path, "")
+		f.Must(t, 403, "GET", path, "", "X-Vault-Token: "+token["without policies"])
 	}
-	f.must(t, 405, "DELETE", "sys/mounts", "", "X-Vault-Token: "+token["full"])
-	f.must(t, 403, "BREW", "sys/mounts", "", "X-Vault-Token: "+token["exact PUT"])
+	f.Must(t, 405, "DELETE", "sys/mounts", "", "X-Vault-Token: "+token["full"])
+	f.Must(t, 403, "BREW", "sys/mounts", "", "X-Vault-Token: "+token["exact PUT"])
 }

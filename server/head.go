@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"unicode"
 
 	"github.com/sealkeep/sealkeep/api"
 )
@@ -36,7 +35,7 @@ func (s *Server) readHead(r *request) (err error) {
 	if r.WrapIn, err = wrapTTL(r.http.Header); err != nil {
 		return err
 	}
-	if r.Path, err = cleanPath(r.http.URL.Path); err != nil {
+	if r.Path, err = api.CleanPath(r.http.URL.Path); err != nil {
 		return err
 	}
 	r.Slash = strings.HasSuffix(r.http.URL.Path, "/")
@@ -63,31 +62,6 @@ func refuse(h http.Header) error {
 		}
 	}
 	return nil
-}
-
-// cleanPath returns the part of an URL's path below /v1/, without a slash at its
-// end. Paths that would need to be cleaned are refused: a request is never sent
-// elsewhere.
-func cleanPath(path string) (string, error) {
-	below, ok := strings.CutPrefix(path, "/v1/")
-	if !ok {
-		return "", api.ErrAbsent
-	}
-	below = strings.TrimSuffix(below, "/")
-	for segment := range strings.SplitSeq(below, "/") {
-		switch segment {
-		case "":
-			return "", invalid("path has an empty segment")
-		case ".", "..":
-			return "", invalid("path cannot contain the segment %q", segment)
-		}
-	}
-	for _, c := range below {
-		if c == unicode.ReplacementChar || !unicode.IsPrint(c) {
-			return "", invalid("path cannot contain non-printable characters")
-		}
-	}
-	return below, nil
 }
 
 // operation tells what a method wants; known is false for methods that no route

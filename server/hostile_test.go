@@ -1,4 +1,4 @@
-package server
+package server_test
 
 import (
 	"bufio"
@@ -11,17 +11,15 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"net/netip"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/api"
-	"github.com/sealkeep/sealkeep/mount"
+	"github.com/sealkeep/sealkeep/server"
+	"github.com/sealkeep/sealkeep/servertest"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -32,7 +30,7 @@ const patience = 20 * time.Second
 func listening(t testing.TB, edit func(*fixture, *http.Server)) (f *fixture, addr string) {
 	t.Helper()
 	f = fresh(t)
-	web := f.HTTPServer(Listener{})
+	web := f.HTTPServer(server.Listener{})
 	if edit != nil {
 		edit(f, web)
 	}
@@ -41,7 +39,7 @@ func listening(t testing.TB, edit func(*fixture, *http.Server)) (f *fixture, add
 		t.Fatal(err)
 	}
 	served := make(chan error, 1)
-	go func() { served <- Serve(web, l, nil) }()
+	go func() { served <- server.Serve(web, l, nil) }()
 	t.Cleanup(func() {
 		web.Close()
 		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
@@ -115,57 +113,7 @@ func (w *wire) closed() {
 
 // head begins a request with the root token, whose headers are not finished.
 func (f *fixture) head(line string) string {
-	return line + " HTTP/1.1\r\nHost: keep\r\nX-Vault-Token: " + f.root + "\r\n"
-}
-
-// snapshot is what the store holds, apart from the data of removed mounts, and from
-// whether a token was ever used.
-func (f *fixture) snapshot(t testing.TB) map[string]string {
-	t.Helper()
-	k := f.keep.Load()
-	if k == nil {
-		t.Fatal("the keep is sealed")
-	}
-	all := make(map[string]string)
-	err := k.Store.View(context.Background(), func(tx *storage.Tx) error {
-		clear(all)
-		mounts, err := mount.ReadTable(tx, mount.EnginesPath)
-		if err != nil {
-			return err
-		}
-		folders := []string{"sys", "access"}
-		for _, m := range mounts.All() {
-			folders = append(folders, m.Prefix())
-		}
-		for len(folders) > 0 {
-			folder := folders[0]
-			folders = folders[1:]
-			names, err := tx.List(folder)
-			if err != nil {
-				return err
-			}
-			for _, name := range names {
-				path := folder + "/" + name
-				if sub, ok := strings.CutSuffix(path, "/"); ok {
-					if sub != mount.PurgeFolder {
-						folders = append(folders, sub)
-					}
-					continue
-				}
-				value, err := tx.Get(path)
-				if err != nil {
-					return err
-				}
-				all[path] = string(value)
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	delete(all, unusedPath)
-	return all
+	return line + " HTTP/1.1\r\nHost: keep\r\nX-Vault-Token: " + f.Root + "\r\n"
 }
 
 // TestHostileRequests sends what no client should, to a real listener. Each gets the answers it must, in order; then
@@ -173,7 +121,7 @@ func (f *fixture) snapshot(t testing.TB) map[string]string {
 // The store stays as it is.
 func TestHostileRequests(t *testing.T) {
 	f, addr := listening(t, nil)
-	f.must(t, 200, "POST", "secret/data/a", `{"data":{"k":"v"}}`)
+	f.Must(t, 200, "POST", "secret/data/a", `{"data":{"k":"v"}}`)
 	const (
 		goesOn = false
 		closes = true
@@ -219,7 +167,7 @@ func TestHostileRequests(t *testing.T) {
 		{"one byte a chunk, much said of each", put + chunked(strings.Repeat("1;"+strings.Repeat("x", 200)+"\r\na\r\n", 1000)), []int{400}, closes},
 		{"bare line feeds", strings.ReplaceAll(get, "\r", "") + "\n", []int{200}, goesOn},
 		{"folded header", get + "X-A: a\r\n b\r\n\r\n", []int{200}, goesOn},
-		{"folded token", "GET /v1/sys/mounts HTTP/1.1\r\nHost: keep\r\nX-Vault-Token:\r\n " + f.root + "\r\n\r\n", []int{200}, goesOn},
+		{"folded token", "GET /v1/sys/mounts HTTP/1.1\r\nHost: keep\r\nX-Vault-Token:\r\n " + f.Root + "\r\n\r\n", []int{200}, goesOn},
 		{"fold first", "GET /v1/sys/leader HTTP/1.1\r\n Host: keep\r\n\r\n", []int{400}, closes},
 		{"NUL in a header", get + "X-A: a\x00b\r\n\r\n", []int{400}, closes},
 		{"header without a name", get + ": a\r\n\r\n", []int{400}, closes},
@@ -227,7 +175,7 @@ func TestHostileRequests(t *testing.T) {
 		{"body of a GET, chunked", get + chunked("2\r\n{}\r\n0\r\n\r\n"+hidden), []int{200}, closes},
 		{"pipeline", get + "\r\n" + get + "\r\n" + f.head("GET /v1/nowhere") + "\r\n" + get + "\r\n", []int{200, 200, 404, 200}, goesOn},
 		{"pipeline after a refusal", put + "Content-Length: 2\r\n\r\n[]" + get + "\r\n", []int{400, 200}, goesOn},
-		{"pipeline after a body that is not read", strings.Replace(put, f.root, "wrong", 1) + length(good) + hidden, []int{403}, closes},
+		{"pipeline after a body that is not read", strings.Replace(put, f.Root, "wrong", 1) + length(good) + hidden, []int{403}, closes},
 
 		// Another protocol, or another part of this one.
 		{"absolute form", f.head("GET http://elsewhere/v1/sys/leader") + "\r\n", []int{200}, goesOn},
@@ -250,7 +198,7 @@ func TestHostileRequests(t *testing.T) {
 		{"two hosts", get + "Host: elsewhere\r\n\r\n", []int{400}, closes},
 		{"unknown expectation", put + "Expect: 200-ok\r\n" + length(good), []int{417}, closes},
 		{"expecting too much", put + "Expect: 100-continue\r\nContent-Length: 99999999\r\n\r\n", []int{413}, closes},
-		{"expecting without a token", strings.Replace(put, f.root, "wrong", 1) + "Expect: 100-continue\r\nContent-Length: 9\r\n\r\n{\"data\":0", []int{403}, closes},
+		{"expecting without a token", strings.Replace(put, f.Root, "wrong", 1) + "Expect: 100-continue\r\nContent-Length: 9\r\n\r\n{\"data\":0", []int{403}, closes},
 
 		// Paths.
 		{"dots", path("/v1/secret/data/../../sys/seal"), []int{400}, closes},
@@ -288,10 +236,10 @@ func TestHostileRequests(t *testing.T) {
 
 		// Tokens and headers.
 		{"no token", "GET /v1/secret/data/a HTTP/1.1\r\nHost: keep\r\n\r\n", []int{403}, goesOn},
-		{"wrong token", strings.Replace(f.head("GET /v1/secret/data/a"), f.root, f.root+"x", 1) + "\r\n", []int{403}, goesOn},
-		{"token of 15 kB", strings.Replace(f.head("GET /v1/secret/data/a"), f.root, strings.Repeat("x", 15_000), 1) + "\r\n", []int{403}, goesOn},
-		{"binary token", strings.Replace(f.head("GET /v1/secret/data/a"), f.root, "\xff\xfe\x80", 1) + "\r\n", []int{403}, goesOn},
-		{"right token after a wrong one", "GET /v1/secret/data/a HTTP/1.1\r\nHost: keep\r\nX-Vault-Token: wrong\r\nX-Vault-Token: " + f.root + "\r\n\r\n", []int{403}, goesOn},
+		{"wrong token", strings.Replace(f.head("GET /v1/secret/data/a"), f.Root, f.Root+"x", 1) + "\r\n", []int{403}, goesOn},
+		{"token of 15 kB", strings.Replace(f.head("GET /v1/secret/data/a"), f.Root, strings.Repeat("x", 15_000), 1) + "\r\n", []int{403}, goesOn},
+		{"binary token", strings.Replace(f.head("GET /v1/secret/data/a"), f.Root, "\xff\xfe\x80", 1) + "\r\n", []int{403}, goesOn},
+		{"right token after a wrong one", "GET /v1/secret/data/a HTTP/1.1\r\nHost: keep\r\nX-Vault-Token: wrong\r\nX-Vault-Token: " + f.Root + "\r\n\r\n", []int{403}, goesOn},
 		{"second namespace", get + "X-Vault-Namespace: root\r\nX-Vault-Namespace: team\r\n\r\n", []int{400}, goesOn},
 		{"second wrapping", get + "X-Vault-Wrap-TTL: 0\r\nX-Vault-Wrap-TTL: 60\r\n\r\n", []int{400}, goesOn},
 		{"header of 64 KiB", get + "X-A: " + strings.Repeat("a", 64<<10) + "\r\n\r\n", []int{431}, closes},
@@ -300,12 +248,12 @@ func TestHostileRequests(t *testing.T) {
 		{"headers without end", get + strings.Repeat("X-Abcd: e\r\n", 1_000_000), []int{431}, closes},
 
 		// Bodies.
-		{"declared too large", put + fmt.Sprintf("Content-Length: %d\r\n\r\n", bodyKV+1), []int{413}, closes},
+		{"declared too large", put + fmt.Sprintf("Content-Length: %d\r\n\r\n", server.BodyKV+1), []int{413}, closes},
 		{"declared 1 TB", put + "Content-Length: 1000000000000\r\n\r\n", []int{413}, closes},
-		{"chunked too large", put + chunked(fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", bodyKV+1, strings.Repeat(" ", bodyKV+1))), []int{413}, closes},
-		{"many chunks, too large", put + chunked(strings.Repeat("1000\r\n"+strings.Repeat(" ", 0x1000)+"\r\n", 3*bodyKV/0x1000/2)), []int{413}, closes},
-		{"too large for system routes", f.head("PUT /v1/sys/mounts/b") + length(strings.Repeat(" ", bodySmall+1)), []int{413}, closes},
-		{"too large to init", "PUT /v1/sys/init HTTP/1.1\r\nHost: keep\r\n" + chunked(fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", bodySmall+1, strings.Repeat(" ", bodySmall+1))), []int{413}, closes},
+		{"chunked too large", put + chunked(fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", server.BodyKV+1, strings.Repeat(" ", server.BodyKV+1))), []int{413}, closes},
+		{"many chunks, too large", put + chunked(strings.Repeat("1000\r\n"+strings.Repeat(" ", 0x1000)+"\r\n", 3*server.BodyKV/0x1000/2)), []int{413}, closes},
+		{"too large for system routes", f.head("PUT /v1/sys/mounts/b") + length(strings.Repeat(" ", server.BodySmall+1)), []int{413}, closes},
+		{"too large to init", "PUT /v1/sys/init HTTP/1.1\r\nHost: keep\r\n" + chunked(fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", server.BodySmall+1, strings.Repeat(" ", server.BodySmall+1))), []int{413}, closes},
 		{"too large to store", put + length(`{"data":{"k":"`+strings.Repeat("x", storage.MaxValue)+`"}}`), []int{413}, goesOn},
 		{"truncated", put + length(`{"data":{"k":"v"}`), []int{400}, goesOn},
 		{"empty", put + length(""), []int{400}, goesOn},
@@ -327,7 +275,7 @@ func TestHostileRequests(t *testing.T) {
 		{"huge duration", f.head("PUT /v1/sys/mounts/b") + length(`{"type":"kv","config":{"max_lease_ttl":"9999999999999999h"}}`), []int{400}, goesOn},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			before := f.snapshot(t)
+			before := f.Snapshot(t)
 			w := dial(t, addr)
 			said := make(chan bool)
 			go func() { w.say(c.say); close(said) }()
@@ -342,17 +290,17 @@ func TestHostileRequests(t *testing.T) {
 			<-said
 			if !c.closes {
 				w.say(f.head("GET /v1/auth/token/lookup-self") + "Connection: close\r\n\r\n")
-				if resp, body := w.hear(); resp.StatusCode != 200 || !strings.Contains(body, f.root) {
+				if resp, body := w.hear(); resp.StatusCode != 200 || !strings.Contains(body, f.Root) {
 					t.Fatalf("the next request: %d %.300s", resp.StatusCode, body)
 				}
 				w.closed()
 			}
-			if !maps.Equal(before, f.snapshot(t)) {
+			if !maps.Equal(before, f.Snapshot(t)) {
 				t.Fatal("the store has changed")
 			}
 		})
 	}
-	if log := f.log.String(); strings.Contains(log, "level=ERROR") || strings.Contains(log, "panicked") {
+	if log := f.Log.String(); strings.Contains(log, "level=ERROR") || strings.Contains(log, "panicked") {
 		t.Errorf("a client's mistake is in the log as ours:\n%s", log)
 	}
 }
@@ -363,8 +311,8 @@ func TestSlowClients(t *testing.T) {
 		s.ReadHeaderTimeout = 100 * time.Millisecond
 		s.ReadTimeout = 300 * time.Millisecond
 	})
-	f.must(t, 200, "GET", "auth/token/lookup-self", "") // the first use of a token is noted
-	before := f.snapshot(t)
+	f.Must(t, 200, "GET", "auth/token/lookup-self", "") // the first use of a token is noted
+	before := f.Snapshot(t)
 	put := f.head("PUT /v1/secret/data/a")
 	for name, c := range map[string]struct {
 		say    string
@@ -416,7 +364,7 @@ func TestSlowClients(t *testing.T) {
 				}
 			}
 			w.closed()
-			if !maps.Equal(before, f.snapshot(t)) {
+			if !maps.Equal(before, f.Snapshot(t)) {
 				t.Error("the store has changed")
 			}
 		})
@@ -436,8 +384,8 @@ func TestExpectContinue(t *testing.T) {
 	if resp, text := w.hear(); resp.StatusCode != 200 {
 		t.Fatal(resp.Status, text)
 	}
-	if r := f.must(t, 200, "GET", "secret/data/a", ""); r.get("data", "data", "k") != "asked" {
-		t.Error(r.text)
+	if r := f.Must(t, 200, "GET", "secret/data/a", ""); r.Get("data", "data", "k") != "asked" {
+		t.Error(r.Text)
 	}
 }
 
@@ -446,7 +394,7 @@ func TestHandlersOutliveTheReadTimeout(t *testing.T) {
 	const limit = 50 * time.Millisecond
 	f, addr := listening(t, func(_ *fixture, s *http.Server) { s.ReadTimeout = limit })
 	began, ended := make(chan bool), make(chan error, 1)
-	f.tables.system.exact["sys/rotate"].set(api.Write, func(_ *Server, r *request) (api.Answer, error) {
+	f.Replace("sys/rotate", api.Write, func(r *api.Request) (api.Answer, error) {
 		close(began)
 		select {
 		case <-r.Context.Done():
@@ -454,7 +402,7 @@ func TestHandlersOutliveTheReadTimeout(t *testing.T) {
 		}
 		return api.Answer{}, r.Context.Err()
 	})
-	f.tables.system.exact["sys/seal"].set(api.Write, func(_ *Server, r *request) (api.Answer, error) {
+	f.Replace("sys/seal", api.Write, func(r *api.Request) (api.Answer, error) {
 		close(began)
 		<-r.Context.Done()
 		ended <- r.Context.Err()
@@ -487,7 +435,7 @@ func TestHandlersOutliveTheReadTimeout(t *testing.T) {
 func TestRefusedUploadsAreTold(t *testing.T) {
 	f, addr := listening(t, nil)
 	body := strings.Repeat(" ", 16<<20)
-	for token, want := range map[string]int{f.root: 413, "wrong": 403} {
+	for token, want := range map[string]int{f.Root: 413, "wrong": 403} {
 		for i := range 10 {
 			var in io.Reader = strings.NewReader(body)
 			if i%2 == 0 {
@@ -514,9 +462,9 @@ func TestRefusedUploadsAreTold(t *testing.T) {
 // A listener that has all its connections closes one that waits for its client for a new one, and none on which a
 // request is being answered.
 func TestConnectionLimit(t *testing.T) {
-	f, addr := listening(t, func(f *fixture, s *http.Server) { f.limitConns(s, 3) })
+	f, addr := listening(t, func(f *fixture, s *http.Server) { f.LimitConns(s, 3) })
 	began, end := make(chan bool), make(chan bool)
-	f.tables.system.exact["sys/rotate"].set(api.Write, func(*Server, *request) (api.Answer, error) {
+	f.Replace("sys/rotate", api.Write, func(*api.Request) (api.Answer, error) {
 		began <- true
 		<-end
 		return api.Answer{}, nil
@@ -548,7 +496,7 @@ func TestConnectionLimit(t *testing.T) {
 	}
 	half.closed()
 	fourth.closed()
-	if m := scrape(t, f.must(t, 200, "GET", "sys/metrics", "")); m["sealkeep_http_connections_refused_total"] != "8" {
+	if m := servertest.Scrape(t, f.Must(t, 200, "GET", "sys/metrics", "")); m["sealkeep_http_connections_refused_total"] != "8" {
 		t.Errorf("%s were closed", m["sealkeep_http_connections_refused_total"])
 	}
 	var all []*wire
@@ -572,30 +520,29 @@ func TestConnectionLimit(t *testing.T) {
 func TestLargeBodies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := fresh(t)
-		small := `{"data":{"k":"` + strings.Repeat("x", bodySmall-100) + `"}}`
-		large := `{"data":{"k":"` + strings.Repeat("x", bodySmall) + `"}}`
-		var held []*place // by bodies that are being answered
-		for range largeBodies {
-			one, err := f.large.take(t.Context(), access.ID{}, netip.Addr{})
+		small := `{"data":{"k":"` + strings.Repeat("x", server.BodySmall-100) + `"}}`
+		large := `{"data":{"k":"` + strings.Repeat("x", server.BodySmall) + `"}}`
+		var held []func() // by bodies that are being answered
+		for range server.LargeBodies {
+			one, err := f.TakePlace(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
 			held = append(held, one)
 		}
-		f.must(t, 200, "PUT", "secret/data/small", small)
-		r := f.must(t, 503, "PUT", "secret/data/large", large)
-		if r.header.Get("Retry-After") != "1" || !strings.Contains(r.errors(), "try again") {
-			t.Errorf("%v %s", r.header, r.text)
+		f.Must(t, 200, "PUT", "secret/data/small", small)
+		r := f.Must(t, 503, "PUT", "secret/data/large", large)
+		if r.Header.Get("Retry-After") != "1" || !strings.Contains(r.Errors(), "try again") {
+			t.Errorf("%v %s", r.Header, r.Text)
 		}
-		time.AfterFunc(largeWait/2, func() { f.large.leave(held[0]) })
-		f.must(t, 200, "PUT", "secret/data/large", large)
-		f.must(t, 400, "PUT", "secret/data/large", "["+large)
-		f.must(t, 413, "PUT", "secret/data/large", strings.Repeat(" ", bodyKV+1))
-		route, _ := f.kv().find("data/large")
-		route.set(api.Write, func(*Server, *request) (api.Answer, error) { panic("in the handler") })
-		f.must(t, 500, "PUT", "secret/data/large", large)
-		if n := len(f.large.taken); n != largeBodies-1 || f.large.free != 1 {
-			t.Errorf("%d places are taken, not %d", n, largeBodies-1)
+		time.AfterFunc(server.LargeWait/2, held[0])
+		f.Must(t, 200, "PUT", "secret/data/large", large)
+		f.Must(t, 400, "PUT", "secret/data/large", "["+large)
+		f.Must(t, 413, "PUT", "secret/data/large", strings.Repeat(" ", server.BodyKV+1))
+		f.Replace("secret/data/large", api.Write, func(*api.Request) (api.Answer, error) { panic("in the handler") })
+		f.Must(t, 500, "PUT", "secret/data/large", large)
+		if free, n, _ := f.Places(); n != server.LargeBodies-1 || free != 1 {
+			t.Errorf("%d places are taken, not %d", n, server.LargeBodies-1)
 		}
 	})
 }
@@ -603,18 +550,17 @@ func TestLargeBodies(t *testing.T) {
 // TestSlowBodiesOfOneTokenStopNoOthersWrites: a token with the policy default alone sends 200 large bodies that never end.
 func TestSlowBodiesOfOneTokenStopNoOthersWrites(t *testing.T) {
 	f, addr := listening(t, nil)
-	slow := f.token(t, `{"policies":["default"]}`)
-	large := `{"data":{"k":"` + strings.Repeat("x", 2*bodySmall) + `"}}`
+	slow := f.Token(t, `{"policies":["default"]}`)
+	large := `{"data":{"k":"` + strings.Repeat("x", 2*server.BodySmall) + `"}}`
 	var wires []*wire
 	for i := range 200 {
 		w := dial(t, addr)
-		w.say(strings.Replace(f.head(fmt.Sprintf("PUT /v1/cubbyhole/%d", i)), f.root, slow, 1) + fmt.Sprintf("Content-Length: %d\r\n\r\n", 2*bodySmall) + strings.Repeat(" ", bodySmall+1))
+		w.say(strings.Replace(f.head(fmt.Sprintf("PUT /v1/cubbyhole/%d", i)), f.Root, slow, 1) + fmt.Sprintf("Content-Length: %d\r\n\r\n", 2*server.BodySmall) + strings.Repeat(" ", server.BodySmall+1))
 		wires = append(wires, w)
 	}
-	eventually(t, "all places are taken", func() bool {
-		f.large.mu.Lock()
-		defer f.large.mu.Unlock()
-		return f.large.free == 0 && len(f.large.waiting) > 0 // some may have given way already
+	servertest.Eventually(t, "all places are taken", func() bool {
+		free, _, waiting := f.Places()
+		return free == 0 && waiting > 0 // some may have given way already
 	})
 	for i := range 3 {
 		began := time.Now()
@@ -623,91 +569,12 @@ func TestSlowBodiesOfOneTokenStopNoOthersWrites(t *testing.T) {
 		if resp, body := w.hear(); resp.StatusCode != 200 {
 			t.Fatalf("%d: %s", resp.StatusCode, body)
 		}
-		if took := time.Since(began); took > largeWait/3 {
+		if took := time.Since(began); took > server.LargeWait/3 {
 			t.Errorf("a write waited for %v", took)
 		}
 	}
-	f.large.mu.Lock()
-	arriving, waiting := len(f.large.taken), len(f.large.waiting)
-	f.large.mu.Unlock()
+	_, arriving, waiting := f.Places()
 	if arriving+waiting > len(wires)-3 {
 		t.Errorf("%d bodies arrive, %d wait: none gave way", arriving, waiting)
 	}
-}
-
-// TestPlaces holds who gets a place, and who gives way.
-func TestPlaces(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		one, two := access.ID{1}, access.ID{2}
-		here, there := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
-		p := newPlaces(4)
-		cut := 0
-		take := func(token access.ID, source netip.Addr) (*place, *atomic.Int64) {
-			t.Helper()
-			ctx, cancel := context.WithTimeout(t.Context(), largeWait)
-			defer cancel()
-			o, err := p.take(ctx, token, source)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := new(atomic.Int64)
-			p.arriving(o, got, func() {
-				cut++
-				go func() {
-					if !p.arrived(o) {
-						t.Error("a body that was cut has its place")
-					}
-					p.leave(o)
-				}()
-			})
-			return o, got
-		}
-		fast := func(got *atomic.Int64) { got.Store(1 << 40) }
-		// Fast ones keep their places from their own kind, who wait, and give way to another token.
-		var held []*place
-		for range 4 {
-			o, got := take(one, here)
-			fast(got)
-			held = append(held, o)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), largeWait)
-		if _, err := p.take(ctx, one, here); err == nil || cut != 0 {
-			t.Errorf("the same token got a place: %v, %d were cut", err, cut)
-		}
-		cancel()
-		began := time.Now()
-		o, got := take(two, there)
-		fast(got)
-		if cut != 1 || !held[0].lost || time.Since(began) > arriveGrace {
-			t.Errorf("%d were cut, after %v", cut, time.Since(began))
-		}
-		// Half and half is fair, also where both come from one source; then only the slow give way.
-		p.leave(o)
-		o, got = take(two, here)
-		fast(got)
-		time.Sleep(2 * arriveGrace)
-		p2, got2 := take(two, here)
-		fast(got2)
-		if cut != 2 || p2.lost || o.lost {
-			t.Errorf("%d were cut", cut)
-		}
-		ctx, cancel = context.WithTimeout(t.Context(), largeWait)
-		if _, err := p.take(ctx, two, here); err == nil || cut != 2 {
-			t.Errorf("%v, %d were cut", err, cut)
-		}
-		cancel()
-		got.Store(arriveRate / 2)
-		if take(two, here); cut != 3 || !o.lost {
-			t.Errorf("%d were cut, the slow one %v", cut, o.lost)
-		}
-		// Who has arrived is left alone.
-		for _, o := range p.taken {
-			p.arrived(o)
-		}
-		ctx, cancel = context.WithTimeout(t.Context(), largeWait)
-		if _, err := p.take(ctx, access.ID{3}, netip.Addr{}); err == nil || cut != 3 || len(p.waiting) != 0 {
-			t.Errorf("%v, %d were cut, %d wait", err, cut, len(p.waiting))
-		}
-		cancel()
-	})
 }

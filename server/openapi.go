@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/sealkeep/sealkeep/api"
+	"github.com/sealkeep/sealkeep/keep"
 )
 
 // The API describes itself as an OpenAPI document, which is made of the types'
@@ -92,7 +93,7 @@ func (s *Server) newDocument() *document {
 		Info: map[string]string{
 			"title":       "sealkeep API",
 			"description": "The Vault HTTP API, as far as sealkeep has it. All paths are below /v1/.",
-			"version":     cmp.Or(s.config.Version, "unknown"),
+			"version":     cmp.Or(s.version, "unknown"),
 		},
 		Servers: []map[string]string{{"url": "/v1"}},
 		Paths:   make(map[string]*pathItem),
@@ -314,7 +315,7 @@ type openAPIInput struct {
 // describe answers with what the token may see, as Vault decides it: whole mounts,
 // those of which its policies allow some path, and those that everybody may see.
 func (s *Server) describe(r *api.Request, in *openAPIInput) (api.Answer, error) {
-	k, d := unsealedOf(r), s.newDocument()
+	u, d := keep.Of(r), s.newDocument()
 	braces := strings.NewReplacer("{", "%7B", "}", "%7D")
 	add := func(at string, t *api.Type, m *api.Mount) {
 		if m.Config.ListingVisibility != "unauth" && (t.At != "auth/token/" || r.Caller.Token == nil) && !r.Caller.ACL.Within(at) {
@@ -334,16 +335,16 @@ func (s *Server) describe(r *api.Request, in *openAPIInput) (api.Answer, error) 
 		}
 	}
 	for _, t := range s.tables.fixed {
-		add(t.At, t, k.fixed[t.At])
+		add(t.At, t, u.Fixed(t.At))
 	}
 	for _, set := range []struct {
 		prefix string
 		kind   api.Kind
 		mounts []*api.Mount
-	}{{"", api.Secrets, k.Engines.Load().All()}, {"auth/", api.Login, k.Logins.Load().All()}} {
+	}{{"", api.Secrets, u.Engines.Load().All()}, {"auth/", api.Login, u.Logins.Load().All()}} {
 		for _, m := range set.mounts {
-			if t := s.tables.of(set.kind, m); t != nil {
-				add(set.prefix+m.Path, &t.Type, m)
+			if t := s.types.Of(set.kind, m); t != nil {
+				add(set.prefix+m.Path, t, m)
 			}
 		}
 	}

@@ -1,4 +1,4 @@
-package server
+package server_test
 
 import (
 	"maps"
@@ -9,30 +9,31 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 
 	"github.com/sealkeep/sealkeep/api"
+	"github.com/sealkeep/sealkeep/servertest"
 )
 
 // everyType enables every login method at the path of its name, and mounts every
 // engine at that of its name and version.
 func (f *fixture) everyType(t testing.TB) {
 	t.Helper()
-	for key := range f.tables.types {
-		switch key.kind {
+	for _, typ := range f.Types() {
+		switch typ.Kind {
 		case api.Login:
-			f.must(t, 204, "POST", "sys/auth/"+key.name, `{"type":"`+key.name+`"}`)
+			f.Must(t, 204, "POST", "sys/auth/"+typ.Name, `{"type":"`+typ.Name+`"}`)
 		case api.Secrets:
 			options := ""
-			if key.version != "" {
-				options = `,"options":{"version":"` + key.version + `"}`
+			if typ.Version != "" {
+				options = `,"options":{"version":"` + typ.Version + `"}`
 			}
-			f.must(t, 204, "POST", "sys/mounts/"+key.name+key.version, `{"type":"`+key.name+`"`+options+`}`)
+			f.Must(t, 204, "POST", "sys/mounts/"+typ.Name+typ.Version, `{"type":"`+typ.Name+`"`+options+`}`)
 		}
 	}
 }
 
 // specified are the operations of a document by what they are asked for: "get /sys/mounts".
-func specified(t testing.TB, r reply) map[string]*openapi3.Operation {
+func specified(t testing.TB, r servertest.Reply) map[string]*openapi3.Operation {
 	t.Helper()
-	doc, err := openapi3.NewLoader().LoadFromData([]byte(r.text))
+	doc, err := openapi3.NewLoader().LoadFromData([]byte(r.Text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,8 +50,8 @@ func specified(t testing.TB, r reply) map[string]*openapi3.Operation {
 func TestOpenAPI(t *testing.T) {
 	f := fresh(t)
 	f.everyType(t)
-	r := f.must(t, 200, "GET", "sys/internal/specs/openapi", "")
-	doc, err := openapi3.NewLoader().LoadFromData([]byte(r.text))
+	r := f.Must(t, 200, "GET", "sys/internal/specs/openapi", "")
+	doc, err := openapi3.NewLoader().LoadFromData([]byte(r.Text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,13 +69,13 @@ func TestOpenAPI(t *testing.T) {
 		ids[op.OperationID] = what
 	}
 	methods := [api.Ops]string{api.Read: "GET", api.List: "GET", api.Scan: "GET", api.Write: "POST", api.Patch: "PATCH", api.Delete: "DELETE", api.Head: "HEAD"}
-	for key, typ := range f.tables.types {
+	for _, typ := range f.Types() {
 		at := typ.At
-		switch key.kind {
+		switch typ.Kind {
 		case api.Secrets:
-			at = key.name + key.version + "/"
+			at = typ.Name + typ.Version + "/"
 		case api.Login:
-			at = "auth/" + key.name + "/"
+			at = "auth/" + typ.Name + "/"
 		}
 		for _, rt := range typ.Routes {
 			for op, h := range rt.Ops {
@@ -115,12 +116,12 @@ func TestOpenAPI(t *testing.T) {
 		}
 	}
 	once := len(ops) - len(ids) // without what is there a second time
-	t.Logf("%d operations, %d bytes", once, len(r.text))
+	t.Logf("%d operations, %d bytes", once, len(r.Text))
 	if once <= 200 {
 		t.Error("that is not more than 200")
 	}
 
-	if again := f.must(t, 200, "POST", "sys/internal/specs/openapi", `{"context":"x"}`); again.text != r.text {
+	if again := f.Must(t, 200, "POST", "sys/internal/specs/openapi", `{"context":"x"}`); again.Text != r.Text {
 		t.Error("asked again by POST, the document is another")
 	}
 }
@@ -129,7 +130,7 @@ func TestOpenAPI(t *testing.T) {
 func TestOpenAPIOfOneOperation(t *testing.T) {
 	f := fresh(t)
 	f.everyType(t)
-	r := f.must(t, 200, "GET", "sys/internal/specs/openapi", "")
+	r := f.Must(t, 200, "GET", "sys/internal/specs/openapi", "")
 	ops := specified(t, r)
 	role := ops["POST /auth/approle/role/{name}"]
 	if role.OperationID != "auth-approle-write-role-name" || !slices.Equal(role.Tags, []string{"auth"}) {
@@ -162,8 +163,8 @@ func TestOpenAPIOfOneOperation(t *testing.T) {
 func TestOpenAPIOfToken(t *testing.T) {
 	f := fresh(t)
 	f.everyType(t)
-	f.must(t, 204, "POST", "sys/mounts/team/my-kv", `{"type":"kv-v2"}`)
-	f.policy(t, "one", map[string]string{"team/my-kv/data/x": `"read"`, "auth/jwt/role/*": `"read"`})
+	f.Must(t, 204, "POST", "sys/mounts/team/my-kv", `{"type":"kv-v2"}`)
+	f.Policy(t, "one", map[string]string{"team/my-kv/data/x": `"read"`, "auth/jwt/role/*": `"read"`})
 	mounts := func(ops map[string]*openapi3.Operation) (all []string) {
 		for what := range ops {
 			for _, at := range []string{"secret/", "team/my-kv/", "{team_my_kv_mount_path}/", "cubbyhole/", "sys/", "auth/token/", "auth/jwt/", "auth/{jwt_mount_path}/", "auth/approle/"} {
@@ -176,34 +177,34 @@ func TestOpenAPIOfToken(t *testing.T) {
 		return all
 	}
 	const path = "sys/internal/specs/openapi"
-	f.must(t, 204, "POST", "sys/mounts/team-my/kv", `{"type":"kv-v2"}`) // whose operations would have the same IDs
+	f.Must(t, 204, "POST", "sys/mounts/team-my/kv", `{"type":"kv-v2"}`) // whose operations would have the same IDs
 	ids := map[string]bool{}
-	for what, op := range specified(t, f.must(t, 200, "GET", path, "")) {
+	for what, op := range specified(t, f.Must(t, 200, "GET", path, "")) {
 		if ids[op.OperationID] {
 			t.Errorf("%s has the ID %s, as another has", what, op.OperationID)
 		}
 		ids[op.OperationID] = true
 	}
-	one := "X-Vault-Token: " + f.bearer(t, "one")
-	if got, want := mounts(specified(t, f.must(t, 200, "GET", path, "", one))), []string{"auth/jwt/", "auth/token/", "team/my-kv/"}; !slices.Equal(got, want) {
+	one := "X-Vault-Token: " + f.Bearer(t, "one")
+	if got, want := mounts(specified(t, f.Must(t, 200, "GET", path, "", one))), []string{"auth/jwt/", "auth/token/", "team/my-kv/"}; !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
-	generic := f.must(t, 200, "GET", path+"?generic_mount_paths=true", "", one)
+	generic := f.Must(t, 200, "GET", path+"?generic_mount_paths=true", "", one)
 	ops := specified(t, generic)
 	if got, want := mounts(ops), []string{"auth/token/", "auth/{jwt_mount_path}/", "{team_my_kv_mount_path}/"}; !slices.Equal(got, want) {
 		t.Errorf("generic: %v, want %v", got, want)
 	}
-	params, _ := generic.get("paths", "/{team_my_kv_mount_path}/data/{path}", "parameters").([]any)
+	params, _ := generic.Get("paths", "/{team_my_kv_mount_path}/data/{path}", "parameters").([]any)
 	if len(params) != 2 || params[0].(map[string]any)["schema"].(map[string]any)["default"] != "team/my-kv" {
 		t.Errorf("the parameters are %v", params)
 	}
-	if got := specified(t, f.must(t, 200, "GET", path, "", "X-Vault-Token: ")); len(got) != 0 {
+	if got := specified(t, f.Must(t, 200, "GET", path, "", "X-Vault-Token: ")); len(got) != 0 {
 		t.Errorf("a stranger sees %v", got)
 	}
-	f.must(t, 204, "POST", "sys/mounts/team/my-kv/tune", `{"listing_visibility":"unauth"}`)
-	if got := mounts(specified(t, f.must(t, 200, "GET", path, "", "X-Vault-Token: "))); !slices.Equal(got, []string{"team/my-kv/"}) {
+	f.Must(t, 204, "POST", "sys/mounts/team/my-kv/tune", `{"listing_visibility":"unauth"}`)
+	if got := mounts(specified(t, f.Must(t, 200, "GET", path, "", "X-Vault-Token: "))); !slices.Equal(got, []string{"team/my-kv/"}) {
 		t.Errorf("a stranger sees %v", got)
 	}
-	f.must(t, 204, "PUT", "sys/seal", "")
-	f.must(t, 503, "GET", path, "")
+	f.Must(t, 204, "PUT", "sys/seal", "")
+	f.Must(t, 503, "GET", path, "")
 }

@@ -1,9 +1,8 @@
-package server
+package server_test
 
 import (
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sealkeep/sealkeep/server"
+	"github.com/sealkeep/sealkeep/servertest"
 	"github.com/sealkeep/sealkeep/storage"
 )
 
@@ -22,15 +23,15 @@ func (f *fixture) from(t testing.TB, addr, method, path, token string) (status i
 	req.Method, req.RemoteAddr = method, addr
 	req.Header.Set("X-Vault-Token", token)
 	w := httptest.NewRecorder()
-	f.http.ServeHTTP(w, req)
+	f.HTTP.ServeHTTP(w, req)
 	return w.Code, w.Header().Get("Retry-After"), w.Body.String()
 }
 
 func TestRateLimits(t *testing.T) {
 	f := fresh(t)
-	other := f.token(t, `{"policies":["root"]}`)
-	f.clock.stop()
-	f.SetLimits(Limits{PerToken: Rate{PerSecond: 2, Burst: 5}})
+	other := f.Token(t, `{"policies":["root"]}`)
+	f.Clock.Stop()
+	f.SetLimits(server.Limits{PerToken: server.Rate{PerSecond: 2, Burst: 5}})
 	get := func(addr, token string) (int, string) {
 		t.Helper()
 		status, after, text := f.from(t, addr, "GET", "auth/token/lookup-self", token)
@@ -51,64 +52,46 @@ func TestRateLimits(t *testing.T) {
 		}
 	}
 	const here, there = "192.0.2.1:1000", "192.0.2.2:1000"
-	many("a burst", 5, here, f.root)
-	many("from elsewhere", 0, there, f.root)
+	many("a burst", 5, here, f.Root)
+	many("from elsewhere", 0, there, f.Root)
 	many("another token", 5, here, other)
-	f.clock.add(time.Second)
-	many("a second later", 2, here, f.root)
-	f.clock.add(time.Hour)
-	many("an hour later", 5, here, f.root)
-	if _, after := get(here, f.root); after != "1" {
+	f.Clock.Add(time.Second)
+	many("a second later", 2, here, f.Root)
+	f.Clock.Add(time.Hour)
+	many("an hour later", 5, here, f.Root)
+	if _, after := get(here, f.Root); after != "1" {
 		t.Errorf("Retry-After: %q", after)
 	}
-	if n := f.metric(t, `sealkeep_http_requests_limited_total{by="token"}`); n != "6" {
+	if n := f.Metric(t, `sealkeep_http_requests_limited_total{by="token"}`); n != "6" {
 		t.Errorf("%q were counted", n)
 	}
 
 	// Whoever they are, those who come from one place share its limit.
-	f.SetLimits(Limits{PerSource: Rate{PerSecond: 3}})
-	many("a source", 3, here, f.root)
+	f.SetLimits(server.Limits{PerSource: server.Rate{PerSecond: 3}})
+	many("a source", 3, here, f.Root)
 	for _, token := range []string{other, "", "hvs.wrong"} {
 		many("another token from there", 0, here, token)
 	}
-	many("another source", 3, there, f.root)
-	many("an IPv6 source", 3, "[2001:db8::1]:1", f.root)
-	many("its neighbour", 0, "[2001:db8::2]:1", f.root)
-	many("IPv4 as IPv6", 0, "[::ffff:192.0.2.1]:1", f.root)
+	many("another source", 3, there, f.Root)
+	many("an IPv6 source", 3, "[2001:db8::1]:1", f.Root)
+	many("its neighbour", 0, "[2001:db8::2]:1", f.Root)
+	many("IPv4 as IPv6", 0, "[::ffff:192.0.2.1]:1", f.Root)
 	for range 10 {
-		if status, _ := get("@", f.root); status != 200 {
+		if status, _ := get("@", f.Root); status != 200 {
 			t.Fatalf("on a socket: %d", status)
 		}
 		// What tells how the keep is.
 		for _, path := range []string{"sys/health", "sys/seal-status", "sys/leader", "sys/metrics"} {
-			if status, _, text := f.from(t, here, "GET", path, f.root); status != 200 {
+			if status, _, text := f.from(t, here, "GET", path, f.Root); status != 200 {
 				t.Fatalf("%s: %d %s", path, status, text)
 			}
 		}
 	}
-	f.SetLimits(Limits{})
+	f.SetLimits(server.Limits{})
 	for range 100 {
-		if status, _ := get(here, f.root); status != 200 {
+		if status, _ := get(here, f.Root); status != 200 {
 			t.Fatalf("without limits: %d", status)
 		}
-	}
-}
-
-// However many sources there are, memory is bounded; and who has been there all
-// along is not forgotten.
-func TestLimiterIsBounded(t *testing.T) {
-	l := newLimiter[netip.Addr]("source", Rate{PerSecond: 1})
-	mine := netip.MustParseAddr("192.0.2.1")
-	first := l.get(mine)
-	addr := netip.MustParseAddr("2001:db8::")
-	for i := range 5 * limiterSize {
-		l.get(addr)
-		if addr = addr.Next(); i%1000 == 0 && l.get(mine) != first {
-			t.Fatal("forgotten")
-		}
-	}
-	if n := len(l.young) + len(l.old); n > 2*limiterSize {
-		t.Errorf("%d are remembered", n)
 	}
 }
 
@@ -116,33 +99,33 @@ func TestLimiterIsBounded(t *testing.T) {
 // to come again, nobody waits long, and who asks how the keep is has an answer.
 func TestOverload(t *testing.T) {
 	f := fresh(t)
-	f.must(t, 200, "POST", "secret/data/a", `{"data":{"k":"v"}}`)
+	f.Must(t, 200, "POST", "secret/data/a", `{"data":{"k":"v"}}`)
 	release, held := make(chan bool), make(chan bool)
 	var once sync.Once
 	var wait sync.WaitGroup
 	wait.Go(func() {
-		if err := f.keep.Load().Store.Update(t.Context(), func(*storage.Tx) error { once.Do(func() { close(held) }); <-release; return nil }); err != nil {
+		if err := f.Unsealed().Store.Update(t.Context(), func(*storage.Tx) error { once.Do(func() { close(held) }); <-release; return nil }); err != nil {
 			t.Error(err)
 		}
 	})
 	<-held
 	var written, refused atomic.Int64
 	write := func(i int) {
-		r := f.call(t, "POST", "secret/data/"+strconv.Itoa(i), `{"data":{"k":"v"}}`)
+		r := f.Call(t, "POST", "secret/data/"+strconv.Itoa(i), `{"data":{"k":"v"}}`)
 		switch {
-		case r.status == http.StatusOK:
+		case r.Status == http.StatusOK:
 			written.Add(1)
-		case r.status == http.StatusTooManyRequests && r.errors() == "too many writes are waiting: try again":
+		case r.Status == http.StatusTooManyRequests && r.Errors() == "too many writes are waiting: try again":
 			refused.Add(1)
 		default:
-			t.Errorf("%d %s", r.status, r.text)
+			t.Errorf("%d %s", r.Status, r.Text)
 		}
 	}
 	const writers = 3000
 	for i := range writers {
 		wait.Go(func() { write(i) })
 	}
-	waiting := func() int { return f.keep.Load().Store.Stats().Waiting }
+	waiting := func() int { return f.Unsealed().Store.Stats().Waiting }
 	for deadline := time.Now().Add(time.Minute); int64(waiting())+refused.Load() < writers; {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d wait and %d were refused", waiting(), refused.Load())
@@ -152,12 +135,12 @@ func TestOverload(t *testing.T) {
 	asked := []string{"sys/health", "sys/seal-status", "sys/leader", "sys/metrics", "secret/data/a", "auth/token/lookup-self"}
 	began := time.Now()
 	for _, path := range asked {
-		f.must(t, 200, "GET", path, "")
+		f.Must(t, 200, "GET", path, "")
 	}
 	if took := time.Since(began); took > time.Second {
 		t.Errorf("%v for %d answers while nothing can be written", took, len(asked))
 	}
-	if status, after, text := f.from(t, "192.0.2.1:1", "DELETE", "secret/data/a", f.root); status != 429 || after != "1" {
+	if status, after, text := f.from(t, "192.0.2.1:1", "DELETE", "secret/data/a", f.Root); status != 429 || after != "1" {
 		t.Errorf("one more: %d %q %s", status, after, text)
 	}
 	close(release)
@@ -185,7 +168,7 @@ func TestOverload(t *testing.T) {
 	var times []time.Duration
 	for range 200 {
 		began := time.Now()
-		f.must(t, 200, "GET", "sys/health", "")
+		f.Must(t, 200, "GET", "sys/health", "")
 		times = append(times, time.Since(began))
 		<-time.After(time.Millisecond)
 	}
@@ -202,29 +185,29 @@ func TestOverload(t *testing.T) {
 // BenchmarkLimited is BenchmarkLookupSelf under both limits.
 func BenchmarkLimited(b *testing.B) {
 	f := fresh(b)
-	f.SetLimits(Limits{Rate{PerSecond: 1_000_000}, Rate{PerSecond: 1_000_000}})
+	f.SetLimits(server.Limits{server.Rate{PerSecond: 1_000_000}, server.Rate{PerSecond: 1_000_000}})
 	req := httptest.NewRequest("GET", "/v1/auth/token/lookup-self", nil)
-	req.Header.Set("X-Vault-Token", f.root)
-	w := &nullWriter{header: make(http.Header)}
+	req.Header.Set("X-Vault-Token", f.Root)
+	w := &servertest.NullWriter{Head: make(http.Header)}
 	b.ReportAllocs()
 	for b.Loop() {
-		f.http.ServeHTTP(w, req)
+		f.HTTP.ServeHTTP(w, req)
 	}
-	if w.status != 200 {
-		b.Fatal(w.status)
+	if w.Code != 200 {
+		b.Fatal(w.Code)
 	}
 }
 
 // BenchmarkRefused is what a request costs that is over a limit.
 func BenchmarkRefused(b *testing.B) {
 	f := fresh(b)
-	f.SetLimits(Limits{PerSource: Rate{PerSecond: 1}})
+	f.SetLimits(server.Limits{PerSource: server.Rate{PerSecond: 1}})
 	req := httptest.NewRequest("GET", "/v1/auth/token/lookup-self", nil)
 	req.Header.Set("X-Vault-Token", "hvs.wrong")
-	w := &nullWriter{header: make(http.Header)}
-	f.http.ServeHTTP(w, req)
+	w := &servertest.NullWriter{Head: make(http.Header)}
+	f.HTTP.ServeHTTP(w, req)
 	b.ReportAllocs()
 	for b.Loop() {
-		f.http.ServeHTTP(w, req)
+		f.HTTP.ServeHTTP(w, req)
 	}
 }

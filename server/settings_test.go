@@ -1,4 +1,4 @@
-package server
+package server_test
 
 import (
 	"fmt"
@@ -9,29 +9,29 @@ import (
 // A JWT role with fields of the login in a browser is not one for bearers of JWTs.
 func TestAJWTRoleWithOIDCOnlyFieldsIsRefused(t *testing.T) {
 	f := fresh(t)
-	f.must(t, 204, "POST", "sys/auth/jwt", `{"type":"jwt"}`)
+	f.Must(t, 204, "POST", "sys/auth/jwt", `{"type":"jwt"}`)
 	const role = `{"user_claim":"sub","bound_audiences":"keep"%s}`
 	for _, field := range []string{`"allowed_redirect_uris":["https://a/cb"]`, `"oidc_scopes":"profile"`, `"verbose_oidc_logging":true`, `"max_age":60`, `"callback_mode":"client"`} {
 		for _, kind := range []string{"", `,"role_type":"jwt"`, `,"role_type":"oidc"`} {
-			r := f.must(t, 400, "POST", "auth/jwt/role/ci", fmt.Sprintf(role, kind+","+field))
-			if name := strings.Trim(strings.SplitN(field, ":", 2)[0], `"`); !strings.Contains(r.errors(), name) {
-				t.Error(r.text)
+			r := f.Must(t, 400, "POST", "auth/jwt/role/ci", fmt.Sprintf(role, kind+","+field))
+			if name := strings.Trim(strings.SplitN(field, ":", 2)[0], `"`); !strings.Contains(r.Errors(), name) {
+				t.Error(r.Text)
 			}
-			f.must(t, 404, "GET", "auth/jwt/role/ci", "")
+			f.Must(t, 404, "GET", "auth/jwt/role/ci", "")
 		}
 	}
 	// What Terraform sends of them where they are not set says nothing.
-	f.must(t, 204, "POST", "auth/jwt/role/ci", fmt.Sprintf(role, `,"allowed_redirect_uris":[],"verbose_oidc_logging":false,"max_age":0,"oidc_scopes":null,"name":"CI"`))
+	f.Must(t, 204, "POST", "auth/jwt/role/ci", fmt.Sprintf(role, `,"allowed_redirect_uris":[],"verbose_oidc_logging":false,"max_age":0,"oidc_scopes":null,"name":"CI"`))
 }
 
 // What decides who gets in, or what is kept, is done or refused.
 func TestUnknownSecuritySettingsAreNotDropped(t *testing.T) {
 	f := fresh(t)
 	for _, method := range []string{"userpass", "approle", "jwt", "cert", "peer"} {
-		f.must(t, 204, "POST", "sys/auth/"+method, `{"type":"`+method+`"}`)
+		f.Must(t, 204, "POST", "sys/auth/"+method, `{"type":"`+method+`"}`)
 	}
-	f.must(t, 204, "POST", "auth/approle/role/web", `{}`)
-	f.must(t, 204, "POST", "auth/userpass/users/ann", `{"password":"pw"}`)
+	f.Must(t, 204, "POST", "auth/approle/role/web", `{}`)
+	f.Must(t, 204, "POST", "auth/userpass/users/ann", `{"password":"pw"}`)
 	for request, body := range map[string]string{
 		"sys/mounts/kv local":                           `{"type":"kv","local":true}`,
 		"sys/mounts/kv token_type":                      `{"type":"kv","config":{"token_type":"batch"}}`,
@@ -69,8 +69,8 @@ func TestUnknownSecuritySettingsAreNotDropped(t *testing.T) {
 		"secret/metadata/a delete_after":                `{"delete_after":"1h"}`,
 	} {
 		path, field, _ := strings.Cut(request, " ")
-		if r := f.call(t, "POST", path, body); r.status != 400 || !strings.Contains(r.errors(), field) || strings.Contains(r.errors(), "parse") {
-			t.Errorf("%s %s: %d %s", path, body, r.status, r.text)
+		if r := f.Call(t, "POST", path, body); r.Status != 400 || !strings.Contains(r.Errors(), field) || strings.Contains(r.Errors(), "parse") {
+			t.Errorf("%s %s: %d %s", path, body, r.Status, r.Text)
 		}
 	}
 	for path, body := range map[string]string{ // what clients send where nothing is set
@@ -82,6 +82,6 @@ func TestUnknownSecuritySettingsAreNotDropped(t *testing.T) {
 		"auth/userpass/users/ann":   `{"username":"ann","mount_point":"/userpass/","password":"pw"}`,
 		"sys/policies/acl/listener": `{"name":"listener","policy":"path \"a\" {}"}`,
 	} {
-		f.must(t, 204, "POST", path, body)
+		f.Must(t, 204, "POST", path, body)
 	}
 }

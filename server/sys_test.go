@@ -1,7 +1,6 @@
-package server
+package server_test
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -15,12 +14,15 @@ import (
 	"time"
 
 	vault "github.com/hashicorp/vault/api"
+	"github.com/sealkeep/sealkeep/keep"
+	"github.com/sealkeep/sealkeep/server"
+	"github.com/sealkeep/sealkeep/servertest"
 )
 
 func TestHealth(t *testing.T) {
 	open := fresh(t)
 	sealed := fresh(t)
-	sealed.Server.Seal()
+	sealed.Keep.Seal()
 	none := start(t, filepath.Join(t.TempDir(), "keep.db"))
 	for _, c := range []struct {
 		keep  *fixture
@@ -51,20 +53,20 @@ func TestHealth(t *testing.T) {
 		{none, "?uninitcode=1000", 400},
 	} {
 		for _, method := range []string{"GET", "HEAD"} {
-			r := c.keep.call(t, method, "sys/health"+c.query, "", "X-Vault-Token: ")
-			if r.status != c.want {
-				t.Errorf("%s %s: %d, want %d: %s", method, c.query, r.status, c.want, r.text)
+			r := c.keep.Call(t, method, "sys/health"+c.query, "", "X-Vault-Token: ")
+			if r.Status != c.want {
+				t.Errorf("%s %s: %d, want %d: %s", method, c.query, r.Status, c.want, r.Text)
 			}
-			if method == "HEAD" && r.text != "" {
-				t.Errorf("HEAD %s has a body: %q", c.query, r.text)
+			if method == "HEAD" && r.Text != "" {
+				t.Errorf("HEAD %s has a body: %q", c.query, r.Text)
 			}
-			if method == "GET" && r.status == 400 && r.errors() == "" {
+			if method == "GET" && r.Status == 400 && r.Errors() == "" {
 				t.Errorf("GET %s: no error text", c.query)
 			}
 		}
 	}
 	for name, k := range map[string]*fixture{"open": open, "sealed": sealed, "none": none} {
-		h, err := k.client(t).Sys().Health()
+		h, err := k.Client(t).Sys().Health()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -78,42 +80,42 @@ func TestHealth(t *testing.T) {
 // What a sealed or uninitialized keep answers, and what it does not.
 func TestSealedKeep(t *testing.T) {
 	sealed := fresh(t)
-	sealed.Server.Seal()
+	sealed.Keep.Seal()
 	none := start(t, filepath.Join(t.TempDir(), "keep.db"))
-	none.root = "hvs.something"
+	none.Root = "hvs.something"
 	for name, k := range map[string]*fixture{"sealed": sealed, "none": none} {
 		for _, c := range []struct{ method, path string }{
 			{"GET", "secret/data/a"}, {"PUT", "secret/data/a"}, {"GET", "sys/mounts"}, {"GET", "sys/auth"}, {"PUT", "sys/seal"},
 			{"GET", "sys/key-status"}, {"POST", "sys/rotate"}, {"GET", "auth/token/lookup-self"}, {"GET", "sys/internal/ui/mounts/secret"},
 			{"GET", "nowhere"}, {"FOO", "nowhere"},
 		} {
-			for _, token := range []string{"X-Vault-Token: " + k.root, "X-Vault-Token: ", "X-Vault-Token: wrong"} {
-				r := k.call(t, c.method, c.path, "{}", token)
-				if r.status != 503 || !strings.HasPrefix(r.errors(), "Vault is sealed") {
-					t.Errorf("%s: %s %s: %d %s", name, c.method, c.path, r.status, r.text)
+			for _, token := range []string{"X-Vault-Token: " + k.Root, "X-Vault-Token: ", "X-Vault-Token: wrong"} {
+				r := k.Call(t, c.method, c.path, "{}", token)
+				if r.Status != 503 || !strings.HasPrefix(r.Errors(), "Vault is sealed") {
+					t.Errorf("%s: %s %s: %d %s", name, c.method, c.path, r.Status, r.Text)
 				}
-				if (name == "none") != strings.Contains(r.errors(), "operator init") {
-					t.Errorf("%s: %s", name, r.errors())
+				if (name == "none") != strings.Contains(r.Errors(), "operator init") {
+					t.Errorf("%s: %s", name, r.Errors())
 				}
 			}
 		}
 		for _, path := range []string{"sys/init", "sys/seal-status", "sys/seal-backend-status", "sys/metrics"} {
-			k.must(t, 200, "GET", path, "", "X-Vault-Token: ")
+			k.Must(t, 200, "GET", path, "", "X-Vault-Token: ")
 		}
-		if r := k.must(t, 200, "GET", "sys/leader", "", "X-Vault-Token: "); r.get("ha_enabled") != false {
-			t.Errorf("%s: leader: %s", name, r.text)
+		if r := k.Must(t, 200, "GET", "sys/leader", "", "X-Vault-Token: "); r.Get("ha_enabled") != false {
+			t.Errorf("%s: leader: %s", name, r.Text)
 		}
 	}
-	if r := none.call(t, "PUT", "sys/unseal", ""); r.status != 400 || !strings.Contains(r.errors(), "operator init") {
-		t.Errorf("unsealing nothing: %d %s", r.status, r.errors())
+	if r := none.Call(t, "PUT", "sys/unseal", ""); r.Status != 400 || !strings.Contains(r.Errors(), "operator init") {
+		t.Errorf("unsealing nothing: %d %s", r.Status, r.Errors())
 	}
 }
 
 func TestSealAndUnseal(t *testing.T) {
 	f := fresh(t)
-	c := f.client(t)
-	f.must(t, 200, "POST", "secret/data/a", `{"data":{"k":"v"}}`)
-	f.must(t, 403, "PUT", "sys/seal", "", "X-Vault-Token: wrong")
+	c := f.Client(t)
+	f.Must(t, 200, "POST", "secret/data/a", `{"data":{"k":"v"}}`)
+	f.Must(t, 403, "PUT", "sys/seal", "", "X-Vault-Token: wrong")
 	if err := c.Sys().Seal(); err != nil {
 		t.Fatal(err)
 	}
@@ -121,8 +123,8 @@ func TestSealAndUnseal(t *testing.T) {
 	if err != nil || !status.Sealed || !status.Initialized || status.ClusterID != "" {
 		t.Fatalf("%+v, %v", status, err)
 	}
-	if r := f.must(t, 200, "GET", "sys/seal-status", ""); r.get("held") != true || r.get("fingerprint") != nil {
-		t.Errorf("seal-status: %s", r.text)
+	if r := f.Must(t, 200, "GET", "sys/seal-status", ""); r.Get("held") != true || r.Get("fingerprint") != nil {
+		t.Errorf("seal-status: %s", r.Text)
 	}
 	for body, want := range map[string]string{
 		`{"key":"abcd"}`:                "no recovery slot",
@@ -130,8 +132,8 @@ func TestSealAndUnseal(t *testing.T) {
 		`{"migrate":true,"key":"abcd"}`: "no migration",
 		`{"key":{"a":"b"}}`:             "the parameter key must be a text, not an object",
 	} {
-		if r := f.call(t, "PUT", "sys/unseal", body); r.status != 400 || !strings.Contains(r.errors(), want) {
-			t.Errorf("%s: %d %s", body, r.status, r.text)
+		if r := f.Call(t, "PUT", "sys/unseal", body); r.Status != 400 || !strings.Contains(r.Errors(), want) {
+			t.Errorf("%s: %d %s", body, r.Status, r.Text)
 		}
 	}
 	if status, err = c.Sys().ResetUnsealProcess(); err != nil || !status.Sealed {
@@ -143,31 +145,31 @@ func TestSealAndUnseal(t *testing.T) {
 	if err := f.Unseal(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	r := f.must(t, 200, "GET", "secret/data/a", "")
-	if r.get("data", "data", "k") != "v" {
-		t.Errorf("after unsealing: %s", r.text)
+	r := f.Must(t, 200, "GET", "secret/data/a", "")
+	if r.Get("data", "data", "k") != "v" {
+		t.Errorf("after unsealing: %s", r.Text)
 	}
-	r = f.must(t, 200, "PUT", "sys/unseal", "") // of an unsealed keep: nothing happens
-	if r.get("sealed") != false {
-		t.Errorf("unsealing twice: %s", r.text)
+	r = f.Must(t, 200, "PUT", "sys/unseal", "") // of an unsealed keep: nothing happens
+	if r.Get("sealed") != false {
+		t.Errorf("unsealing twice: %s", r.Text)
 	}
 }
 
 func TestSealStatusSlots(t *testing.T) {
-	a, b := newSeal("a", 1), newSeal("b", 2)
+	a, b := servertest.NewSeal("a", 1), servertest.NewSeal("b", 2)
 	f := fresh(t, a, b)
-	f.Server.Seal()
-	a, b = a.again(), b.again()
-	a.tell(fails("key_disabled"))
-	b.tell(fails("dns"))
-	f.SetSeals([]Seal{a, b}) // the fixture's last seal is left out
+	f.Keep.Seal()
+	a, b = a.Again(), b.Again()
+	a.Tell(servertest.Fails("key_disabled"))
+	b.Tell(servertest.Fails("dns"))
+	f.SetSeals([]keep.Seal{a, b}) // the fixture's last seal is left out
 	if err := f.Unseal(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	r := f.must(t, 200, "PUT", "sys/unseal", "{}") // which may try them again
-	slots, _ := r.get("slots").([]any)
-	if len(slots) != 3 || r.get("sealed") != true {
-		t.Fatalf("seal-status: %s", r.text)
+	r := f.Must(t, 200, "PUT", "sys/unseal", "{}") // which may try them again
+	slots, _ := r.Get("slots").([]any)
+	if len(slots) != 3 || r.Get("sealed") != true {
+		t.Fatalf("seal-status: %s", r.Text)
 	}
 	for i, want := range []string{"a failed key_disabled", "b failed dns", "check orphaned <nil>"} {
 		m := slots[i].(map[string]any)
@@ -178,28 +180,28 @@ func TestSealStatusSlots(t *testing.T) {
 			t.Errorf("slot %d without reason or advice: %v", i, m)
 		}
 	}
-	r = f.must(t, 200, "GET", "sys/seal-backend-status", "")
-	if r.get("healthy") != false || r.get("unhealthy_since") == nil || r.get("fully_wrapped") != true || len(r.get("backends").([]any)) != 3 {
-		t.Errorf("seal-backend-status: %s", r.text)
+	r = f.Must(t, 200, "GET", "sys/seal-backend-status", "")
+	if r.Get("healthy") != false || r.Get("unhealthy_since") == nil || r.Get("fully_wrapped") != true || len(r.Get("backends").([]any)) != 3 {
+		t.Errorf("seal-backend-status: %s", r.Text)
 	}
 }
 
 func TestBackendStatus(t *testing.T) {
 	f := fresh(t)
-	r := f.must(t, 200, "GET", "sys/seal-backend-status", "")
-	if r.get("healthy") != true || r.get("unhealthy_since") != nil || r.get("fully_wrapped") != true {
-		t.Errorf("seal-backend-status: %s", r.text)
+	r := f.Must(t, 200, "GET", "sys/seal-backend-status", "")
+	if r.Get("healthy") != true || r.Get("unhealthy_since") != nil || r.Get("fully_wrapped") != true {
+		t.Errorf("seal-backend-status: %s", r.Text)
 	}
-	f.SetSeals([]Seal{newSeal("other", 1)})
-	r = f.must(t, 200, "GET", "sys/seal-backend-status", "")
-	if r.get("fully_wrapped") != false {
-		t.Errorf("with a seal that has no slot: %s", r.text)
+	f.SetSeals([]keep.Seal{servertest.NewSeal("other", 1)})
+	r = f.Must(t, 200, "GET", "sys/seal-backend-status", "")
+	if r.Get("fully_wrapped") != false {
+		t.Errorf("with a seal that has no slot: %s", r.Text)
 	}
 }
 
 func TestKeyStatusAndRotate(t *testing.T) {
 	f := fresh(t)
-	c := f.client(t)
+	c := f.Client(t)
 	first, err := c.Sys().KeyStatus()
 	if err != nil || first.Term != 1 || first.InstallTime.IsZero() {
 		t.Fatalf("%+v, %v", first, err)
@@ -207,20 +209,20 @@ func TestKeyStatusAndRotate(t *testing.T) {
 	if err := c.Sys().Rotate(); err != nil {
 		t.Fatal(err)
 	}
-	f.must(t, 204, "POST", "sys/rotate/keyring", "")
-	f.must(t, 204, "PUT", "sys/rotate", "{}")
+	f.Must(t, 204, "POST", "sys/rotate/keyring", "")
+	f.Must(t, 204, "PUT", "sys/rotate", "{}")
 	last, err := c.Sys().KeyStatus()
 	if err != nil || last.Term != 4 {
 		t.Errorf("%+v, %v", last, err)
 	}
-	r := f.must(t, 200, "GET", "sys/key-status", "")
-	if r.get("term") != r.get("data", "term") || r.get("term") == nil {
-		t.Errorf("key-status: %s", r.text)
+	r := f.Must(t, 200, "GET", "sys/key-status", "")
+	if r.Get("term") != r.Get("data", "term") || r.Get("term") == nil {
+		t.Errorf("key-status: %s", r.Text)
 	}
 }
 
 func TestLeader(t *testing.T) {
-	l, err := fresh(t).client(t).Sys().Leader()
+	l, err := fresh(t).Client(t).Sys().Leader()
 	if err != nil || l.HAEnabled || l.LeaderAddress != "https://keep.example:8200" {
 		t.Errorf("%+v, %v", l, err)
 	}
@@ -228,77 +230,77 @@ func TestLeader(t *testing.T) {
 
 func TestTokens(t *testing.T) {
 	f := fresh(t)
-	r := f.must(t, 200, "GET", "auth/token/lookup-self", "")
+	r := f.Must(t, 200, "GET", "auth/token/lookup-self", "")
 	for name, want := range map[string]any{"display_name": "root", "path": "auth/token/root", "type": "service", "orphan": true,
-		"id": f.root, "expire_time": nil, "meta": nil, "entity_id": ""} {
-		if got := r.get("data", name); got != want {
+		"id": f.Root, "expire_time": nil, "meta": nil, "entity_id": ""} {
+		if got := r.Get("data", name); got != want {
 			t.Errorf("%s: %v, want %v", name, got, want)
 		}
 	}
-	if r.get("mount_type") != "token" {
-		t.Errorf("mount_type %v", r.get("mount_type"))
+	if r.Get("mount_type") != "token" {
+		t.Errorf("mount_type %v", r.Get("mount_type"))
 	}
-	f.must(t, 200, "GET", "auth/token/lookup-self", "", "X-Vault-Token: ", "Authorization: Bearer "+f.root)
-	f.must(t, 200, "GET", "auth/token/lookup-self", "", "X-Vault-Token: ", "Authorization: bearer  "+f.root)
-	for _, h := range []string{"Authorization: Bearer wrong", "Authorization: Basic " + f.root, "Authorization: " + f.root, "X-Vault-Token: " + f.root + "x"} {
-		r := f.call(t, "GET", "auth/token/lookup-self", "", "X-Vault-Token: ", h)
-		if r.status != 403 || r.errors() != "permission denied" {
-			t.Errorf("%s: %d %s", h, r.status, r.text)
+	f.Must(t, 200, "GET", "auth/token/lookup-self", "", "X-Vault-Token: ", "Authorization: Bearer "+f.Root)
+	f.Must(t, 200, "GET", "auth/token/lookup-self", "", "X-Vault-Token: ", "Authorization: bearer  "+f.Root)
+	for _, h := range []string{"Authorization: Bearer wrong", "Authorization: Basic " + f.Root, "Authorization: " + f.Root, "X-Vault-Token: " + f.Root + "x"} {
+		r := f.Call(t, "GET", "auth/token/lookup-self", "", "X-Vault-Token: ", h)
+		if r.Status != 403 || r.Errors() != "permission denied" {
+			t.Errorf("%s: %d %s", h, r.Status, r.Text)
 		}
 	}
-	created, err := r.get("data", "creation_time").(json.Number).Int64()
+	created, err := r.Get("data", "creation_time").(json.Number).Int64()
 	if err != nil {
 		t.Error(err)
 	}
-	if issued, err := time.Parse(time.RFC3339, fmt.Sprint(r.get("data", "issue_time"))); err != nil || issued.Unix() != created {
+	if issued, err := time.Parse(time.RFC3339, fmt.Sprint(r.Get("data", "issue_time"))); err != nil || issued.Unix() != created {
 		t.Errorf("issued %v, %v; created %d", issued, err, created)
 	}
 	fields := []string{"accessor", "creation_time", "creation_ttl", "display_name", "entity_id", "expire_time", "explicit_max_ttl", "id", "issue_time",
 		"meta", "num_uses", "orphan", "path", "policies", "renewable", "ttl", "type"}
-	if got := slices.Sorted(maps.Keys(r.get("data").(map[string]any))); !slices.Equal(got, fields) {
+	if got := slices.Sorted(maps.Keys(r.Get("data").(map[string]any))); !slices.Equal(got, fields) {
 		t.Errorf("fields %q, want %q", got, fields)
 	}
 }
 
 func TestTokenLookup(t *testing.T) {
 	f := fresh(t)
-	token := f.client(t).Auth().Token()
+	token := f.Client(t).Auth().Token()
 	self, err := token.LookupSelf()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if named, err := token.Lookup(f.root); err != nil || !reflect.DeepEqual(named.Data, self.Data) || named.Data["id"] != f.root {
+	if named, err := token.Lookup(f.Root); err != nil || !reflect.DeepEqual(named.Data, self.Data) || named.Data["id"] != f.Root {
 		t.Errorf("%+v, %v; self %+v", named, err, self)
 	}
 	for _, c := range []struct{ method, body string }{{"GET", ""}, {"PUT", ""}, {"POST", "{}"}, {"POST", `{"token":""}`}} {
-		if r := f.must(t, 200, c.method, "auth/token/lookup", c.body); r.get("data", "id") != f.root || r.get("mount_type") != "token" {
-			t.Errorf("%s %s: %s", c.method, c.body, r.text)
+		if r := f.Must(t, 200, c.method, "auth/token/lookup", c.body); r.Get("data", "id") != f.Root || r.Get("mount_type") != "token" {
+			t.Errorf("%s %s: %s", c.method, c.body, r.Text)
 		}
 	}
-	for _, unknown := range []string{"nope", f.root + "x", " ", "ü", strings.Repeat("x", 1000)} {
+	for _, unknown := range []string{"nope", f.Root + "x", " ", "ü", strings.Repeat("x", 1000)} {
 		body, err := json.Marshal(map[string]string{"token": unknown})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r := f.must(t, 403, "POST", "auth/token/lookup", string(body)); r.errors() != "bad token" {
-			t.Errorf("%.20q: %s", unknown, r.text)
+		if r := f.Must(t, 403, "POST", "auth/token/lookup", string(body)); r.Errors() != "bad token" {
+			t.Errorf("%.20q: %s", unknown, r.Text)
 		}
 	}
-	f.must(t, 400, "POST", "auth/token/lookup", `{"token":{}}`)
+	f.Must(t, 400, "POST", "auth/token/lookup", `{"token":{}}`)
 	for _, body := range []string{"", "{}", `{"increment":3600}`} {
-		if r := f.must(t, 400, "PUT", "auth/token/renew-self", body); r.errors() != "lease is not renewable" {
-			t.Errorf("renewing with %q: %s", body, r.text)
+		if r := f.Must(t, 400, "PUT", "auth/token/renew-self", body); r.Errors() != "lease is not renewable" {
+			t.Errorf("renewing with %q: %s", body, r.Text)
 		}
 	}
 }
 
 func TestCapabilities(t *testing.T) {
 	f := fresh(t)
-	sys := f.client(t).Sys()
+	sys := f.Client(t).Sys()
 	if caps, err := sys.CapabilitiesSelf("secret/data/a"); err != nil || !slices.Equal(caps, []string{"root"}) {
 		t.Errorf("of the own token: %v, %v", caps, err)
 	}
-	if caps, err := sys.Capabilities(f.root, "secret/data/a"); err != nil || !slices.Equal(caps, []string{"root"}) {
+	if caps, err := sys.Capabilities(f.Root, "secret/data/a"); err != nil || !slices.Equal(caps, []string{"root"}) {
 		t.Errorf("of a named token: %v, %v", caps, err)
 	}
 	for body, want := range map[string][]string{
@@ -311,15 +313,15 @@ func TestCapabilities(t *testing.T) {
 		`"paths":[],"path":"a"`:         {"a", "capabilities"},
 		`"paths":"","path":"a,a/b,c d"`: {"a", "a/b", "c d"},
 	} {
-		for path, body := range map[string]string{"sys/capabilities-self": "{" + body + "}", "sys/capabilities": `{"token":"` + f.root + `",` + body + "}"} {
-			r := f.must(t, 200, "POST", path, body)
-			data := r.get("data").(map[string]any)
+		for path, body := range map[string]string{"sys/capabilities-self": "{" + body + "}", "sys/capabilities": `{"token":"` + f.Root + `",` + body + "}"} {
+			r := f.Must(t, 200, "POST", path, body)
+			data := r.Get("data").(map[string]any)
 			if got := slices.Sorted(maps.Keys(data)); !slices.Equal(got, want) {
 				t.Errorf("%s %s: %q, want %q", path, body, got, want)
 			}
 			for name, caps := range data {
-				if fmt.Sprint(caps) != "[root]" || fmt.Sprint(r.get(name)) != "[root]" {
-					t.Errorf("%s %s: %s: %s", path, body, name, r.text)
+				if fmt.Sprint(caps) != "[root]" || fmt.Sprint(r.Get(name)) != "[root]" {
+					t.Errorf("%s %s: %s: %s", path, body, name, r.Text)
 				}
 			}
 		}
@@ -333,8 +335,8 @@ func TestCapabilities(t *testing.T) {
 		{"", `{"token":"nope","paths":"a"}`, "invalid token"},
 		{"", `{"paths":"a"}`, "no token found"},
 	} {
-		if r := f.must(t, 400, "POST", "sys/capabilities"+c.path, c.body); r.errors() != c.want {
-			t.Errorf("%s %s: %s", c.path, c.body, r.text)
+		if r := f.Must(t, 400, "POST", "sys/capabilities"+c.path, c.body); r.Errors() != c.want {
+			t.Errorf("%s %s: %s", c.path, c.body, r.Text)
 		}
 	}
 }
@@ -342,39 +344,22 @@ func TestCapabilities(t *testing.T) {
 // A token that was seen is forgotten when the keep is sealed.
 func TestTokensAreForgotten(t *testing.T) {
 	f := fresh(t)
-	f.must(t, 200, "GET", "auth/token/lookup-self", "")
-	f.Server.Seal()
-	f.must(t, 503, "GET", "auth/token/lookup-self", "")
-	if f.keep.Load() != nil {
+	f.Must(t, 200, "GET", "auth/token/lookup-self", "")
+	f.Keep.Seal()
+	f.Must(t, 503, "GET", "auth/token/lookup-self", "")
+	if f.Unsealed() != nil {
 		t.Error("the keep is still in memory")
 	}
 }
 
-// scrape reads metrics as lines "name{labels} value".
-func scrape(t *testing.T, r reply) map[string]string {
-	t.Helper()
-	if kind := r.header.Get("Content-Type"); !strings.HasPrefix(kind, "text/plain; version=0.0.4") {
-		t.Errorf("Content-Type %q", kind)
-	}
-	m := make(map[string]string)
-	for lines := bufio.NewScanner(strings.NewReader(r.text)); lines.Scan(); {
-		if name, value, ok := strings.Cut(lines.Text(), "} "); ok && !strings.HasPrefix(name, "#") {
-			m[name+"}"] = value
-		} else if name, value, ok := strings.Cut(lines.Text(), " "); ok {
-			m[name] = value
-		}
-	}
-	return m
-}
-
 // lastingSeal is a seal with a token.
-type lastingSeal struct{ *fakeSeal }
+type lastingSeal struct{ *servertest.Seal }
 
 func (lastingSeal) TokenTTL() (time.Duration, bool) { return 90 * time.Second, true }
 
 func TestTokenTTLMetric(t *testing.T) {
-	f := fresh(t, lastingSeal{newSeal("a", 1)})
-	m := scrape(t, f.must(t, 200, "GET", "sys/metrics", ""))
+	f := fresh(t, lastingSeal{servertest.NewSeal("a", 1)})
+	m := servertest.Scrape(t, f.Must(t, 200, "GET", "sys/metrics", ""))
 	if got := m[`sealkeep_slot_token_ttl_seconds{slot="a",type="fake"}`]; got != "90" {
 		t.Errorf("the token lives %q seconds", got)
 	}
@@ -387,27 +372,27 @@ func TestTokenTTLMetric(t *testing.T) {
 }
 
 func TestMetrics(t *testing.T) {
-	a := newSeal("a", 1)
+	a := servertest.NewSeal("a", 1)
 	f := fresh(t, a)
-	wide := f.Handler(Listener{UnauthenticatedMetricsAccess: true})
+	wide := f.Handler(server.Listener{UnauthenticatedMetricsAccess: true})
 	anyone := func(h http.Handler) int {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest("GET", "/v1/sys/metrics?format=prometheus", nil))
 		return w.Code
 	}
-	if got := anyone(f.http); got != 403 {
+	if got := anyone(f.HTTP); got != 403 {
 		t.Errorf("unsealed, without a token: %d", got)
 	}
 	if got := anyone(wide); got != 200 {
 		t.Errorf("unsealed, on a listener that lets anyone: %d", got)
 	}
-	f.must(t, 200, "POST", "secret/data/a", `{"data":{}}`)
+	f.Must(t, 200, "POST", "secret/data/a", `{"data":{}}`)
 	for i := range 50 {
-		f.must(t, 404, "GET", fmt.Sprintf("secret/data/name%d", i), "")
-		f.must(t, 404, "GET", fmt.Sprintf("nowhere/name%d", i), "")
-		f.call(t, fmt.Sprintf("METHOD%d", i), "sys/mounts", "")
+		f.Must(t, 404, "GET", fmt.Sprintf("secret/data/name%d", i), "")
+		f.Must(t, 404, "GET", fmt.Sprintf("nowhere/name%d", i), "")
+		f.Call(t, fmt.Sprintf("METHOD%d", i), "sys/mounts", "")
 	}
-	m := scrape(t, f.must(t, 200, "GET", "sys/metrics", ""))
+	m := servertest.Scrape(t, f.Must(t, 200, "GET", "sys/metrics", ""))
 	for name, want := range map[string]string{
 		"sealkeep_sealed":      "0",
 		"sealkeep_initialized": "1",
@@ -433,17 +418,17 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 
-	f.Server.Seal()
-	a = a.again()
-	a.tell(fails("auth_denied"))
-	f.SetSeals([]Seal{a})
+	f.Keep.Seal()
+	a = a.Again()
+	a.Tell(servertest.Fails("auth_denied"))
+	f.SetSeals([]keep.Seal{a})
 	if err := f.Unseal(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got := anyone(f.http); got != 200 {
+	if got := anyone(f.HTTP); got != 200 {
 		t.Errorf("sealed, without a token: %d", got)
 	}
-	m = scrape(t, f.must(t, 200, "GET", "sys/metrics", ""))
+	m = servertest.Scrape(t, f.Must(t, 200, "GET", "sys/metrics", ""))
 	for name, want := range map[string]string{
 		"sealkeep_sealed": "1",
 		`sealkeep_slot_healthy{class="auth_denied",slot="a",type="fake"}`:  "0",

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/api"
+	"github.com/sealkeep/sealkeep/keep"
 	"github.com/sealkeep/sealkeep/mount"
 )
 
@@ -193,28 +194,17 @@ func (r *route) canonical(path string, params *api.Params) string {
 
 // tables are those of all types.
 type tables struct {
-	system *table      // of what is there without being mounted, by the whole path
-	fixed  []*api.Type // which those are
-	types  map[typeKey]*typeTable
+	system *table // of the system types, by the whole path
+	fixed  []*api.Type
+	below  map[*api.Type]*table // of what is mounted, by the path below the mount
 }
 
-type typeKey struct {
-	kind          api.Kind
-	name, version string
-}
-
-type typeTable struct {
-	*table
-	api.Type
-}
-
-func newTables(types []api.Type) (*tables, error) {
-	t := &tables{types: make(map[typeKey]*typeTable), system: &table{exact: make(map[string]*route), braced: make(map[string][]*route)}}
-	for _, typ := range types {
-		key := typeKey{typ.Kind, typ.Name, typ.Version}
-		if t.types[key] != nil {
-			return nil, fmt.Errorf("there are two types %s", typ.Name)
-		}
+func newTables(types *mount.Types) (*tables, error) {
+	t := &tables{
+		system: &table{exact: make(map[string]*route), braced: make(map[string][]*route)}, fixed: types.Fixed(),
+		below: make(map[*api.Type]*table),
+	}
+	for _, typ := range types.All() {
 		label := cmp.Or(typ.Label, "{"+typ.Name+"}") + "/"
 		switch typ.Kind {
 		case api.Login:
@@ -222,20 +212,12 @@ func newTables(types []api.Type) (*tables, error) {
 		case api.System:
 			label = typ.At
 		}
-		one := &typeTable{Type: typ}
-		table, err := newTable(&one.Type, typ.At, label)
+		table, err := newTable(typ, typ.At, label)
 		if err != nil {
 			return nil, err
 		}
-		one.table = table
-		t.types[key] = one
+		t.below[typ] = table
 		if typ.Kind == api.System {
-			for _, other := range t.fixed {
-				if strings.HasPrefix(typ.At, other.At) || strings.HasPrefix(other.At, typ.At) {
-					return nil, fmt.Errorf("the types %s and %s are at the same path", other.Name, typ.Name)
-				}
-			}
-			t.fixed = append(t.fixed, &one.Type)
 			maps.Copy(t.system.exact, table.exact)
 			maps.Copy(t.system.braced, table.braced)
 		}
@@ -243,24 +225,11 @@ func newTables(types []api.Type) (*tables, error) {
 	return t, nil
 }
 
-// of is the type of a mount, nil when there is none.
-func (t *tables) of(kind api.Kind, m *api.Mount) *typeTable {
-	return t.types[typeKey{kind, m.Type, m.Options["version"]}]
-}
-
-// typeOf is of for package mount.
-func (t *tables) typeOf(kind api.Kind, m *api.Mount) *api.Type {
-	if typ := t.of(kind, m); typ != nil {
-		return &typ.Type
-	}
-	return nil
-}
-
 // findRoute finds the request's route and mount. Where there is none the request
 // goes on to be authorized, so that a stranger does not learn it. A name in the path
 // becomes canonical, so that what is authorized is what the handler works on.
 func (s *Server) findRoute(r *request) error {
-	at := s.locate(r.keep, r.Path)
+	at := s.locate(r.unsealed, r.Path)
 	r.typ, r.route, r.Mount, r.mounts, r.Params = at.typ, at.route, at.mount, at.table, at.params
 	r.Path = r.route.canonical(r.Path, &r.Params)
 	if r.help {
@@ -272,9 +241,9 @@ func (s *Server) findRoute(r *request) error {
 	return nil
 }
 
-// canonicalPath is a path as it is authorized.
-func (s *Server) canonicalPath(k *keep, path string) string {
-	at := s.locate(k, path)
+// Canonical is a path as it is authorized.
+func (r *request) Canonical(path string) string {
+	at := r.server.locate(r.unsealed, path)
 	return at.route.canonical(path, &at.params)
 }
 
@@ -288,31 +257,30 @@ type location struct {
 }
 
 // locate returns where a path leads; k is nil unless the keep is unsealed.
-func (s *Server) locate(k *keep, path string) (at location) {
+func (s *Server) locate(u *keep.Unsealed, path string) (at location) {
 	at.route, at.params, at.typ = s.tables.findFixed(path)
 	switch {
-	case k == nil:
+	case u == nil:
 		return at
 	case at.typ != nil:
-		at.mount = k.fixed[at.typ.At]
+		at.mount = u.Fixed(at.typ.At)
 		return at
 	}
-	kind, mounts := api.Secrets, &k.Engines
+	kind, mounts := api.Secrets, &u.Engines
 	below, ok := strings.CutPrefix(path, "auth/")
 	if ok {
-		kind, mounts = api.Login, &k.Logins
+		kind, mounts = api.Login, &u.Logins
 	}
 	table := mounts.Load()
 	m, below := table.Find(below)
 	if m == nil {
 		return at
 	}
-	typ := s.tables.of(kind, m)
-	if typ == nil {
+	if at.typ = s.types.Of(kind, m); at.typ == nil {
 		return at
 	}
-	at.typ, at.mount, at.table = &typ.Type, m, table
-	at.route, at.params = typ.find(below)
+	at.mount, at.table = m, table
+	at.route, at.params = s.tables.below[at.typ].find(below)
 	return at
 }
 
@@ -328,32 +296,4 @@ func (t *tables) findFixed(path string) (r *route, params api.Params, typ *api.T
 		}
 	}
 	return nil, params, nil
-}
-
-// names are the types of a kind.
-func (t *tables) names(kind api.Kind) (names []string) {
-	for key := range t.types {
-		if key.kind == kind {
-			names = append(names, key.name)
-		}
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
-}
-
-// fixedTypes are the types that every keep has.
-func (s *Server) fixedTypes() []api.Type {
-	return []api.Type{
-		{Name: "system", Help: "system endpoints used for control, policy and debugging", Kind: api.System, At: "sys/", Routes: s.systemRoutes()},
-		{Name: "token", Help: "token based credentials", Kind: api.System, At: "auth/token/", Routes: s.tokenRoutes()},
-	}
-}
-
-// systemRoutes are those below sys/.
-func (s *Server) systemRoutes() []api.Route {
-	routes := slices.Concat(s.sysRoutes(), s.mountRoutes(), s.authRoutes(), s.auditRoutes(), s.rotationRoutes(), s.slotRoutes(), s.recoveryRoutes())
-	for i := range routes {
-		routes[i].Path = strings.TrimPrefix(routes[i].Path, "sys/")
-	}
-	return slices.Concat(routes, s.policyRoutes(), s.capabilityRoutes(), s.wrappingRoutes(), s.openAPIRoutes(), s.inFlightRoutes(), resultantRoutes(), s.monitorRoutes(), s.pprofRoutes())
 }

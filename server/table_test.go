@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/sealkeep/sealkeep/api"
+	"github.com/sealkeep/sealkeep/mount"
 )
 
 func routesOf(paths ...string) *api.Type {
@@ -67,7 +68,7 @@ func TestSystemTypes(t *testing.T) {
 		one.Name, one.Kind, one.At = name, api.System, at
 		return *one
 	}
-	tables, err := newTables([]api.Type{typ("a", "a/", "", "{path...}"), typ("b", "auth/b/", "x/{name}")})
+	tables, err := tablesOf(typ("a", "a/", "", "{path...}"), typ("b", "auth/b/", "x/{name}"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,8 +88,16 @@ func TestSystemTypes(t *testing.T) {
 		}
 	}
 	for _, at := range []string{"a/", "a/b/", ""} {
-		if _, err := newTables([]api.Type{typ("a", "a/"), typ("b", at)}); err == nil {
+		if _, err := tablesOf(typ("a", "a/"), typ("b", at)); err == nil {
 			t.Errorf("a type at %q was taken beside a/", at)
 		}
 	}
+}
+
+func tablesOf(list ...api.Type) (*tables, error) {
+	types, err := mount.NewTypes(list...)
+	if err != nil {
+		return nil, err
+	}
+	return newTables(types)
 }

@@ -134,7 +134,7 @@ func TestBackupUnderLoad(t *testing.T) {
 	}
 }
 
-func (k *keep) restore(path string) {
+func (k *process) restore(path string) {
 	k.t.Helper()
 	if out, err := exec.Command(k.program, "operator", "restore", "-force", "-config="+k.config, path).CombinedOutput(); err != nil {
 		k.t.Fatalf("restoring: %v\n%s", err, out)

@@ -20,7 +20,10 @@ import (
 	"time"
 
 	"github.com/sealkeep/sealkeep/config"
+	"github.com/sealkeep/sealkeep/keep"
 	"github.com/sealkeep/sealkeep/server"
+	"github.com/sealkeep/sealkeep/sys"
+	"github.com/sealkeep/sealkeep/token"
 )
 
 // A tlsKeep is a listener with TLS in front of a keep that is not initialized.
@@ -52,12 +55,7 @@ func newTLSKeep(t *testing.T, change func(*config.Listener)) *tlsKeep {
 		t.Fatal(err)
 	}
 	k.listener = l
-	keep, err := server.New(server.Config{Path: filepath.Join(dir, "keep.db")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { keep.Close(context.Background()) })
-	l.http = keep.HTTPServer(apiListener(l.conf))
+	l.http = uninitialized(t, filepath.Join(dir, "keep.db")).HTTPServer(apiListener(l.conf))
 	l.http.ErrorLog = log.New(io.Discard, "", 0)
 	served := make(chan error, 1)
 	go func() { served <- l.serve() }()
@@ -346,4 +344,16 @@ func TestTLSVersions(t *testing.T) {
 			}
 		}
 	}
+}
+
+// uninitialized serves a keep that has no store.
+func uninitialized(t *testing.T, path string) *server.Server {
+	t.Helper()
+	k := keep.New(keep.Config{Path: path})
+	s, err := server.New(server.Config{Keep: k, Types: append(types(), sys.Type(k, sys.Config{}), token.Type())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close(context.Background()) })
+	return s
 }

@@ -17,9 +17,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sealkeep/sealkeep/keep"
 	"github.com/sealkeep/sealkeep/seal"
 	"github.com/sealkeep/sealkeep/seal/sealtest"
-	"github.com/sealkeep/sealkeep/server"
 )
 
 const (
@@ -363,8 +363,8 @@ func (b *boot) showsClass(kind, class string) {
 	b.until("failed with "+class, func() error {
 		status, text := b.get("sys/seal-status")
 		var st struct {
-			Sealed bool                `json:"sealed"`
-			Slots  []server.SlotStatus `json:"slots"`
+			Sealed bool              `json:"sealed"`
+			Slots  []keep.SlotStatus `json:"slots"`
 		}
 		if status != 200 {
 			return errors.New(text)
@@ -380,7 +380,7 @@ func (b *boot) showsClass(kind, class string) {
 			return errors.New(text)
 		}
 		if sl.Class != class || sl.Name != "main" || sl.Type != kind || sl.Error == "" || sl.Hint == "" || sl.Attempts == 0 ||
-			sl.LastAttempt.IsZero() || sl.FailedSince.IsZero() || sl.State != server.SlotFailed && sl.State != server.SlotTrying {
+			sl.LastAttempt.IsZero() || sl.FailedSince.IsZero() || sl.State != keep.SlotFailed && sl.State != keep.SlotTrying {
 			b.t.Fatalf("not of class %s: %s", class, text)
 		}
 		return nil

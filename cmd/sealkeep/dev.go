@@ -5,8 +5,8 @@ import (
 	"fmt"
 
 	"github.com/sealkeep/sealkeep/config"
+	"github.com/sealkeep/sealkeep/keep"
 	"github.com/sealkeep/sealkeep/seal"
-	"github.com/sealkeep/sealkeep/server"
 )
 
 // devConfig is the configuration of -dev: one plain listener, and a static seal whose random key is nowhere but here.
@@ -31,7 +31,7 @@ func (d *daemon) devConfig() (*config.Config, []*seal.Seal, error) {
 
 // initDev initializes the keep of -dev and tells what to type.
 func (d *daemon) initDev() error {
-	answer, err := d.keep.Init(d, server.InitRequest{RootToken: cmp.Or(d.o.devToken, d.env("DEV_ROOT_TOKEN_ID"))})
+	answer, err := d.keep.Init(d, keep.InitRequest{RootToken: cmp.Or(d.o.devToken, d.env("DEV_ROOT_TOKEN_ID"))})
 	if err != nil {
 		return fmt.Errorf("initializing the keep of -dev: %w", err)
 	}

@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/sealkeep/sealkeep/config"
+	"github.com/sealkeep/sealkeep/keep"
 	"github.com/sealkeep/sealkeep/seal"
-	"github.com/sealkeep/sealkeep/server"
 )
 
 const (
@@ -52,7 +52,7 @@ func (x *examination) askKeep(l config.Listener) (st struct {
 	Sealed   bool
 	Held     bool
 	KeepHeld bool `json:"held_keep"`
-	Slots    []server.SlotStatus
+	Slots    []keep.SlotStatus
 }, err error) {
 	t := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}
 	network, address, scheme := "unix", l.Address, "http"
@@ -94,7 +94,7 @@ func (x *examination) askKeep(l config.Listener) (st struct {
 }
 
 // slotStates reports what the keep tells of its slots.
-func (x *examination) slotStates(slots []server.SlotStatus) {
+func (x *examination) slotStates(slots []keep.SlotStatus) {
 	people := 0
 	for _, sl := range slots {
 		scope := "slot " + sl.Name
@@ -111,15 +111,15 @@ func (x *examination) slotStates(slots []server.SlotStatus) {
 		switch {
 		case sl.Class != "":
 			x.findings = append(x.findings, finding{scope, seal.Step{Name: "state", Class: sl.Class, Text: text + ": " + sl.Error, Next: sl.Hint}})
-		case sl.State == server.SlotQuarantined || sl.State == server.SlotMissing:
+		case sl.State == keep.SlotQuarantined || sl.State == keep.SlotMissing:
 			x.fail(scope, "state", "somebody changed the file: look who could, then sealkeep operator slot remove "+sl.Name+", or slot add", "%s", text)
-		case sl.State == server.SlotOrphaned:
+		case sl.State == keep.SlotOrphaned:
 			x.warn(scope, "state", "sealkeep operator slot remove "+sl.Name+", or add its seal block again", "%s: no seal of the keep's configuration has this name and type", text)
-		case sl.State == server.SlotRevoked && sl.Priority > 0:
+		case sl.State == keep.SlotRevoked && sl.Priority > 0:
 			x.warn(scope, "state", "take its seal block out; or, when nobody else has its key any more, sealkeep operator slot add "+sl.Name, "%s: somebody else may have it, so nothing wraps the root key for it", text)
-		case sl.State == server.SlotPending && sl.KeyID != "":
+		case sl.State == keep.SlotPending && sl.KeyID != "":
 			x.warn(scope, "state", cmp.Or(sl.Hint, "see sealkeep status"), "%s: %s", text, sl.Error)
-		case sl.State == server.SlotPending:
+		case sl.State == keep.SlotPending:
 			x.warn(scope, "state", "see sealkeep status; the keep tries again by itself (a seal of environment variables alone: sealkeep operator slot add "+sl.Name+")", "%s %s", text, sl.Error)
 		case !sl.Since.IsZero():
 			x.waiting(scope, sl.Type, sl.Since)
@@ -128,7 +128,7 @@ func (x *examination) slotStates(slots []server.SlotStatus) {
 		default:
 			x.ok(scope, "state", "%s", text)
 		}
-		if recoverySlot(sl.Name) && sl.State != server.SlotRevoked {
+		if recoverySlot(sl.Name) && sl.State != keep.SlotRevoked {
 			people++
 		}
 	}

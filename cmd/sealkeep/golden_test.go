@@ -80,7 +80,7 @@ func TestGolden(t *testing.T) {
 	k.check()
 }
 
-func makeGolden(t *testing.T, k *keep) {
+func makeGolden(t *testing.T, k *process) {
 	k.start()
 	root := k.init()
 	for _, c := range []struct{ method, path, body string }{

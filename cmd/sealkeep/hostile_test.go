@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
@@ -152,12 +151,7 @@ func TestWrongProtocol(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keep, err := server.New(server.Config{Path: filepath.Join(dir, "keep.db")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { keep.Close(context.Background()) })
-	l.http = keep.HTTPServer(server.Listener{})
+	l.http = uninitialized(t, filepath.Join(dir, "keep.db")).HTTPServer(server.Listener{})
 	l.http.ErrorLog = log.New(io.Discard, "", 0)
 	l.http.ReadHeaderTimeout = 200 * time.Millisecond // which is that of the handshake, too
 	served := make(chan error, 1)
@@ -213,7 +207,7 @@ func TestWrongProtocol(t *testing.T) {
 }
 
 // crowded is a new keep with a secret in it, behind TLS if that is wanted. When the test ends its store is checked.
-func crowded(t *testing.T, secure bool, files int) (k *keep, token string) {
+func crowded(t *testing.T, secure bool, files int) (k *process, token string) {
 	k = newKeep(t)
 	if secure {
 		k.secure()
@@ -232,7 +226,7 @@ func crowded(t *testing.T, secure bool, files int) (k *keep, token string) {
 }
 
 // secure gives the keep, which is not running, a certificate.
-func (k *keep) secure() {
+func (k *process) secure() {
 	k.t.Helper()
 	a := newAuthority()
 	cert, key, err := a.issue("keep")
@@ -257,7 +251,7 @@ func (k *keep) secure() {
 }
 
 // serves wants a new client to be served.
-func (k *keep) serves(token string) {
+func (k *process) serves(token string) {
 	k.t.Helper()
 	k.web.CloseIdleConnections()
 	began := time.Now()
@@ -270,7 +264,7 @@ func (k *keep) serves(token string) {
 }
 
 // bounded wants the most memory that the process has had to be below a bound.
-func (k *keep) bounded(most int) {
+func (k *process) bounded(most int) {
 	k.t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", k.cmd.Process.Pid))
 	if errors.Is(err, os.ErrNotExist) {
@@ -296,7 +290,7 @@ type one struct {
 }
 
 // crowd opens n connections and says the same on each.
-func (k *keep) crowd(n int, say string) []one {
+func (k *process) crowd(n int, say string) []one {
 	k.t.Helper()
 	all := make([]one, n)
 	for i := range all {

@@ -20,7 +20,7 @@ import (
 
 // peopleOpen reports whether people open the store of a keep that does not run, with a share, of which one is enough, or with
 // an identity, and without any key service.
-func (k *keep) peopleOpen(share, identity string) bool {
+func (k *process) peopleOpen(share, identity string) bool {
 	k.t.Helper()
 	b, err := os.ReadFile(k.store())
 	if err != nil {
@@ -65,7 +65,7 @@ func (k *keep) peopleOpen(share, identity string) bool {
 }
 
 // endShares takes away the shares that nobody has kept.
-func (k *keep) endShares(token string) {
+func (k *process) endShares(token string) {
 	k.t.Helper()
 	if status, err := k.call(token, "DELETE", "sys/slots/recovery-shares", "", nil); status != http.StatusOK || err != nil {
 		k.t.Fatalf("removing the slot of the shares: %d %v", status, err)
@@ -73,7 +73,7 @@ func (k *keep) endShares(token string) {
 }
 
 // killWithin kills the process at some moment of the next while, and returns a channel that is closed then.
-func (k *keep) killWithin(d time.Duration) <-chan bool {
+func (k *process) killWithin(d time.Duration) <-chan bool {
 	killed := make(chan bool)
 	process := k.cmd.Process
 	time.AfterFunc(rand.N(d), func() { _ = process.Kill(); close(killed) })

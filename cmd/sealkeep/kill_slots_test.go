@@ -109,7 +109,7 @@ func TestKillSlots(t *testing.T) {
 }
 
 // slots waits until every slot, people's apart, is in one of the states.
-func (k *keep) slots(states string) map[string]string {
+func (k *process) slots(states string) map[string]string {
 	k.t.Helper()
 	for deadline := time.Now().Add(patience); ; {
 		var out struct {

@@ -44,8 +44,8 @@ func TestKill(t *testing.T) {
 	t.Logf("%d rounds, %d acknowledged writes", rounds, len(acked))
 }
 
-// keep is a sealkeep process with a static key.
-type keep struct {
+// A process is a running keep with a static key.
+type process struct {
 	t       *testing.T
 	program string
 	config  string
@@ -56,7 +56,7 @@ type keep struct {
 	cmd     *exec.Cmd
 }
 
-func newKeep(t *testing.T) *keep {
+func newKeep(t *testing.T) *process {
 	t.Helper()
 	dir := t.TempDir()
 	self, err := os.Executable()
@@ -64,7 +64,7 @@ func newKeep(t *testing.T) *keep {
 		t.Fatal(err)
 	}
 	// TestMain runs the program when the test binary has its name.
-	k := &keep{t: t, program: filepath.Join(dir, "sealkeep"), config: filepath.Join(dir, "keep.hcl"), web: http.DefaultClient}
+	k := &process{t: t, program: filepath.Join(dir, "sealkeep"), config: filepath.Join(dir, "keep.hcl"), web: http.DefaultClient}
 	if err := os.Symlink(self, k.program); err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func newKeep(t *testing.T) *keep {
 }
 
 // start starts the process and waits until it answers, open or not initialized.
-func (k *keep) start() {
+func (k *process) start() {
 	k.t.Helper()
 	var log bytes.Buffer
 	k.cmd = exec.Command(k.program, "server", "-config="+k.config)
@@ -111,7 +111,7 @@ func (k *keep) start() {
 	}
 }
 
-func (k *keep) kill() {
+func (k *process) kill() {
 	if k.cmd != nil {
 		_ = k.cmd.Process.Kill()
 		_ = k.cmd.Wait() // "signal: killed"
@@ -120,16 +120,16 @@ func (k *keep) kill() {
 }
 
 // check runs the storage check on the keep, which is not running.
-func (k *keep) check() {
+func (k *process) check() {
 	k.t.Helper()
 	if out, err := exec.Command(k.program, "operator", "storage", "check", "-config="+k.config).CombinedOutput(); err != nil {
 		k.t.Fatalf("the store is not clean: %v\n%s", err, out)
 	}
 }
 
-func (k *keep) store() string { return filepath.Join(filepath.Dir(k.config), "keep.db") }
+func (k *process) store() string { return filepath.Join(filepath.Dir(k.config), "keep.db") }
 
-func (k *keep) call(token, method, path, body string, into any) (int, error) {
+func (k *process) call(token, method, path, body string, into any) (int, error) {
 	req, err := http.NewRequest(method, k.url+"/v1/"+path, bytes.NewReader([]byte(body)))
 	if err != nil {
 		return 0, err
@@ -147,7 +147,7 @@ func (k *keep) call(token, method, path, body string, into any) (int, error) {
 	return resp.StatusCode, err
 }
 
-func (k *keep) init() string {
+func (k *process) init() string {
 	k.t.Helper()
 	var out struct {
 		RootToken string `json:"root_token"`
@@ -158,7 +158,7 @@ func (k *keep) init() string {
 	return out.RootToken
 }
 
-func (k *keep) read(token, key string) string {
+func (k *process) read(token, key string) string {
 	k.t.Helper()
 	var out struct {
 		Data struct {
@@ -175,7 +175,7 @@ func (k *keep) read(token, key string) string {
 
 // writeUntilKilled writes from eight goroutines and kills the process when n writes were acknowledged. It adds those
 // to acked.
-func (k *keep) writeUntilKilled(token string, round, n int, acked map[string]string) {
+func (k *process) writeUntilKilled(token string, round, n int, acked map[string]string) {
 	k.t.Helper()
 	var mu sync.Mutex
 	var wg sync.WaitGroup
@@ -214,7 +214,7 @@ func (k *keep) writeUntilKilled(token string, round, n int, acked map[string]str
 }
 
 // run runs a command of the program against the keep.
-func (k *keep) run(token string, args ...string) (code int, out string) {
+func (k *process) run(token string, args ...string) (code int, out string) {
 	k.t.Helper()
 	ctx, cancel := context.WithTimeout(k.t.Context(), time.Minute)
 	defer cancel()
@@ -228,7 +228,7 @@ func (k *keep) run(token string, args ...string) (code int, out string) {
 }
 
 // awaitHealth waits until the keep answers with this status.
-func (k *keep) awaitHealth(want int) {
+func (k *process) awaitHealth(want int) {
 	k.t.Helper()
 	for deadline := time.Now().Add(patience); ; <-time.After(5 * time.Millisecond) {
 		if status, err := k.call("", "GET", "sys/health", "", nil); err == nil && status == want {
@@ -240,7 +240,7 @@ func (k *keep) awaitHealth(want int) {
 }
 
 // launch starts the process and waits for nothing.
-func (k *keep) launch() {
+func (k *process) launch() {
 	k.t.Helper()
 	k.cmd = exec.Command(k.program, "server", "-config="+k.config)
 	if err := k.cmd.Start(); err != nil {

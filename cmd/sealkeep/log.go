@@ -8,18 +8,18 @@ import (
 	"os"
 	"syscall"
 
-	"github.com/sealkeep/sealkeep/server"
+	"github.com/sealkeep/sealkeep/sys"
 )
 
 // levels are the words of the configuration.
 var levels = map[string]slog.Level{"trace": -8, "debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
 
-// newLog makes the daemon's log, which can be followed. In the journal, lines carry their priority in the form that it reads, and no time of
+// newLog makes what the daemon's log goes to, which can be followed. In the journal, lines carry their priority in the form that it reads, and no time of
 // their own.
-func newLog(w io.Writer, level slog.Leveler, format string, inJournal bool) *slog.Logger {
+func newLog(w io.Writer, level slog.Leveler, format string, inJournal bool) *sys.Tail {
 	o := &slog.HandlerOptions{Level: level}
 	if format == "json" {
-		return slog.New(server.NewTail(slog.NewJSONHandler(w, o)))
+		return sys.NewTail(slog.NewJSONHandler(w, o))
 	}
 	if inJournal {
 		w = journal{w}
@@ -30,7 +30,7 @@ func newLog(w io.Writer, level slog.Leveler, format string, inJournal bool) *slo
 			return a
 		}
 	}
-	return slog.New(server.NewTail(slog.NewTextHandler(w, o)))
+	return sys.NewTail(slog.NewTextHandler(w, o))
 }
 
 // inJournal tells whether standard error goes to systemd's journal: JOURNAL_STREAM names the file that does.

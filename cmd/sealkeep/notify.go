@@ -12,8 +12,7 @@ import (
 	"time"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
-
-	"github.com/sealkeep/sealkeep/server"
+	"github.com/sealkeep/sealkeep/keep"
 )
 
 // A notifier tells the service manager how the keep is. READY is sent when the keep is open, so that units ordered
@@ -21,7 +20,7 @@ import (
 // can go on: a service manager that took it for a failed start would restart it, and so open it.
 type notifier struct {
 	log     *slog.Logger
-	status  func() server.Status
+	status  func() keep.Status
 	refused atomic.Pointer[string] // why the last reload was; nil if it was not
 
 	mu    sync.Mutex
@@ -115,7 +114,7 @@ func heldHint(keep bool) string {
 }
 
 // statusLine says in one line how the keep is, and why it is sealed or not settled.
-func statusLine(st server.Status) string {
+func statusLine(st keep.Status) string {
 	switch {
 	case !st.Initialized:
 		return "not initialized: run sealkeep operator init"
@@ -131,7 +130,7 @@ func statusLine(st server.Status) string {
 		line = "unsealed, and not settled yet"
 	}
 	for _, sl := range st.Slots {
-		if !st.Sealed && sl.State == server.SlotPending && sl.Class == "" {
+		if !st.Sealed && sl.State == keep.SlotPending && sl.Class == "" {
 			line += fmt.Sprintf("; %s: %s: %s", sl.Name, sl.State, sl.Error)
 		}
 		if sl.Class != "" {

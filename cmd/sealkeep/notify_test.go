@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sealkeep/sealkeep/server"
+	"github.com/sealkeep/sealkeep/keep"
 )
 
 // manager stands in for systemd: it receives what a notifier says.
@@ -37,11 +37,11 @@ func manager(t *testing.T) (next func() string) {
 
 func TestNotify(t *testing.T) {
 	next := manager(t)
-	var st atomic.Pointer[server.Status]
-	down := server.Status{Initialized: true, Sealed: true, Slots: []server.SlotStatus{
-		{Name: "main", State: server.SlotFailed, Class: "unreachable", Error: "dial:\nrefused", Attempts: 3}}}
+	var st atomic.Pointer[keep.Status]
+	down := keep.Status{Initialized: true, Sealed: true, Slots: []keep.SlotStatus{
+		{Name: "main", State: keep.SlotFailed, Class: "unreachable", Error: "dial:\nrefused", Attempts: 3}}}
 	st.Store(&down)
-	n := &notifier{log: slog.New(slog.DiscardHandler), status: func() server.Status { return *st.Load() }}
+	n := &notifier{log: slog.New(slog.DiscardHandler), status: func() keep.Status { return *st.Load() }}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	wake, ended := make(chan struct{}), make(chan struct{})
@@ -59,17 +59,17 @@ func TestNotify(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	// Open: ready, once.
-	st.Store(&server.Status{Initialized: true, Settled: true})
+	st.Store(&keep.Status{Initialized: true, Settled: true})
 	wake <- struct{}{}
 	if got := next(); got != "STATUS=unsealed\nREADY=1" {
 		t.Errorf("%q", got)
 	}
-	st.Store(&server.Status{Initialized: true, Slots: []server.SlotStatus{{Name: "main", State: server.SlotPending, Error: "it hangs on the key old"}}})
+	st.Store(&keep.Status{Initialized: true, Slots: []keep.SlotStatus{{Name: "main", State: keep.SlotPending, Error: "it hangs on the key old"}}})
 	n.tell(false)
 	if got := next(); got != "STATUS=unsealed, and not settled yet; main: pending: it hangs on the key old" {
 		t.Errorf("%q", got)
 	}
-	st.Store(&server.Status{Initialized: true, Settled: true})
+	st.Store(&keep.Status{Initialized: true, Settled: true})
 	n.tell(false)
 	if got := next(); got != "STATUS=unsealed" {
 		t.Errorf("%q", got)
@@ -84,7 +84,7 @@ func TestNotify(t *testing.T) {
 	if reloaded != 2 {
 		t.Errorf("reloaded %d times", reloaded)
 	}
-	st.Store(&server.Status{Initialized: true, Sealed: true, Held: true})
+	st.Store(&keep.Status{Initialized: true, Sealed: true, Held: true})
 	wake <- struct{}{}
 	if got := next(); !strings.HasPrefix(got, "STATUS=sealed by request: a restart opens it; or people open it") {
 		t.Errorf("%q", got)
@@ -105,7 +105,7 @@ func TestNotify(t *testing.T) {
 
 func TestNotifyIsReadyWhenNotInitialized(t *testing.T) {
 	next := manager(t)
-	n := &notifier{log: slog.New(slog.DiscardHandler), status: func() server.Status { return server.Status{Sealed: true} }}
+	n := &notifier{log: slog.New(slog.DiscardHandler), status: func() keep.Status { return keep.Status{Sealed: true} }}
 	n.tell(true)
 	if got := next(); got != "STATUS=not initialized: run sealkeep operator init\nREADY=1\nWATCHDOG=1" {
 		t.Errorf("%q", got)
@@ -115,8 +115,8 @@ func TestNotifyIsReadyWhenNotInitialized(t *testing.T) {
 // No service manager lifts what somebody has sealed, by taking it for a start that fails.
 func TestAHeldKeepIsHealthyForTheServiceManager(t *testing.T) {
 	next := manager(t)
-	n := &notifier{log: slog.New(slog.DiscardHandler), status: func() server.Status {
-		return server.Status{Initialized: true, Sealed: true, Held: true, KeepHeld: true}
+	n := &notifier{log: slog.New(slog.DiscardHandler), status: func() keep.Status {
+		return keep.Status{Initialized: true, Sealed: true, Held: true, KeepHeld: true}
 	}}
 	n.tell(true)
 	if got := next(); got != "STATUS=sealed by request: people open it (sealkeep operator unseal -), or root over a listener with operator = true\nREADY=1\nWATCHDOG=1" {
@@ -126,7 +126,7 @@ func TestAHeldKeepIsHealthyForTheServiceManager(t *testing.T) {
 
 func TestJournalLines(t *testing.T) {
 	var b bytes.Buffer
-	log := newLog(&b, slog.LevelDebug, "text", true)
+	log := slog.New(newLog(&b, slog.LevelDebug, "text", true))
 	log.Debug("d")
 	log.Info("i", "k", "v")
 	log.Warn("w")
@@ -135,7 +135,7 @@ func TestJournalLines(t *testing.T) {
 		t.Errorf("%q", b.String())
 	}
 	b.Reset()
-	newLog(&b, slog.LevelInfo, "json", true).Info("i")
+	slog.New(newLog(&b, slog.LevelInfo, "json", true)).Info("i")
 	if !strings.HasPrefix(b.String(), `{"time":`) {
 		t.Errorf("%q", b.String())
 	}

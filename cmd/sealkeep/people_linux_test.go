@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/sealkeep/sealkeep/config"
-	"github.com/sealkeep/sealkeep/server"
+	"github.com/sealkeep/sealkeep/keep"
 )
 
 // A dialogue types what it is asked for: one answer for each prompt, in order.
@@ -128,7 +128,7 @@ func TestDoctorFailsAfterADayOfTwoSets(t *testing.T) {
 		{25 * time.Hour, "shares", "rekey -cancel", false}, {25 * time.Hour, "age", "name the old recipients again", false},
 	} {
 		x := &examination{cli: &cli{Context: t.Context()}, conf: &config.Config{}}
-		x.slotStates([]server.SlotStatus{{Name: "recovery-" + c.typ + "-new", Type: c.typ, State: server.SlotRecovery, Since: time.Now().Add(-c.age)}})
+		x.slotStates([]keep.SlotStatus{{Name: "recovery-" + c.typ + "-new", Type: c.typ, State: keep.SlotRecovery, Since: time.Now().Add(-c.age)}})
 		f := x.findings[0]
 		if f.OK != c.ok || f.OK && !f.Warning || !strings.Contains(f.Next, c.next) {
 			t.Errorf("after %v: %+v", c.age, f)

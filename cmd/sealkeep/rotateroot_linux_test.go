@@ -27,7 +27,7 @@ type console struct {
 }
 
 // onConsole runs a command whose input, output and errors are a terminal.
-func (k *keep) onConsole(token string, args ...string) *console {
+func (k *process) onConsole(token string, args ...string) *console {
 	k.t.Helper()
 	keys, tty := openTerminal(k.t)
 	c := &console{t: k.t, keys: keys, cmd: exec.Command(k.program, args...)}

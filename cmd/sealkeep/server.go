@@ -21,9 +21,12 @@ import (
 	"time"
 
 	"github.com/sealkeep/sealkeep/config"
+	"github.com/sealkeep/sealkeep/keep"
 	"github.com/sealkeep/sealkeep/seal"
 	"github.com/sealkeep/sealkeep/server"
 	"github.com/sealkeep/sealkeep/storage"
+	"github.com/sealkeep/sealkeep/sys"
+	"github.com/sealkeep/sealkeep/token"
 )
 
 const (
@@ -74,7 +77,8 @@ type daemon struct {
 	log       *slog.Logger
 	level     slog.LevelVar
 	listeners []*listener
-	keep      *server.Server
+	keep      *keep.Keep
+	server    *server.Server
 	failed    chan error    // the first listener that failed
 	wake      chan struct{} // the keep's state changed
 	notify    *notifier
@@ -113,7 +117,8 @@ func (d *daemon) run() (err error) {
 	if _, ok := d.lookup("GOMEMLIMIT"); !ok {
 		debug.SetMemoryLimit(memoryAim)
 	}
-	d.log = newLog(d.stderr, &d.level, conf.LogFormat, d.inJournal())
+	tail := newLog(d.stderr, &d.level, conf.LogFormat, d.inJournal())
+	d.log = slog.New(tail)
 	for _, w := range conf.Warnings {
 		d.log.Warn("configuration: " + w)
 	}
@@ -127,11 +132,15 @@ func (d *daemon) run() (err error) {
 	}
 	version, date := build()
 	d.log.Info("starting", "version", version, "store", conf.Storage.Path)
-	d.keep, err = server.New(server.Config{
+	d.keep = keep.New(keep.Config{
 		Path: conf.Storage.Path, Storage: storage.Options{InitialMmapSize: conf.Storage.InitialMmapSize, Logger: d.log},
-		Seals: asSeals(seals), Recovery: conf.Recovery, EnableGenerateRoot: conf.EnableGenerateRoot, Limits: limits(conf),
-		Audit: auditConfig(conf), AllowAuditAPI: conf.AllowAuditAPI, Logger: d.log, Version: version, BuildDate: date, APIAddr: cmp.Or(conf.APIAddr, d.listeners[0].url()),
-		Types: types(), Changed: func(server.Status) { d.poke() },
+		Seals: asSeals(seals), Recovery: conf.Recovery, EnableGenerateRoot: conf.EnableGenerateRoot,
+		Audit: auditConfig(conf), AllowAuditAPI: conf.AllowAuditAPI, Logger: d.log, Version: version, BuildDate: date,
+		Changed: func(keep.Status) { d.poke() },
+	})
+	system := sys.Type(d.keep, sys.Config{Version: version, APIAddr: cmp.Or(conf.APIAddr, d.listeners[0].url()), Tail: tail})
+	d.server, err = server.New(server.Config{
+		Keep: d.keep, Types: append(types(), system, token.Type()), Logger: d.log, Limits: limits(conf), Version: version,
 	})
 	if err != nil {
 		return explainLock(err, "another keep, or a check, has this store: stop that, or give this keep a store of its own")
@@ -139,7 +148,7 @@ func (d *daemon) run() (err error) {
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(d), closeTimeout)
 		defer cancel()
-		if e := d.keep.Close(ctx); e != nil {
+		if e := d.server.Close(ctx); e != nil {
 			err = errors.Join(err, e)
 			return
 		}
@@ -221,7 +230,7 @@ func (d *daemon) poke() {
 // start serves on every listener.
 func (d *daemon) start() {
 	for _, l := range d.listeners {
-		l.http = d.keep.HTTPServer(apiListener(l.conf))
+		l.http = d.server.HTTPServer(apiListener(l.conf))
 		l.http.ErrorLog = slog.NewLogLogger(d.log.Handler(), slog.LevelDebug)
 		d.log.Info("listening", "address", l.url())
 		if l.cert.Load() != nil {
@@ -309,7 +318,7 @@ func (d *daemon) reload() {
 	}
 	d.level.Set(levels[d.logLevel(conf)])
 	d.keep.SetRecovery(conf.Recovery, conf.EnableGenerateRoot)
-	d.keep.SetLimits(limits(conf))
+	d.server.SetLimits(limits(conf))
 	d.keep.SetSeals(asSeals(seals))
 	d.notify.refused.Store(nil)
 	d.log.Info("reloaded", "seals", len(seals), "certificates", len(certs))
@@ -335,8 +344,8 @@ func limits(conf *config.Config) server.Limits {
 	return server.Limits{PerToken: server.Rate(conf.Limits.PerToken), PerSource: server.Rate(conf.Limits.PerSource)}
 }
 
-func asSeals(seals []*seal.Seal) []server.Seal {
-	all := make([]server.Seal, len(seals))
+func asSeals(seals []*seal.Seal) []keep.Seal {
+	all := make([]keep.Seal, len(seals))
 	for i, s := range seals {
 		all[i] = s
 	}

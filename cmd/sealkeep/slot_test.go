@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sealkeep/sealkeep/keep"
 	"github.com/sealkeep/sealkeep/seal/sealtest"
-	"github.com/sealkeep/sealkeep/server"
 )
 
 // awsBlock is the block of an awskms seal.
@@ -83,19 +83,19 @@ func (b *boot) reload(blocks ...string) {
 }
 
 // slots reads seal-status.
-func (b *boot) slots() (sealed bool, slots map[string]server.SlotStatus, err error) {
+func (b *boot) slots() (sealed bool, slots map[string]keep.SlotStatus, err error) {
 	_, text, err := b.request("", "GET", "sys/seal-status", "")
 	if err != nil {
 		return true, nil, err
 	}
 	var st struct {
 		Sealed bool
-		Slots  []server.SlotStatus
+		Slots  []keep.SlotStatus
 	}
 	if err := json.Unmarshal([]byte(text), &st); err != nil {
 		return true, nil, err
 	}
-	slots = map[string]server.SlotStatus{}
+	slots = map[string]keep.SlotStatus{}
 	for _, sl := range st.Slots {
 		slots[sl.Name] = sl
 	}
@@ -103,7 +103,7 @@ func (b *boot) slots() (sealed bool, slots map[string]server.SlotStatus, err err
 }
 
 // waitSlot waits until a slot is as it should be.
-func (b *boot) waitSlot(name string, ok func(server.SlotStatus) bool) {
+func (b *boot) waitSlot(name string, ok func(keep.SlotStatus) bool) {
 	b.t.Helper()
 	b.until("slot "+name+" as it should be", func() error {
 		_, slots, err := b.slots()
@@ -114,9 +114,9 @@ func (b *boot) waitSlot(name string, ok func(server.SlotStatus) bool) {
 	})
 }
 
-func (b *boot) waitState(name string, states ...server.SlotState) {
+func (b *boot) waitState(name string, states ...keep.SlotState) {
 	b.t.Helper()
-	b.waitSlot(name, func(sl server.SlotStatus) bool { return slices.Contains(states, sl.State) })
+	b.waitSlot(name, func(sl keep.SlotStatus) bool { return slices.Contains(states, sl.State) })
 }
 
 // opens waits until the keep is open, and tells how long after it began to answer.
@@ -181,7 +181,7 @@ func TestTwoServices(t *testing.T) {
 	p2.Stop()
 	b.start()
 	for _, name := range []string{"east", "west"} {
-		b.waitSlot(name, func(sl server.SlotStatus) bool { return sl.Class == "unreachable" && sl.Error != "" && sl.Hint != "" })
+		b.waitSlot(name, func(sl keep.SlotStatus) bool { return sl.Class == "unreachable" && sl.Error != "" && sl.Hint != "" })
 	}
 	if sealed, _, err := b.slots(); err != nil || !sealed {
 		t.Errorf("sealed %t, %v", sealed, err)
@@ -282,7 +282,7 @@ func TestFollowsItsKeys(t *testing.T) {
 		}
 	}
 	b.reload(services, staticSlot("file", 3, `current_key = "`+second+`"`, `current_key_id = "second"`, `previous_key = "`+first+`"`, `previous_key_id = "first"`))
-	b.waitSlot("file", func(sl server.SlotStatus) bool { return sl.KeyID == "second" && sl.State == server.SlotReady })
+	b.waitSlot("file", func(sl keep.SlotStatus) bool { return sl.KeyID == "second" && sl.State == keep.SlotReady })
 
 	_, metrics := b.get("sys/metrics")
 	for _, name := range []string{"cloud", "vault", "file"} {
@@ -376,10 +376,10 @@ func TestLiveMigration(t *testing.T) {
 		}
 		more()
 		b.reload(from.block, to.block)
-		b.waitState(to.name, server.SlotReady)
+		b.waitState(to.name, keep.SlotReady)
 		more()
 		b.reload(to.block)
-		b.waitState(from.name, server.SlotOrphaned)
+		b.waitState(from.name, keep.SlotOrphaned)
 		if status, text, err := b.request(token, "DELETE", "sys/slots/"+from.name, ""); status != 200 || err != nil {
 			t.Fatalf("removing %s: %d %s %v", from.name, status, text, err)
 		}

@@ -170,17 +170,17 @@ func edit(r *api.Request, tx *storage.Tx, in *roleInput, create bool) (a api.Ans
 		return a, errAbsent(r)
 	case to == nil:
 		to = &role{Name: r.Param("name"), RoleID: storage.NewUUID(), BindSecretID: true}
-		login.Set(&to.LocalSecretIDs, in.LocalSecretIDs)
+		api.Set(&to.LocalSecretIDs, in.LocalSecretIDs)
 	case in.LocalSecretIDs != nil && *in.LocalSecretIDs != to.LocalSecretIDs:
 		return a, api.Invalid.Errorf("local_secret_ids can only be modified during role creation")
 	}
 	if given != nil {
 		to.BoundCIDRs = cidrs
 	}
-	login.Set(&to.RoleID, in.RoleID)
-	login.Set(&to.BindSecretID, in.BindSecretID)
-	login.Set(&to.SecretIDNumUses, in.SecretIDNumUses)
-	login.Set(&to.SecretIDTTL, in.SecretIDTTL)
+	api.Set(&to.RoleID, in.RoleID)
+	api.Set(&to.BindSecretID, in.BindSecretID)
+	api.Set(&to.SecretIDNumUses, in.SecretIDNumUses)
+	api.Set(&to.SecretIDTTL, in.SecretIDTTL)
 	if a.Warnings, err = in.Apply(&to.Token); err != nil {
 		return a, err
 	}

@@ -44,8 +44,8 @@ func addSecretID(r *api.Request, tx *storage.Tx, in *newSecretIDInput, secret st
 		return a, err
 	}
 	id.NumUses, id.TTL = role.SecretIDNumUses, role.SecretIDTTL
-	login.Set(&id.NumUses, in.NumUses)
-	login.Set(&id.TTL, in.TTL)
+	api.Set(&id.NumUses, in.NumUses)
+	api.Set(&id.TTL, in.TTL)
 	if err := of(r).add(tx, role, secret, &id, r.Mount.Longest(), r.Now); err != nil {
 		return a, err
 	}

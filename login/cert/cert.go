@@ -88,7 +88,7 @@ func putConfig(r *api.Request, tx *storage.Tx, in *configInput) (api.Answer, err
 	if err != nil {
 		return api.Answer{}, err
 	}
-	login.Set(&c.DisableBinding, in.DisableBinding)
+	api.Set(&c.DisableBinding, in.DisableBinding)
 	return api.Answer{}, login.WriteRecord(tx, r.Prefix()+configFile, recordKind, c)
 }
 

@@ -112,17 +112,17 @@ func editRole(r *api.Request, in *roleInput, role *Role) ([]string, error) {
 	if in.OCSP {
 		return nil, api.Invalid.Errorf("ocsp_enabled is not supported: write lists of revoked certificates below auth/%scrls/", r.Mount.Path)
 	}
-	login.Set(&role.Certificate, in.Certificate)
-	login.Set(&role.DisplayName, in.DisplayName)
+	api.Set(&role.Certificate, in.Certificate)
+	api.Set(&role.DisplayName, in.DisplayName)
 	role.DisplayName = cmp.Or(role.DisplayName, role.Name)
-	login.Set(&role.Names, in.Names)
-	login.Set(&role.CommonNames, in.CommonNames)
-	login.Set(&role.DNSNames, in.DNSNames)
-	login.Set(&role.Emails, in.Emails)
-	login.Set(&role.URIs, in.URIs)
-	login.Set(&role.Units, in.Units)
-	login.Set(&role.Extensions, in.Extensions)
-	login.Set(&role.Metadata, in.Metadata)
+	api.Set(&role.Names, in.Names)
+	api.Set(&role.CommonNames, in.CommonNames)
+	api.Set(&role.DNSNames, in.DNSNames)
+	api.Set(&role.Emails, in.Emails)
+	api.Set(&role.URIs, in.URIs)
+	api.Set(&role.Units, in.Units)
+	api.Set(&role.Extensions, in.Extensions)
+	api.Set(&role.Metadata, in.Metadata)
 	return in.Apply(&role.TokenParams)
 }
 

@@ -339,12 +339,12 @@ func editRole(_ *api.Request, in *roleInput, role *Role) (warnings []string, err
 			return nil, api.Invalid.Errorf(`claim_mappings is not an object like {"claim": "name"}`)
 		}
 	}
-	login.Set(&role.Audiences, in.Audiences)
-	login.Set(&role.Subject, in.Subject)
-	login.Set(&role.UserClaim, in.UserClaim)
-	login.Set(&role.UserPointer, in.UserPointer)
-	login.Set(&role.ExpiryLeeway, in.Expiry)
-	login.Set(&role.NotBefore, in.NotBefore)
-	login.Set(&role.ClockSkew, in.ClockSkew)
+	api.Set(&role.Audiences, in.Audiences)
+	api.Set(&role.Subject, in.Subject)
+	api.Set(&role.UserClaim, in.UserClaim)
+	api.Set(&role.UserPointer, in.UserPointer)
+	api.Set(&role.ExpiryLeeway, in.Expiry)
+	api.Set(&role.NotBefore, in.NotBefore)
+	api.Set(&role.ClockSkew, in.ClockSkew)
 	return in.Apply(&role.TokenParams)
 }

@@ -1,0 +1,252 @@
+package keep
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sealkeep/sealkeep/storage"
+)
+
+// Reconciliation makes the slots of an open keep what its configuration says. A
+// visit does it for one seal (see probe.go for when):
+//
+//   - a seal without a slot that the store vouches for is given one;
+//   - a slot is opened as it stands in the file;
+//   - what does not open because another key has made it, or was made with
+//     another key than the service would use now (an alias was moved, a transit
+//     key rotated, a static key replaced), is wrapped anew.
+//
+// It adds and replaces, and never deletes. A new blob is opened before it takes
+// the place of the old one, and once more as it was committed; until then the
+// slot does not count. Disabled seals are left as they are.
+
+// wrapTimeout is what a seal may take to make a slot and open it twice.
+const wrapTimeout = 15 * time.Second
+
+// A mismatch is the error of a slot that opens to something else.
+type mismatch string
+
+func (m mismatch) Error() string { return string(m) }
+func (m mismatch) Class() string { return classMismatch }
+
+const errOtherRoot = mismatch("the slot holds another root key than the one in use")
+
+var (
+	errNotTrusted = errors.New("the file has no such slot of the store's making")
+	errReplaced   = errors.New("the seals were replaced meanwhile")
+	errStored     = errors.New("the slot is in the store, but did not open there")
+)
+
+// visit brings one seal and its slot together. It reports false when that is to
+// be tried again, after retry.
+func (k *Keep) visit(ctx context.Context, u *Unsealed, seal Seal, retry time.Duration) bool {
+	sl, release := k.hold(ctx, seal)
+	if sl == nil {
+		return false
+	}
+	defer release()
+	failed := func(err error) bool {
+		if sl := k.slotOf(seal); sl != nil && ctx.Err() == nil {
+			k.failed(sl, classOf(err), err, retry, probeInterval)
+		}
+		return false
+	}
+	var unopened error
+	moved := ""
+	if sl.stored {
+		call, cancel := context.WithTimeout(ctx, attemptTimeout)
+		defer cancel()
+		err := k.openStored(call, u, seal)
+		switch {
+		case errors.Is(err, errNotTrusted): // somebody has written to the file
+			k.rearrange()
+			return false
+		case err == nil && sl.Disabled:
+			k.passed(seal, "")
+			return true
+		case err == nil:
+			id, err := k.keyID(ctx, seal)
+			switch {
+			case ctx.Err() != nil:
+				return false
+			case err != nil:
+				k.passed(seal, "it cannot be told whether the key has changed: "+err.Error())
+				return false
+			}
+			if k.inForce(seal, id); id == sl.KeyID {
+				k.passed(seal, "")
+				return true
+			}
+			moved = id
+		case sl.Disabled || !k.otherKey(ctx, seal, sl, err):
+			return failed(err)
+		default:
+			unopened = err
+		}
+	}
+	call, cancel := context.WithTimeout(ctx, wrapTimeout)
+	defer cancel()
+	if err := k.give(call, u, seal, func(ctx context.Context, slot storage.Slot) error { return u.Store.PutSlot(ctx, slot) }); err != nil {
+		switch {
+		case unopened != nil:
+			err = fmt.Errorf("%w; and wrapping the root key anew failed: %w", unopened, err)
+		case moved != "":
+			err = fmt.Errorf("it still hangs on the key %s, and wrapping the root key anew with the key in force, %s, failed: %w", sl.KeyID, moved, err)
+		}
+		return failed(err)
+	}
+	if unopened != nil {
+		k.log.Warn("a slot did not open with its seal any more, and was replaced", "slot", seal.Name(), "type", seal.Type(), "error", unopened)
+	}
+	return true
+}
+
+// inForce notes with which key a seal would wrap now. A slot that hangs on
+// another one is pending from here on.
+func (k *Keep) inForce(seal Seal, id string) {
+	k.mu.Lock()
+	sl := k.slotOfLocked(seal)
+	if sl == nil {
+		k.mu.Unlock()
+		return
+	}
+	sl.KeyInForce = id
+	moved := id != sl.KeyID
+	if moved {
+		sl.settleLocked()
+	}
+	k.mu.Unlock()
+	if moved {
+		k.log.Warn("the key of a slot has moved: the root key is wrapped anew", "slot", seal.Name(), "type", seal.Type(), "key", sl.KeyID, "in_force", id)
+		k.changed()
+	}
+}
+
+// otherKey tells whether a slot does not open because the seal has another key by
+// now: the one that made it may be disabled or gone.
+func (k *Keep) otherKey(ctx context.Context, seal Seal, sl *slot, err error) bool {
+	switch classOf(err) {
+	case classMismatch:
+		return true
+	case "key_not_found", "key_disabled", "key_pending_deletion", "auth_denied":
+		id, err := k.keyID(ctx, seal)
+		return err == nil && id != sl.KeyID
+	}
+	return false
+}
+
+// give has a seal wrap the root key, and puts that in the file as its slot. The
+// error says why the slot does not count; it is errStored when the slot is in
+// the file all the same.
+func (k *Keep) give(ctx context.Context, u *Unsealed, seal Seal, put func(context.Context, storage.Slot) error) error {
+	u.slotting.Lock()
+	defer u.slotting.Unlock()
+	sl := k.slotOf(seal)
+	if sl == nil {
+		return errReplaced
+	}
+	root, generation, err := u.Store.RootKey()
+	if err != nil {
+		return err
+	}
+	defer clear(root)
+	made, err := k.wrapRoot(ctx, seal, root, u.Store.UUID(), generation)
+	if err != nil {
+		return err
+	}
+	if err := put(ctx, made); err != nil {
+		if errors.Is(err, storage.ErrUnknownOutcome) { // what the file says counts
+			k.rearrange()
+		}
+		return err
+	}
+	if sl.stored {
+		k.metrics.rewraps.WithLabelValues(sl.Name).Inc()
+		k.log.Info("wrapped the root key anew", "slot", sl.Name, "type", sl.Type, "key", made.KeyID, "instead_of", sl.KeyID)
+	} else {
+		k.log.Info("a seal was given its slot", "slot", sl.Name, "type", sl.Type, "key", made.KeyID)
+	}
+	err = k.openStored(ctx, u, seal)
+	k.mu.Lock()
+	if now := k.slotOfLocked(seal); now != nil && err == nil {
+		now.KeyInForce = made.KeyID
+	}
+	k.arrangeLocked()
+	k.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("%w: %w", errStored, err)
+	}
+	k.passed(seal, "")
+	return nil
+}
+
+// slotOf is the slot of a seal as it is arranged now; nil when the seal has been
+// replaced.
+func (k *Keep) slotOf(seal Seal) *slot {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.slotOfLocked(seal)
+}
+
+func (k *Keep) slotOfLocked(seal Seal) *slot {
+	if i := slices.IndexFunc(k.slots, func(sl *slot) bool { return sl.seal == seal }); i >= 0 {
+		return k.slots[i]
+	}
+	return nil
+}
+
+// wrapRoot has a seal wrap a root key, and opens what it made.
+func (k *Keep) wrapRoot(ctx context.Context, seal Seal, root []byte, uuid string, generation uint64) (storage.Slot, error) {
+	slot := storage.Slot{Name: seal.Name(), Type: seal.Type(), RootGeneration: generation, Created: k.now().UTC()}
+	var err error
+	done := k.metrics.operation(slot.Name, "wrap")
+	slot.Blob, slot.KeyID, err = seal.Wrap(ctx, root, slot.Context(uuid))
+	if done(); err != nil {
+		return slot, err
+	}
+	return slot, k.opens(ctx, seal, slot, root, uuid)
+}
+
+// openStored opens the slot of a seal as it stands in the file.
+func (k *Keep) openStored(ctx context.Context, u *Unsealed, seal Seal) error {
+	slots, _, err := u.Store.TrustedSlots()
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(slots, func(slot storage.Slot) bool { return slot.Name == seal.Name() && slot.Type == seal.Type() })
+	if i < 0 {
+		return errNotTrusted
+	}
+	root, _, err := u.Store.RootKey()
+	if err != nil {
+		return err
+	}
+	defer clear(root)
+	return k.opens(ctx, seal, slots[i], root, u.Store.UUID())
+}
+
+// opens has a seal open a slot and compares what comes out, which is forgotten.
+func (k *Keep) opens(ctx context.Context, seal Seal, slot storage.Slot, root []byte, uuid string) error {
+	got, err := k.unwrap(ctx, seal, slot, uuid)
+	defer clear(got)
+	if err == nil && !bytes.Equal(got, root) {
+		err = errOtherRoot
+	}
+	return err
+}
+
+func (k *Keep) keyID(ctx context.Context, seal Seal) (string, error) {
+	defer k.metrics.operation(seal.Name(), "key_id")()
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	return seal.KeyID(ctx)
+}
+
+func (k *Keep) unwrap(ctx context.Context, seal Seal, slot storage.Slot, uuid string) ([]byte, error) {
+	defer k.metrics.operation(slot.Name, "unwrap")()
+	return seal.Unwrap(ctx, slot.Blob, slot.Context(uuid))
+}

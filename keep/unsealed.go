@@ -1,0 +1,91 @@
+package keep
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"github.com/sealkeep/sealkeep/api"
+	"github.com/sealkeep/sealkeep/audit"
+	"github.com/sealkeep/sealkeep/mount"
+	"github.com/sealkeep/sealkeep/storage"
+)
+
+// An Unsealed is what lives only while a keep is open.
+type Unsealed struct {
+	*mount.Live
+	Audit *audit.Log
+
+	ctx       context.Context
+	end       context.CancelFunc
+	probing   chan struct{}      // a value when all slots are to be visited
+	stopRound context.CancelFunc // of the visits under way, or of the last; guarded by Keep.mu
+	rotated   chan struct{}      // a value when there may be something to re-encrypt
+
+	slotting     sync.Mutex  // held while a slot or the root key changes
+	rootShares   *rootShares // nil: none are waiting; guarded by slotting
+	reencryption reencryption
+
+	unused     atomic.Bool                      // no token has been used since Init
+	drills     atomic.Pointer[map[string]drill] // by slot; never changed, but replaced
+	drilling   gathering
+	rekey      rekey
+	generation rootGeneration
+}
+
+// recordVersion is that of the records of this package.
+const recordVersion = 1
+
+// newUnsealed reads what an open keep has in memory; the store is unsealed, opening is
+// held.
+func (k *Keep) newUnsealed(store *storage.Store) (*Unsealed, error) {
+	u := &Unsealed{probing: make(chan struct{}, 1), rotated: make(chan struct{}, 1)}
+	u.ctx, u.end = context.WithCancel(k.ctx)
+	var err error
+	if u.Live, err = mount.Open(u.ctx, store, k.types, k.now, k.log); err != nil {
+		u.end()
+		return nil, err
+	}
+	if err := u.loadDrills(u.ctx); err != nil {
+		k.log.Error("when the recovery slots were last tried is not known", "error", err)
+	}
+	if err := u.loadUnused(u.ctx); err != nil {
+		k.log.Error("whether a token was ever used is not known", "error", err)
+	}
+	k.mu.Lock()
+	devices := k.devices
+	k.mu.Unlock()
+	if k.opening.oldAudit != nil {
+		k.opening.oldAudit.Wait() // for what is under way
+	}
+	if u.Audit, err = audit.Open(u.ctx, store, devices, k.now, k.log); err != nil {
+		u.end()
+		return nil, err
+	}
+	return u, nil
+}
+
+// Done is closed when the keep is sealed.
+func (u *Unsealed) Done() <-chan struct{} { return u.ctx.Done() }
+
+// abandon ends an instance that was not published.
+func (u *Unsealed) abandon() {
+	u.end()
+	u.Audit.Close()
+}
+
+// A Frame is what the pipeline of a keep does for a request, besides that of any.
+type Frame interface {
+	api.Frame
+	// Unsealed is the instance that was open when the request was authorized; nil
+	// while there was none.
+	Unsealed() *Unsealed
+	// Entry is what the audit log is told of the request.
+	Entry() *audit.Entry
+}
+
+// Of is the unsealed instance that answers a request, nil where none does.
+func Of(r *api.Request) *Unsealed { return r.Frame.(Frame).Unsealed() }
+
+// EntryOf is what the audit log is told of a request.
+func EntryOf(r *api.Request) *audit.Entry { return r.Frame.(Frame).Entry() }

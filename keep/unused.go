@@ -1,0 +1,41 @@
+package keep
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/sealkeep/sealkeep/api"
+	"github.com/sealkeep/sealkeep/storage"
+)
+
+// What Init hands out, it hands out once. When its answer was lost nobody has the
+// root token, and the keep looks as well as any other. So a record says that no
+// token has been used yet, from Init to the first use, and status shows it.
+const unusedPath = "sys/unused" // JSON {"version":1}
+
+func writeUnused(tx *storage.Tx) error {
+	if err := tx.Put(unusedPath, []byte(`{"version":1}`)); err != nil {
+		return fmt.Errorf("noting that no token has been used: %w", err)
+	}
+	return nil
+}
+
+// loadUnused reads the record when the keep opens.
+func (u *Unsealed) loadUnused(ctx context.Context) error {
+	return u.Store.View(ctx, func(tx *storage.Tx) error {
+		value, err := tx.Get(unusedPath)
+		u.unused.Store(err == nil && value != nil)
+		return err
+	})
+}
+
+// Used deletes the record at the first use of a token. When that fails the next
+// start knows no better than this one did.
+func (u *Unsealed) Used(ctx context.Context) error {
+	if !u.unused.Load() || !u.unused.CompareAndSwap(true, false) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, api.DefaultTimeout)
+	defer cancel()
+	return u.Store.Update(ctx, func(tx *storage.Tx) error { return tx.Delete(unusedPath) })
+}
