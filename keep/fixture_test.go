@@ -26,12 +26,6 @@ func fresh(t testing.TB, seals ...keep.Seal) *fixture {
 	return &fixture{servertest.Fresh(t, servertest.Config{Types: types(), Seals: seals})}
 }
 
-// freshAudited is fresh with audit devices.
-func freshAudited(t testing.TB, devices []audit.Device, seals ...keep.Seal) *fixture {
-	t.Helper()
-	return &fixture{servertest.Fresh(t, servertest.Config{Types: types(), Seals: seals, Audit: devices})}
-}
-
 // start runs a keep on the store at path.
 func start(t testing.TB, path string, seals ...keep.Seal) *fixture {
 	t.Helper()

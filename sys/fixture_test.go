@@ -41,9 +41,3 @@ func start(t testing.TB, path string, seals ...keep.Seal) *fixture {
 	t.Helper()
 	return &fixture{servertest.Start(t, servertest.Config{Path: path, Types: types(), Seals: seals})}
 }
-
-// startAudited is start with audit devices.
-func startAudited(t testing.TB, path string, devices []audit.Device, seals ...keep.Seal) *fixture {
-	t.Helper()
-	return &fixture{servertest.Start(t, servertest.Config{Path: path, Types: types(), Seals: seals, Audit: devices})}
-}

@@ -4,7 +4,6 @@ import (
 	"testing"
 
 	"github.com/sealkeep/sealkeep/api"
-	"github.com/sealkeep/sealkeep/audit"
 	"github.com/sealkeep/sealkeep/engine/cubbyhole"
 	"github.com/sealkeep/sealkeep/engine/kv"
 	"github.com/sealkeep/sealkeep/keep"
@@ -23,22 +22,4 @@ func types() []api.Type {
 func fresh(t testing.TB, seals ...keep.Seal) *fixture {
 	t.Helper()
 	return &fixture{servertest.Fresh(t, servertest.Config{Types: types(), Seals: seals})}
-}
-
-// freshAudited is fresh with audit devices.
-func freshAudited(t testing.TB, devices []audit.Device, seals ...keep.Seal) *fixture {
-	t.Helper()
-	return &fixture{servertest.Fresh(t, servertest.Config{Types: types(), Seals: seals, Audit: devices})}
-}
-
-// start runs a keep on the store at path.
-func start(t testing.TB, path string, seals ...keep.Seal) *fixture {
-	t.Helper()
-	return &fixture{servertest.Start(t, servertest.Config{Path: path, Types: types(), Seals: seals})}
-}
-
-// startAudited is start with audit devices.
-func startAudited(t testing.TB, path string, devices []audit.Device, seals ...keep.Seal) *fixture {
-	t.Helper()
-	return &fixture{servertest.Start(t, servertest.Config{Path: path, Types: types(), Seals: seals, Audit: devices})}
 }
