@@ -105,7 +105,7 @@ func (m *method) all(r *api.Request, mount *api.Mount) (all *Roles, still func(*
 		if version, err = tx.FolderVersion(mount.Prefix()); err != nil {
 			return err
 		}
-		all, err = m.roles.Get(mount.UUID, version, func() (*Roles, error) { return readRoles(tx, mount.Prefix()) })
+		all, err = m.roles.Get(mount.UUID, version, func(*Roles) (*Roles, error) { return readRoles(tx, mount.Prefix()) })
 		return err
 	})
 	return all, func(tx *storage.Tx) error {
