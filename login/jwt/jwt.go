@@ -42,7 +42,7 @@ func Type() api.Type {
 		Errors: map[error]api.Code{ErrKeys: api.Unavailable},
 		Routes: append(roles.Routes(),
 			api.Route{Path: "config", Help: "Whose JWTs log in, and where the keys are that verify them.", Settings: true,
-				Ops: map[api.Op]api.Handler{api.Read: api.View(getConfig), api.Write: api.Do(m.putConfig)}},
+				Ops: map[api.Op]api.Handler{api.Read: api.View(getConfig).Answers(Config{PublicKeys: []string{}, Algorithms: []string{}}), api.Write: api.Do(m.putConfig)}},
 			api.Route{Path: "login", Help: "Gives a token to whoever shows a JWT that a role is for.", Gate: api.Unsealed,
 				Ops: map[api.Op]api.Handler{api.Write: api.LogIn(m.name, m.check)}},
 		),
