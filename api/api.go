@@ -20,7 +20,8 @@
 // What it takes from the request is a plain struct with json tags. One decoder
 // fills it from the query of a read and from the body of a write, and takes the
 // weak forms that Vault takes ("true" or 1 for true, "1h" for a duration, "a,b" for
-// a list), see [Handler.Decode].
+// a list), see [Handler.Decode]. Where the shape of its answers is fixed, the handler
+// says so with [Handler.Answers], and the OpenAPI document has it.
 //
 // The pipeline has checked the path: it is valid UTF-8, printable, without empty
 // segments, "." and "..". The errors of package storage have their answers already;

@@ -2,6 +2,8 @@ package api
 
 import (
 	"encoding/json"
+	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"time"
@@ -22,7 +24,7 @@ const (
 	AnyField      FieldKind = "any" // the handler reads it by itself
 )
 
-// A Field is a parameter that a handler takes, for those who describe the API.
+// A Field is one that a handler takes, or answers with, for those who describe the API.
 type Field struct {
 	Name   string
 	Kind   FieldKind
@@ -43,6 +45,76 @@ func (h Handler) Fields() []Field {
 	var fields []Field
 	for _, name := range slices.Sorted(slices.Values(d.Names())) {
 		fields = append(fields, Field{Name: name, Kind: AnyField})
+	}
+	return fields
+}
+
+// Answers says what the handler's [Answer.Data] is like, by an example that has every
+// field: see [FieldsOf].
+func (h Handler) Answers(example any) Handler {
+	h.data = example
+	return h
+}
+
+// Out are the fields of Answer.Data, by name; nil where they are not fixed. A list
+// answers as [Keys] does unless its handler says more.
+func (r *Route) Out(op Op) []Field {
+	switch example := r.Ops[op].data; {
+	case example != nil:
+		return FieldsOf(example)
+	case op.Folder():
+		return []Field{{Name: "keys", Kind: TextsField}}
+	}
+	return nil
+}
+
+// FieldsOf describes a value by what it is as JSON, where an empty list is one of
+// texts, an empty object has any names and null may be anything; the lists in a map are
+// described by their types. A value that is no object is a mistake in the program.
+func FieldsOf(v any) []Field {
+	b, err := json.Marshal(v)
+	var members map[string]any
+	if err == nil {
+		err = json.Unmarshal(b, &members)
+	}
+	if err != nil {
+		panic(fmt.Sprintf("api: the example %T: %v", v, err))
+	}
+	fields := fieldsOf(members)
+	values, _ := v.(map[string]any)
+	for i, f := range fields {
+		if of := reflect.TypeOf(values[f.Name]); of != nil && of.Kind() == reflect.Slice {
+			switch of.Elem().Kind() {
+			case reflect.String:
+				fields[i].Kind = TextsField
+			case reflect.Int, reflect.Uint32, reflect.Uint64:
+				fields[i].Kind = NumbersField
+			}
+		}
+	}
+	return fields
+}
+
+func fieldsOf(members map[string]any) []Field {
+	fields := make([]Field, 0, len(members))
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		f := Field{Name: name, Kind: AnyField}
+		switch v := members[name].(type) {
+		case string:
+			f.Kind = TextField
+		case bool:
+			f.Kind = FlagField
+		case float64:
+			f.Kind = NumberField
+		case map[string]any:
+			f.Kind, f.Fields = ObjectField, fieldsOf(v)
+		case []any:
+			f.Kind = TextsField
+			if len(v) > 0 {
+				f.Kind = AnyField
+			}
+		}
+		fields = append(fields, f)
 	}
 	return fields
 }

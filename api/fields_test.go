@@ -48,6 +48,28 @@ func TestFields(t *testing.T) {
 	}
 }
 
+// What a handler answers is described by an example of it.
+func TestOut(t *testing.T) {
+	handler := Do(func(*Request, *None) (Answer, error) { return Answer{}, nil })
+	r := Route{Ops: map[Op]Handler{List: handler, Write: handler, Delete: handler.Answers(None{}), Read: handler.Answers(map[string]any{
+		"text": "", "flag": false, "number": 1, "texts": []string(nil), "numbers": []uint32{}, "free": map[string]string{},
+		"null": nil, "inner": map[string]any{"empty": []any{}, "mixed": []any{1, ""}},
+	})}}
+	for op, want := range map[Op][]Field{
+		List: {{Name: "keys", Kind: TextsField}}, Write: nil, Delete: {}, Patch: nil, Scan: {{Name: "keys", Kind: TextsField}},
+		Read: {
+			{Name: "flag", Kind: FlagField}, {Name: "free", Kind: ObjectField, Fields: []Field{}},
+			{Name: "inner", Kind: ObjectField, Fields: []Field{{Name: "empty", Kind: TextsField}, {Name: "mixed", Kind: AnyField}}},
+			{Name: "null", Kind: AnyField}, {Name: "number", Kind: NumberField}, {Name: "numbers", Kind: NumbersField},
+			{Name: "text", Kind: TextField}, {Name: "texts", Kind: TextsField},
+		},
+	} {
+		if got := r.Out(op); !reflect.DeepEqual(got, want) {
+			t.Errorf("%v: %+v, want %+v", op, got, want)
+		}
+	}
+}
+
 // ownReader is a Decoder.
 type ownReader struct{}
 

@@ -7,6 +7,7 @@ type Handler struct {
 	plan  *plan
 	fresh func() any
 	run   func(*Request, any) (Answer, error)
+	data  any // an example of Answer.Data; nil: its fields are not fixed
 }
 
 // None is what a handler takes that takes nothing.

@@ -22,13 +22,16 @@ type versioned[V comparable, T any] struct {
 }
 
 // Get returns the value of a mount at a version, which it computes unless it is
-// there. All who ask for the same version at once get the same value, though several
-// may compute it. An error is not kept.
-func (c *Cache[V, T]) Get(uuid string, version V, compute func() (T, error)) (T, error) {
-	if value, ok := c.find(uuid, version); ok {
-		return value, nil
+// there. compute gets the value of another version, the zero T if there is none, of
+// which it may take over what does not change with the version. All who ask for the
+// same version at once get the same value, though several may compute it. An error is
+// not kept.
+func (c *Cache[V, T]) Get(uuid string, version V, compute func(old T) (T, error)) (T, error) {
+	old, ok := c.find(uuid, version)
+	if ok {
+		return old, nil
 	}
-	value, err := compute()
+	value, err := compute(old)
 	if err != nil {
 		return value, err
 	}
@@ -44,12 +47,17 @@ func (c *Cache[V, T]) Get(uuid string, version V, compute func() (T, error)) (T,
 	return value, nil
 }
 
+// Forget drops the value of a mount, so that nothing of it is taken over.
+func (c *Cache[V, T]) Forget(uuid string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.values, uuid)
+}
+
+// find returns the value of a mount, and reports whether it is of the version.
 func (c *Cache[V, T]) find(uuid string, version V) (value T, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	is, ok := c.values[uuid]
-	if !ok || is.version != version {
-		return value, false
-	}
-	return is.value, true
+	return is.value, ok && is.version == version
 }

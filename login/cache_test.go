@@ -12,7 +12,7 @@ func TestCache(t *testing.T) {
 	computed := 0
 	get := func(uuid string, version int, want string) {
 		t.Helper()
-		got, err := c.Get(uuid, version, func() (string, error) {
+		got, err := c.Get(uuid, version, func(string) (string, error) {
 			computed++
 			return fmt.Sprint(uuid, version, "#", computed), nil
 		})
@@ -21,7 +21,7 @@ func TestCache(t *testing.T) {
 		}
 	}
 	failed := errors.New("failed")
-	if _, err := c.Get("a", 0, func() (string, error) { return "", failed }); !errors.Is(err, failed) {
+	if _, err := c.Get("a", 0, func(string) (string, error) { return "", failed }); !errors.Is(err, failed) {
 		t.Error(err)
 	}
 	get("a", 0, "a0#1") // the error was not kept, and no value is that of the zero version
@@ -31,8 +31,16 @@ func TestCache(t *testing.T) {
 	get("a", 1, "a1#3")
 	get("b", 0, "b0#2")
 	get("a", 0, "a0#4") // an older version replaces a newer one
+	over := func(old string) (string, error) { return "after " + old, nil }
+	if got, _ := c.Get("a", 2, over); got != "after a0#4" {
+		t.Errorf("the old value was %q", got)
+	}
+	c.Forget("a")
+	if got, _ := c.Get("a", 3, over); got != "after " {
+		t.Errorf("the old value was %q", got)
+	}
 	for i := range 2 * maxCached {
-		if _, err := c.Get(fmt.Sprint(i), 0, func() (string, error) { return "", nil }); err != nil {
+		if _, err := c.Get(fmt.Sprint(i), 0, func(string) (string, error) { return "", nil }); err != nil {
 			t.Fatal(err)
 		}
 		if len(c.values) > maxCached {
@@ -51,7 +59,7 @@ func TestCacheAtOnce(t *testing.T) {
 		all.Go(func() {
 			for i := range 2000 {
 				uuid, version := i%3, i/50
-				got, err := c.Get(fmt.Sprint(uuid), version, func() (*made, error) { return &made{uuid, version}, nil })
+				got, err := c.Get(fmt.Sprint(uuid), version, func(*made) (*made, error) { return &made{uuid, version}, nil })
 				if err != nil || *got != (made{uuid, version}) {
 					t.Errorf("%v %v", got, err)
 					return
@@ -64,7 +72,7 @@ func TestCacheAtOnce(t *testing.T) {
 	values, begin := make([]*made, 8), make(chan struct{})
 	for i := range values {
 		all.Go(func() {
-			values[i], _ = c.Get("x", 7, func() (*made, error) { <-begin; return new(made), nil })
+			values[i], _ = c.Get("x", 7, func(*made) (*made, error) { <-begin; return new(made), nil })
 		})
 	}
 	close(begin)

@@ -25,7 +25,7 @@ const roleKind = "a record of a login method"
 func (m *Roles[R, In]) Routes() []api.Route {
 	one := api.Route{
 		Path: m.Path + "/{name...}", Help: m.Help, Folded: true, Settings: true,
-		Ops: map[api.Op]api.Handler{api.Read: api.View(m.read), api.Write: api.Update(m.write), api.Delete: api.Update(m.remove)},
+		Ops: map[api.Op]api.Handler{api.Read: api.View(m.read).Answers(m.View(m.New(""))), api.Write: api.Update(m.write), api.Delete: api.Update(m.remove)},
 	}
 	if m.Creates {
 		one.Exists = func(r *api.Request, tx *storage.Tx) (bool, error) {

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -83,6 +84,7 @@ type schema struct {
 	Default     string             `json:"default,omitempty"`
 	Items       *schema            `json:"items,omitempty"`
 	Properties  map[string]*schema `json:"properties,omitempty"`
+	AllOf       []*schema          `json:"allOf,omitempty"`
 }
 
 func (s *Server) newDocument() *document {
@@ -100,7 +102,8 @@ func (s *Server) newDocument() *document {
 		Components: components{map[string]*schema{
 			"Answer": {Type: "object", Description: "Vault's envelope. Some answers below sys/ have none.", Properties: map[string]*schema{
 				"request_id": text, "lease_id": text, "renewable": {Type: "boolean"}, "lease_duration": number, "data": object,
-				"wrap_info": object, "warnings": texts, "auth": object, "mount_type": text,
+				"wrap_info": answered(api.FieldsOf(api.Wrap{WrappedAccessor: "of a token"})), "warnings": texts, "mount_type": text,
+				"auth": answered(api.FieldsOf(api.Auth{Policies: []string{}, TokenPolicies: []string{}, Metadata: map[string]string{}})),
 			}},
 			"Errors": {Type: "object", Properties: map[string]*schema{"errors": {Type: "array", Items: text}}},
 		}},
@@ -146,36 +149,37 @@ func (d *document) add(at site, r *api.Route) {
 		item.Parameters = append(item.Parameters, parameter{Name: name, In: "path", Required: true, Schema: &schema{Type: "string"}})
 	}
 	if verb := getVerb(r); verb != "" {
-		item.Get = d.operation(at, r, verb, "200")
+		item.Get = d.operation(at, r, verb, []api.Op{api.Read, api.List, api.Scan}, "200")
 		item.Get.Parameters = append(query(inPath, r, api.Read, api.List, api.Scan), folderParams(r)...)
 	}
 	if has(r, api.Head) {
-		item.Head = d.operation(at, r, "head", "200")
+		item.Head = d.operation(at, r, "head", nil, "200")
 		item.Head.Parameters = query(inPath, r, api.Head)
 	}
 	if has(r, api.Write) {
-		item.Post = d.operation(at, r, "write", "200", "204")
+		item.Post = d.operation(at, r, "write", []api.Op{api.Write}, "200", "204")
 		item.Post.Body = body(inPath, r, api.Write, "application/json")
 	}
 	if has(r, api.Patch) {
-		item.Patch = d.operation(at, r, "patch", "200", "204")
+		item.Patch = d.operation(at, r, "patch", []api.Op{api.Patch}, "200", "204")
 		item.Patch.Body = body(inPath, r, api.Patch, "application/merge-patch+json")
 	}
 	if has(r, api.Delete) {
-		item.Delete = d.operation(at, r, "delete", "200", "204")
+		item.Delete = d.operation(at, r, "delete", []api.Op{api.Delete}, "200", "204")
 		item.Delete.Parameters = query(inPath, r, api.Delete)
 	}
 	d.Paths[path] = item
 }
 
-func (d *document) operation(at site, r *api.Route, verb string, statuses ...string) *operationDoc {
+// operation describes what answers as the handlers of some operations do.
+func (d *document) operation(at site, r *api.Route, verb string, ops []api.Op, statuses ...string) *operationDoc {
 	o := &operationDoc{Summary: r.Help, ID: d.id(at.name, verb, r.Path), Tags: []string{at.tag}, Responses: map[string]*content{
 		"default": jsonContent("error", &schema{Ref: "#/components/schemas/Errors"}),
 	}}
 	for _, status := range statuses {
 		o.Responses[status] = &content{Description: "nothing to say"}
 		if status == "200" {
-			o.Responses[status] = jsonContent("OK", &schema{Ref: "#/components/schemas/Answer"})
+			o.Responses[status] = jsonContent("OK", answer(r, ops))
 		}
 	}
 	return o
@@ -273,6 +277,49 @@ func body(inPath []string, r *api.Route, op api.Op, kind string) *content {
 		return nil
 	}
 	return &content{Content: map[string]mediaType{kind: {schemaOf(api.Field{Kind: api.ObjectField, Fields: fields})}}}
+}
+
+// answer is the envelope, with what the handlers of some operations put into it where
+// that is fixed for all of them.
+func answer(r *api.Route, ops []api.Op) *schema {
+	envelope, data := &schema{Ref: "#/components/schemas/Answer"}, &schema{Type: "object", Nullable: true}
+	for _, op := range ops {
+		if !has(r, op) {
+			continue
+		}
+		fields := r.Out(op)
+		if fields == nil {
+			return envelope
+		}
+		one := answered(fields)
+		if data.Properties == nil {
+			data.Properties = make(map[string]*schema)
+		}
+		maps.Copy(data.Properties, one.Properties)
+	}
+	if len(data.Properties) == 0 {
+		return envelope
+	}
+	return &schema{AllOf: []*schema{envelope, {Type: "object", Properties: map[string]*schema{"data": data}}}}
+}
+
+// answered is an object of an answer, in which null stands for an empty list or object.
+func answered(fields []api.Field) *schema {
+	s := &schema{Type: "object", Nullable: true}
+	for _, f := range fields {
+		if s.Properties == nil {
+			s.Properties = make(map[string]*schema)
+		}
+		one := schemaOf(f)
+		switch f.Kind {
+		case api.ObjectField:
+			one = answered(f.Fields)
+		case api.TextsField, api.NumbersField, api.AnyField:
+			one.Nullable = true
+		}
+		s.Properties[f.Name] = one
+	}
+	return s
 }
 
 func jsonContent(description string, s *schema) *content {

@@ -1,10 +1,13 @@
 package server_test
 
 import (
+	"cmp"
+	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
 
@@ -207,4 +210,99 @@ func TestOpenAPIOfToken(t *testing.T) {
 	}
 	f.Must(t, 204, "PUT", "sys/seal", "")
 	f.Must(t, 503, "GET", path, "")
+}
+
+// What a type says of its answers is what it answers: every field, and no other.
+func TestOpenAPIAnswers(t *testing.T) {
+	f := fresh(t)
+	f.everyType(t)
+	ops := specified(t, f.Must(t, 200, "GET", "sys/internal/specs/openapi", ""))
+	i, ca := servertest.NewIssuer(t), servertest.NewHolder(t, nil, "an authority", time.Hour)
+	role := `{"bound_audiences":"keep","user_claim":"sub","token_policies":"a","role_type":"jwt"}`
+	checked := map[string]bool{}
+	for _, c := range []struct{ op, path, body string }{
+		{"POST /secret/data/{path}", "secret/data/a", `{"data":{"a":1}}`},
+		{"PATCH /secret/data/{path}", "secret/data/a", `{"data":{"b":1}}`},
+		{"", "secret/metadata/a", `{"custom_metadata":{"a":"b"}}`},
+		{"GET /secret/data/{path}", "secret/data/a", ""},
+		{"GET /secret/metadata/{path}", "secret/metadata/a", ""},
+		{"GET /secret/metadata", "secret/metadata?list=true", ""},
+		{"GET /secret/detailed-metadata/{path}", "secret/detailed-metadata/?list=true", ""},
+		{"GET /secret/detailed-metadata", "secret/detailed-metadata?list=true", ""},
+		{"GET /secret/subkeys/{path}", "secret/subkeys/a", ""},
+		{"GET /secret/config", "secret/config", ""},
+		{"", "auth/approle/role/r", `{"token_policies":"a"}`},
+		{"GET /auth/approle/role", "auth/approle/role?list=true", ""},
+		{"GET /auth/approle/role/{name}", "auth/approle/role/r", ""},
+		{"GET /auth/approle/role/{name}/role-id", "auth/approle/role/r/role-id", ""},
+		{"GET /auth/approle/role/{name}/policies", "auth/approle/role/r/policies", ""},
+		{"POST /auth/approle/role/{name}/custom-secret-id", "auth/approle/role/r/custom-secret-id", `{"secret_id":"chosen-by-the-caller"}`},
+		{"POST /auth/approle/role/{name}/secret-id", "auth/approle/role/r/secret-id", `{}`},
+		{"GET /auth/approle/role/{name}/secret-id", "auth/approle/role/r/secret-id?list=true", ""},
+		{"POST /auth/approle/role/{name}/secret-id/lookup", "auth/approle/role/r/secret-id/lookup", `{"secret_id":"chosen-by-the-caller"}`},
+		{"", "auth/userpass/users/u", `{"password":"of a person"}`},
+		{"GET /auth/userpass/users/{name}", "auth/userpass/users/u", ""},
+		{"POST /auth/userpass/login/{name}", "auth/userpass/login/u", `{"password":"of a person"}`},
+		{"", "auth/jwt/config", servertest.JSONText(map[string]any{"jwt_validation_pubkeys": i.Public})},
+		{"GET /auth/jwt/config", "auth/jwt/config", ""},
+		{"", "auth/jwt/role/r", role},
+		{"GET /auth/jwt/role/{name}", "auth/jwt/role/r", ""},
+		{"GET /auth/cert/config", "auth/cert/config", ""},
+		{"", "auth/cert/certs/r", servertest.JSONText(map[string]any{"certificate": ca.PEM()})},
+		{"GET /auth/cert/certs/{name}", "auth/cert/certs/r", ""},
+		{"", "auth/peer/role/r", `{"bound_uids":"1000","token_policies":"a"}`},
+		{"GET /auth/peer/role/{name}", "auth/peer/role/r", ""},
+	} {
+		method, _, _ := strings.Cut(c.op, " ")
+		header := []string{}
+		if method == "PATCH" {
+			header = append(header, "Content-Type: application/merge-patch+json")
+		}
+		r := f.Call(t, cmp.Or(method, "POST"), c.path, c.body, header...)
+		if r.Status/100 != 2 {
+			t.Errorf("%s: %d %s", c.path, r.Status, r.Text)
+			continue
+		}
+		if c.op == "" {
+			continue
+		}
+		checked[c.op] = true
+		schema := ops[c.op].Responses.Value("200").Value.Content["application/json"].Schema.Value
+		var whole any
+		if err := json.Unmarshal([]byte(r.Text), &whole); err != nil {
+			t.Fatal(err)
+		}
+		if err := schema.VisitJSON(whole); err != nil {
+			t.Errorf("%s: %v", c.op, err)
+		}
+		part, name := schema, "auth"
+		if !strings.Contains(c.op, "/login/") {
+			if name = "data"; len(schema.AllOf) == 0 {
+				t.Errorf("%s: nothing is said of the answer", c.op)
+				continue
+			}
+			part = schema.AllOf[1].Value
+		}
+		said := slices.Sorted(maps.Keys(part.Properties[name].Value.Properties))
+		got, _ := r.Get(name).(map[string]any)
+		if list := "keys"; !strings.Contains(c.path, "list=true") && !slices.Contains(slices.Collect(maps.Keys(got)), list) {
+			said = slices.DeleteFunc(said, func(field string) bool { return field == list }) // of a list at the same path
+		}
+		if has := slices.Sorted(maps.Keys(got)); !slices.Equal(said, has) {
+			t.Errorf("%s is said to answer %v, and has %v", c.op, said, has)
+		}
+	}
+	// Nothing is said that is not checked, apart from what is of the same code as something that is.
+	for what, op := range ops {
+		content := op.Responses.Value("200")
+		if strings.Contains(what, " /kv2/") || strings.Contains(what, " /auth/approle/role/{name}/") || what == "GET /auth/cert/crls/{name}" ||
+			checked[what] || content == nil || content.Value.Content["application/json"] == nil {
+			continue
+		}
+		if s := content.Value.Content["application/json"].Schema.Value; len(s.AllOf) > 0 {
+			if data := s.AllOf[1].Value.Properties["data"].Value.Properties; len(data) != 1 || data["keys"] == nil {
+				t.Errorf("%s is not checked", what)
+			}
+		}
+	}
 }

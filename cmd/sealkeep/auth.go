@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+
+	"github.com/sealkeep/sealkeep/api"
 )
 
 func authCommands() []command {
 	return []command{
-		{"auth enable", "TYPE", 1, 1, client, "enable a login method", authEnableHelp, authEnable},
+		{"auth enable", "TYPE", 1, 1, client, "enable a login method", authEnableHelp + typeHelp(api.Login), authEnable},
 		{"auth disable", "PATH", 1, 1, client, "disable a login method and end its tokens", "Disables the login method at PATH. Its roles and users are removed for good, and its tokens end at once.", authDisable},
 		{"auth list", "", 0, 0, client, "list the login methods", "Lists the login methods that are enabled.", authList},
 		{"auth tune", "PATH", 1, 1, client, "change a login method", "Changes the login method at PATH: what its tokens live by default and at most, and how it is shown.", authTune},
@@ -19,8 +21,10 @@ func authCommands() []command {
 	}
 }
 
-const authEnableHelp = `Enables a login method of a TYPE, such as approle or userpass. Its path is the type's name, or -path. Then write its
-roles or users: sealkeep write auth/approle/role/NAME token_policies=...`
+const authEnableHelp = `Enables a login method of a TYPE. Its path is the type's name, or -path. Then write its roles or users:
+sealkeep write auth/approle/role/NAME token_policies=...
+
+`
 
 // tuneFlags are the flags that enable and tune have, and return what they say.
 func tuneFlags(f *flag.FlagSet) func() object {

@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/sealkeep/sealkeep/api"
 )
 
 // runLine runs a command line without a process of its own.
@@ -46,6 +48,19 @@ func TestEveryCommandHasHelp(t *testing.T) {
 		}
 		if _, all, _ := runLine(t, nil, "", "help"); !strings.Contains(all, "    "+cmd.name) {
 			t.Errorf("%s is not listed", cmd.name)
+		}
+	}
+}
+
+// TestTypeHelp asserts that the commands which enable types list them all.
+func TestTypeHelp(t *testing.T) {
+	for _, typ := range types() {
+		kind := map[api.Kind]string{api.Secrets: "secrets", api.Login: "auth"}[typ.Kind]
+		if kind == "" { // nobody enables it
+			continue
+		}
+		if _, out, _ := runLine(t, nil, "", kind, "enable", "-h"); !strings.Contains(out, "\n    "+typ.Name) || !strings.Contains(out, "  "+typ.Help+"\n") {
+			t.Errorf("%s enable -h does not list %s, %s", kind, typ.Name, typ.Help)
 		}
 	}
 }

@@ -86,15 +86,7 @@ func newKeep(t *testing.T) *process {
 // start starts the process and waits until it answers, open or not initialized.
 func (k *process) start() {
 	k.t.Helper()
-	var log bytes.Buffer
-	k.cmd = exec.Command(k.program, "server", "-config="+k.config)
-	if k.files > 0 {
-		k.cmd = exec.Command("/bin/sh", "-c", fmt.Sprintf(`ulimit -n %d; exec "$0" server "-config=$1"`, k.files), k.program, k.config)
-	}
-	k.cmd.Stderr = &log
-	if err := k.cmd.Start(); err != nil {
-		k.t.Fatal(err)
-	}
+	k.launch()
 	for deadline := time.Now().Add(patience); ; {
 		resp, err := k.web.Get(k.url + "/v1/sys/health")
 		if err == nil {
@@ -105,7 +97,8 @@ func (k *process) start() {
 		}
 		if time.Now().After(deadline) {
 			k.kill()
-			k.t.Fatalf("not open within %v\n%s", patience, log.String())
+			log, _ := os.ReadFile(k.log())
+			k.t.Fatalf("not open within %v\n%s", patience, log)
 		}
 		<-time.After(5 * time.Millisecond)
 	}
@@ -126,6 +119,9 @@ func (k *process) check() {
 		k.t.Fatalf("the store is not clean: %v\n%s", err, out)
 	}
 }
+
+// log is the file with what the process has said, of every start.
+func (k *process) log() string { return filepath.Join(filepath.Dir(k.config), "log") }
 
 func (k *process) store() string { return filepath.Join(filepath.Dir(k.config), "keep.db") }
 
@@ -160,6 +156,12 @@ func (k *process) init() string {
 
 func (k *process) read(token, key string) string {
 	k.t.Helper()
+	return k.readAt(token, "secret", key)
+}
+
+// readAt reads a secret of a mount of version 2.
+func (k *process) readAt(token, mount, key string) string {
+	k.t.Helper()
 	var out struct {
 		Data struct {
 			Data struct {
@@ -167,7 +169,7 @@ func (k *process) read(token, key string) string {
 			} `json:"data"`
 		} `json:"data"`
 	}
-	if status, err := k.call(token, "GET", "secret/data/"+key, "", &out); status != http.StatusOK || err != nil {
+	if status, err := k.call(token, "GET", mount+"/data/"+key, "", &out); status != http.StatusOK || err != nil {
 		k.t.Fatalf("reading %s: %d %v", key, status, err)
 	}
 	return out.Data.Data.V
@@ -242,7 +244,16 @@ func (k *process) awaitHealth(want int) {
 // launch starts the process and waits for nothing.
 func (k *process) launch() {
 	k.t.Helper()
+	log, err := os.OpenFile(k.log(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	defer log.Close()
 	k.cmd = exec.Command(k.program, "server", "-config="+k.config)
+	if k.files > 0 {
+		k.cmd = exec.Command("/bin/sh", "-c", fmt.Sprintf(`ulimit -n %d; exec "$0" server "-config=$1"`, k.files), k.program, k.config)
+	}
+	k.cmd.Stderr = log
 	if err := k.cmd.Start(); err != nil {
 		k.t.Fatal(err)
 	}

@@ -62,7 +62,12 @@ func manOfCommands() string {
 			if i > 0 {
 				b.WriteString(".PP\n")
 			}
-			b.WriteString(roff(paragraph) + "\n")
+			if strings.HasPrefix(paragraph, "    ") { // laid out already
+				paragraph = ".nf\n" + roff(strings.TrimRight(paragraph, "\n")) + "\n.fi"
+			} else {
+				paragraph = roff(paragraph)
+			}
+			b.WriteString(paragraph + "\n")
 		}
 		f.VisitAll(func(fl *flag.Flag) {
 			if cmd.kind != client || !slices.Contains(remoteFlags, fl.Name) {

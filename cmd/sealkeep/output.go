@@ -18,6 +18,7 @@ type object map[string]any
 
 // secret is the envelope of an answer.
 type secret struct {
+	RequestID     string   `json:"request_id"`
 	LeaseID       string   `json:"lease_id"`
 	LeaseDuration int64    `json:"lease_duration"`
 	Renewable     bool     `json:"renewable"`
@@ -39,6 +40,17 @@ func decode(b []byte, into any) error {
 		return coded{hint(fmt.Errorf("decoding the answer: %w", err), "is the address that of a sealkeep or Vault server?"), 2}
 	}
 	return nil
+}
+
+// decodeSecret decodes an answer. One without an envelope, as that of sys/seal-status, is data as a whole.
+func decodeSecret(b []byte) (s secret, err error) {
+	if err := decode(b, &s); err != nil {
+		return s, err
+	}
+	if s.RequestID == "" && s.Data == nil && s.Auth == nil {
+		err = decode(b, &s.Data)
+	}
+	return s, err
 }
 
 // printJSON prints the answer b as it came, indented. A broken answer is an error.
@@ -175,8 +187,8 @@ func (c *cli) answer(b []byte, field, done string) error {
 	if asJSON && field == "" {
 		return c.printJSON(b)
 	}
-	var s secret
-	if err := decode(b, &s); err != nil {
+	s, err := decodeSecret(b)
+	if err != nil {
 		return err
 	}
 	c.warnings(s)

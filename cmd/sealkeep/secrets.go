@@ -9,11 +9,13 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/sealkeep/sealkeep/api"
 )
 
 func secretsCommands() []command {
 	return []command{
-		{"secrets enable", "TYPE", 1, 1, client, "enable a secrets engine", "Enables a secrets engine: kv (with -version=1 or 2; without it, 2), kv-v1 or kv-v2. Its path is the type's name, or -path.", secretsEnable},
+		{"secrets enable", "TYPE", 1, 1, client, "enable a secrets engine", "Enables a secrets engine of a TYPE. Its path is the type's name, or -path.\n\n" + typeHelp(api.Secrets), secretsEnable},
 		{"secrets disable", "PATH", 1, 1, client, "disable a secrets engine and remove its data", "Disables the secrets engine at PATH. Everything in it is removed for good.", secretsDisable},
 		{"secrets move", "FROM TO", 2, 2, client, "give a secrets engine another path", "Moves the secrets engine at the path FROM to the path TO, with all that is in it. Policies are not changed: they have to name the new path.", mountMove("", "secrets engine")},
 		{"secrets list", "", 0, 0, client, "list the secrets engines", "Lists the secrets engines that are enabled.", secretsList},
@@ -22,17 +24,13 @@ func secretsCommands() []command {
 
 func secretsEnable(f *flag.FlagSet) action {
 	path := f.String("path", "", "`path` of the engine; else the name of its type")
-	version := f.String("version", "", "`version` of the engine: 1 or 2 for kv")
+	version := f.String("version", "", "`version` of the engine, where its type has several; else the newest")
 	description := f.String("description", "", "`text` about the engine, for people")
 	return func(c *cli, args []string) error {
-		kind, v := args[0], *version
-		if rest, ok := strings.CutPrefix(kind, "kv-v"); ok {
-			kind, v = "kv", cmp.Or(v, rest)
-		}
 		at := strings.Trim(cmp.Or(*path, args[0]), "/")
-		body := object{"type": kind, "description": *description}
-		if v != "" {
-			body["options"] = object{"version": v}
+		body := object{"type": args[0], "description": *description}
+		if *version != "" {
+			body["options"] = object{"version": *version}
 		}
 		a, err := c.api()
 		if err != nil {

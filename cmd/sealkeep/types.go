@@ -1,6 +1,9 @@
 package main
 
 import (
+	"fmt"
+	"strings"
+
 	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/engine/cubbyhole"
 	"github.com/sealkeep/sealkeep/engine/kv"
@@ -24,4 +27,21 @@ func types() []api.Type {
 		jwt.Type(),
 		peer.Type(),
 	}
+}
+
+// typeHelp lists the types of a kind, as they are enabled.
+func typeHelp(kind api.Kind) string {
+	var b strings.Builder
+	b.WriteString("The types:\n\n")
+	for _, t := range types() {
+		if t.Kind != kind {
+			continue
+		}
+		name := t.Name
+		if t.Version != "" {
+			name += " -version=" + t.Version
+		}
+		fmt.Fprintf(&b, "    %-16s%s\n", name, t.Help)
+	}
+	return b.String()
 }

@@ -28,10 +28,12 @@ func Type() api.Type {
 		},
 		Routes: []api.Route{
 			{Path: "data/{path...}", Help: "A version of a secret, the newest unless the query says version.", Exists: exists, Body: bodyMost, Timeout: long,
-				Ops: map[api.Op]api.Handler{api.Read: api.View(read), api.Write: api.Do(write), api.Patch: api.Do(merging.patch), api.Delete: api.Update(remove)}},
+				Ops: map[api.Op]api.Handler{
+					api.Read: api.View(read).Answers(exampleSecret), api.Write: api.Do(write).Answers(exampleMeta),
+					api.Patch: api.Do(merging.patch).Answers(exampleMeta), api.Delete: api.Update(remove)}},
 			{Path: "metadata/{path...}", Help: "What is known of a secret and its versions, and the names in a folder.", Exists: exists, Body: bodyMost, Timeout: long, Settings: true,
 				Ops: map[api.Op]api.Handler{
-					api.Read: api.View(readMetadata), api.List: api.View(list), api.Scan: api.View(scan), api.Write: api.Update(writeMetadata),
+					api.Read: api.View(readMetadata).Answers(Metadata{Custom: exampleMeta.Custom}), api.List: api.View(list), api.Scan: api.View(scan), api.Write: api.Update(writeMetadata),
 					api.Patch: api.Update(patchMetadata), api.Delete: api.Do(removeMetadata)}},
 			{Path: "data", Help: "The folder of all secrets.", Ops: root},
 			{Path: "metadata", Help: "The names of the secrets at the top.", Ops: map[api.Op]api.Handler{
@@ -48,9 +50,9 @@ func Type() api.Type {
 			{Path: "destroy/{path...}", Help: "Removes versions of a secret for good.", Body: bodyMost, Timeout: long,
 				Ops: map[api.Op]api.Handler{api.Write: api.Do(destroy)}},
 			{Path: "subkeys/{path...}", Help: "The names in the data of a secret, without the values.",
-				Ops: map[api.Op]api.Handler{api.Read: api.View(subkeys)}},
+				Ops: map[api.Op]api.Handler{api.Read: api.View(subkeys).Answers(subkeysOf(exampleSecret))}},
 			{Path: "config", Help: "What holds for all secrets of the mount.", Body: bodyMost, Timeout: long, Settings: true,
-				Ops: map[api.Op]api.Handler{api.Read: api.View(readConfig), api.Write: api.Update(writeConfig)}},
+				Ops: map[api.Op]api.Handler{api.Read: api.View(readConfig).Answers(Config{}), api.Write: api.Update(writeConfig)}},
 			{Path: "{path...}", Help: "A path that KV version 1 would have.", Body: bodyMost, Timeout: long,
 				Ops: map[api.Op]api.Handler{api.Read: lost, api.List: lost, api.Scan: lost, api.Write: lost, api.Patch: lost, api.Delete: lost}},
 		},
@@ -60,7 +62,16 @@ func Type() api.Type {
 // long is how long a write may take, which may wait for a large patch.
 const long = 90 * time.Second
 
-var detailed = map[api.Op]api.Handler{api.List: api.View(listDetailed), api.Scan: api.View(scanDetailed)}
+var detailed = map[api.Op]api.Handler{
+	api.List: api.View(listDetailed).Answers(exampleDetails), api.Scan: api.View(scanDetailed).Answers(exampleDetails),
+}
+
+// Examples of answers, with everything that they may have.
+var (
+	exampleMeta    = Meta{Custom: []byte("{}")}
+	exampleSecret  = Secret{Data: exampleMeta.Custom, Meta: exampleMeta}
+	exampleDetails = map[string]any{"keys": []string{}, "key_info": map[string]any{}}
+)
 
 // of is the engine and the path of the secret that a request is for.
 func of(r *api.Request) (Engine, string) {
@@ -124,8 +135,10 @@ func subkeys(r *api.Request, tx *storage.Tx, in *subkeysInput) (api.Answer, erro
 	if err != nil {
 		return api.Answer{}, err
 	}
-	return api.Answer{Status: found(secret), Data: map[string]any{"subkeys": secret.Data, "metadata": secret.Meta}}, nil
+	return api.Answer{Status: found(secret), Data: subkeysOf(secret)}, nil
 }
+
+func subkeysOf(s Secret) map[string]any { return map[string]any{"subkeys": s.Data, "metadata": s.Meta} }
 
 // found is the status for a secret: one that is deleted is shown without data.
 func found(secret Secret) int {
@@ -234,7 +247,7 @@ func destroy(r *api.Request, in *versionsInput) (api.Answer, error) {
 // nameless is what the folders above the secrets do without the name of a secret.
 var nameless = api.Do(func(*api.Request, *api.None) (api.Answer, error) {
 	return api.Answer{Status: statusGone, Warnings: []string{"Non-listing operations on the root of a K/V v2 mount are not supported."}}, nil
-})
+}).Answers(api.None{})
 
 var commands = [api.Ops]string{api.Read: "get", api.List: "list", api.Write: "put", api.Patch: "patch", api.Delete: "delete"}
 

@@ -54,7 +54,7 @@ func fieldRoutes() (routes []api.Route) {
 	for _, f := range fields {
 		r := api.Route{
 			Path: oneRole + "/" + f.path, Help: "The field " + f.names[0] + " of a role.", Folded: true,
-			Ops: map[api.Op]api.Handler{api.Read: api.View(f.read)},
+			Ops: map[api.Op]api.Handler{api.Read: api.View(f.read).Answers(f.of(view(new(role))))},
 		}
 		if !f.fixed {
 			r.Ops[api.Write] = api.Do(f.write)
@@ -68,11 +68,16 @@ func fieldRoutes() (routes []api.Route) {
 }
 
 func (f field) read(r *api.Request, tx *storage.Tx, _ *api.None) (api.Answer, error) {
-	view, err := view(r, tx)
+	view, err := viewOf(r, tx)
 	if err != nil {
 		return api.Answer{}, err
 	}
-	return api.Answer{Data: map[string]any{f.names[0]: view[f.names[0]]}}, nil
+	return api.Answer{Data: f.of(view)}, nil
+}
+
+// of is what of a view the path of the field shows.
+func (f field) of(view map[string]any) map[string]any {
+	return map[string]any{f.names[0]: view[f.names[0]]}
 }
 
 // A fieldInput is the body of a write to a field. The handler decodes it, once it
@@ -192,8 +197,8 @@ func edit(r *api.Request, tx *storage.Tx, in *roleInput, create bool) (a api.Ans
 	return a, of(r).write(tx, to)
 }
 
-// view is all that is shown of the role of the request.
-func view(r *api.Request, tx *storage.Tx) (map[string]any, error) {
+// viewOf is all that is shown of the role of the request.
+func viewOf(r *api.Request, tx *storage.Tx) (map[string]any, error) {
 	role, err := of(r).role(tx, r.Param("name"))
 	if err == nil && role == nil {
 		err = api.ErrAbsent
@@ -201,6 +206,11 @@ func view(r *api.Request, tx *storage.Tx) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
+	return view(role), nil
+}
+
+// view is all that is shown of a role.
+func view(role *role) map[string]any {
 	return login.ViewParams(&role.Token, map[string]any{
 		"role_id":               role.RoleID,
 		"bind_secret_id":        role.BindSecretID,
@@ -209,7 +219,7 @@ func view(r *api.Request, tx *storage.Tx) (map[string]any, error) {
 		"secret_id_num_uses":    role.SecretIDNumUses,
 		"secret_id_ttl":         login.Seconds(role.SecretIDTTL),
 		"local_secret_ids":      role.LocalSecretIDs,
-	}), nil
+	})
 }
 
 // showPrefixes is ranges as they are shown where Vault keeps the text; nil for none.
@@ -222,13 +232,18 @@ func showPrefixes(list []netip.Prefix) []string {
 }
 
 func read(r *api.Request, tx *storage.Tx, _ *api.None) (api.Answer, error) {
-	view, err := view(r, tx)
+	view, err := viewOf(r, tx)
 	if err != nil {
 		return api.Answer{}, err
 	}
+	return api.Answer{Data: whole(view)}, nil
+}
+
+// whole is what of a view the path of the role itself shows.
+func whole(view map[string]any) map[string]any {
 	delete(view, "role_id") // has a path, and so a policy, of its own
 	delete(view, "bound_cidr_list")
-	return api.Answer{Data: view}, nil
+	return view
 }
 
 // remove deletes a role, whose tokens are renewed no more.

@@ -49,10 +49,15 @@ func addSecretID(r *api.Request, tx *storage.Tx, in *newSecretIDInput, secret st
 	if err := of(r).add(tx, role, secret, &id, r.Mount.Longest(), r.Now); err != nil {
 		return a, err
 	}
-	a.Data = map[string]any{
+	a.Data = told(secret, &id)
+	return a, nil
+}
+
+// told is what a new secret ID is told with.
+func told(secret string, id *secretID) map[string]any {
+	return map[string]any{
 		"secret_id": secret, "secret_id_accessor": id.Accessor, "secret_id_ttl": login.Seconds(id.TTL), "secret_id_num_uses": id.NumUses,
 	}
-	return a, nil
 }
 
 func listAccessors(r *api.Request, tx *storage.Tx, _ *api.None) (api.Answer, error) {
@@ -107,22 +112,27 @@ func lookup(find finder) api.Handler {
 		if err != nil || id == nil {
 			return api.Answer{}, err
 		}
-		meta := id.Meta
-		if meta == nil {
-			meta = map[string]string{}
-		}
-		return api.Answer{Data: map[string]any{
-			"secret_id_accessor": id.Accessor,
-			"secret_id_num_uses": id.NumUses,
-			"secret_id_ttl":      login.Seconds(id.TTL),
-			"creation_time":      id.Created,
-			"expiration_time":    id.Expires,
-			"last_updated_time":  id.Updated,
-			"metadata":           meta,
-			"cidr_list":          append([]string{}, showPrefixes(id.BoundCIDRs)...),
-			"token_bound_cidrs":  append([]string{}, showPrefixes(id.TokenCIDRs)...),
-		}}, nil
-	})
+		return api.Answer{Data: known(id)}, nil
+	}).Answers(known(new(secretID)))
+}
+
+// known is what is known of a secret ID.
+func known(id *secretID) map[string]any {
+	meta := id.Meta
+	if meta == nil {
+		meta = map[string]string{}
+	}
+	return map[string]any{
+		"secret_id_accessor": id.Accessor,
+		"secret_id_num_uses": id.NumUses,
+		"secret_id_ttl":      login.Seconds(id.TTL),
+		"creation_time":      id.Created,
+		"expiration_time":    id.Expires,
+		"last_updated_time":  id.Updated,
+		"metadata":           meta,
+		"cidr_list":          append([]string{}, showPrefixes(id.BoundCIDRs)...),
+		"token_bound_cidrs":  append([]string{}, showPrefixes(id.TokenCIDRs)...),
+	}
 }
 
 func destroy(find finder) api.Handler {

@@ -1,12 +1,9 @@
 package cert_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
 	"math/big"
@@ -23,51 +20,9 @@ import (
 	"github.com/sealkeep/sealkeep/servertest"
 )
 
-// A tlsHolder has a certificate and its key.
-type tlsHolder struct {
-	*x509.Certificate
-	key *ecdsa.PrivateKey
-}
-
-func (h *tlsHolder) pem() string {
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: h.Raw}))
-}
-
-// newHolder makes a certificate that by has signed, or, when by is nil, an
-// authority's.
-func newHolder(t testing.TB, by *tlsHolder, name string, until time.Duration) *tlsHolder {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 100))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(until),
-		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}
-	parent, signer := c, key
-	if by == nil {
-		c.IsCA, c.KeyUsage, c.ExtKeyUsage = true, x509.KeyUsageCertSign|x509.KeyUsageCRLSign, nil
-	} else {
-		parent, signer = by.Certificate, by.key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, c, parent, key.Public(), signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if c, err = x509.ParseCertificate(der); err != nil {
-		t.Fatal(err)
-	}
-	return &tlsHolder{c, key}
-}
-
 // overTLS serves the keep to clients that may show certificates, and returns the
 // official client of one that shows these, or none.
-func (f *fixture) overTLS(t testing.TB, l server.Listener) func(...*tlsHolder) *vault.Client {
+func (f *fixture) overTLS(t testing.TB, l server.Listener) func(...*servertest.Holder) *vault.Client {
 	t.Helper()
 	trusted := httptest.NewTLSServer(nil) // has a certificate, and a client that trusts it
 	t.Cleanup(trusted.Close)
@@ -78,12 +33,12 @@ func (f *fixture) overTLS(t testing.TB, l server.Listener) func(...*tlsHolder) *
 	web := f.HTTPServer(l)
 	go server.Serve(web, socket, &tls.Config{Certificates: trusted.TLS.Certificates, ClientAuth: tls.RequestClientCert})
 	t.Cleanup(func() { web.Close() })
-	return func(shown ...*tlsHolder) *vault.Client {
+	return func(shown ...*servertest.Holder) *vault.Client {
 		config := vault.DefaultConfig()
 		config.Address, config.MaxRetries = "https://"+socket.Addr().String(), 0
 		transport := trusted.Client().Transport.(*http.Transport).Clone()
 		if len(shown) > 0 {
-			pair := tls.Certificate{PrivateKey: shown[0].key}
+			pair := tls.Certificate{PrivateKey: shown[0].Key}
 			for _, h := range shown {
 				pair.Certificate = append(pair.Certificate, h.Raw)
 			}
@@ -102,15 +57,15 @@ func (f *fixture) overTLS(t testing.TB, l server.Listener) func(...*tlsHolder) *
 
 func TestLoginCert(t *testing.T) {
 	f := fresh(t)
-	ca, other := newHolder(t, nil, "ca", time.Hour), newHolder(t, nil, "other", time.Hour)
-	leaf, again := newHolder(t, ca, "web.example.com", time.Hour), newHolder(t, ca, "web.example.com", time.Hour)
+	ca, other := servertest.NewHolder(t, nil, "ca", time.Hour), servertest.NewHolder(t, nil, "other", time.Hour)
+	leaf, again := servertest.NewHolder(t, ca, "web.example.com", time.Hour), servertest.NewHolder(t, ca, "web.example.com", time.Hour)
 	f.Must(t, 204, "POST", "sys/auth/cert", `{"type":"cert"}`)
 	for body, text := range map[string]string{
 		`{}`: "failed to parse certificate",
-		`{"certificate":` + servertest.JSONText(ca.pem()) + `,"ocsp_enabled":"true"}`:                                        "auth/cert/crls/",
-		`{"certificate":` + servertest.JSONText(ca.pem()) + `,"required_extensions":"x"}`:                                    "required extension",
-		`{"certificate":` + servertest.JSONText(ca.pem()) + `,"token_type":"batch"}`:                                         "batch tokens",
-		`{"certificate":` + servertest.JSONText(ca.pem()) + `,"allowed_names":"a,b","ocsp_enabled":false,"display_name":""}`: "",
+		`{"certificate":` + servertest.JSONText(ca.PEM()) + `,"ocsp_enabled":"true"}`:                                        "auth/cert/crls/",
+		`{"certificate":` + servertest.JSONText(ca.PEM()) + `,"required_extensions":"x"}`:                                    "required extension",
+		`{"certificate":` + servertest.JSONText(ca.PEM()) + `,"token_type":"batch"}`:                                         "batch tokens",
+		`{"certificate":` + servertest.JSONText(ca.PEM()) + `,"allowed_names":"a,b","ocsp_enabled":false,"display_name":""}`: "",
 	} {
 		f.Must(t, 204, "DELETE", "auth/cert/certs/bad", "")
 		if r := f.Call(t, "POST", "auth/cert/certs/bad", body); r.Status == 400 != (text != "") || !strings.Contains(r.Text, text) {
@@ -120,9 +75,9 @@ func TestLoginCert(t *testing.T) {
 	f.Must(t, 204, "DELETE", "auth/cert/certs/bad", "")
 	f.Must(t, 404, "GET", "auth/cert/certs/bad", "")
 	f.Must(t, 204, "POST", "auth/cert/certs/Web", servertest.JSONText(map[string]any{
-		"certificate": ca.pem(), "allowed_common_names": "web.*,x", "policies": "app", "ttl": "50m", "display_name": "web server",
+		"certificate": ca.PEM(), "allowed_common_names": "web.*,x", "policies": "app", "ttl": "50m", "display_name": "web server",
 	}))
-	if r := f.Must(t, 200, "GET", "auth/cert/certs/web", ""); servertest.Say(r.Get("data", "allowed_common_names"), r.Get("data", "token_policies"), r.Get("data", "token_ttl"), r.Get("data", "display_name"), r.Get("data", "certificate") == ca.pem()) !=
+	if r := f.Must(t, 200, "GET", "auth/cert/certs/web", ""); servertest.Say(r.Get("data", "allowed_common_names"), r.Get("data", "token_policies"), r.Get("data", "token_ttl"), r.Get("data", "display_name"), r.Get("data", "certificate") == ca.PEM()) !=
 		"[web.* x] [app] 3000 web server true" {
 		t.Error(r.Text)
 	}
@@ -131,7 +86,7 @@ func TestLoginCert(t *testing.T) {
 	}
 
 	client := f.overTLS(t, server.Listener{})
-	login := func(name, want string, shown ...*tlsHolder) *vault.Secret {
+	login := func(name, want string, shown ...*servertest.Holder) *vault.Secret {
 		t.Helper()
 		secret, err := client(shown...).Logical().Write("auth/cert/login", map[string]any{"name": name})
 		if err == nil && want != "" || err != nil && (want == "" || !strings.Contains(err.Error(), want)) {
@@ -144,8 +99,8 @@ func TestLoginCert(t *testing.T) {
 	}
 	login("", "no client certificate found")
 	login("", "invalid certificate", other)
-	login("", "no chain", newHolder(t, ca, "mail.example.com", time.Hour))
-	login("", "has expired", newHolder(t, ca, "web.example.com", -time.Minute))
+	login("", "no chain", servertest.NewHolder(t, ca, "mail.example.com", time.Hour))
+	login("", "has expired", servertest.NewHolder(t, ca, "web.example.com", -time.Minute))
 	login("nobody", "no chain", leaf)
 	secret := login("WEB", "", leaf)
 	if got := servertest.Say(secret.Auth.Policies, secret.Auth.LeaseDuration, secret.Auth.Metadata["cert_name"], secret.Auth.Metadata["common_name"], secret.Auth.Metadata["serial_number"]); got !=
@@ -158,7 +113,7 @@ func TestLoginCert(t *testing.T) {
 	}
 
 	// Renewed with the same certificate only, as long as that logs in.
-	renew := func(want string, shown ...*tlsHolder) {
+	renew := func(want string, shown ...*servertest.Holder) {
 		t.Helper()
 		c := client(shown...)
 		c.SetToken(token)
@@ -180,7 +135,7 @@ func TestLoginCert(t *testing.T) {
 	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
 		Number: big.NewInt(1), ThisUpdate: time.Now(), NextUpdate: time.Now(),
 		RevokedCertificateEntries: []x509.RevocationListEntry{{SerialNumber: leaf.SerialNumber, RevocationTime: time.Now()}},
-	}, ca.Certificate, ca.key)
+	}, ca.Certificate, ca.Key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +167,7 @@ func TestLoginCert(t *testing.T) {
 	if r := f.Must(t, 200, "GET", "auth/cert/config", ""); r.Get("data", "disable_binding") != true {
 		t.Error(r.Text)
 	}
-	f.Must(t, 204, "POST", "auth/cert/certs/one", servertest.JSONText(map[string]any{"certificate": again.pem()}))
+	f.Must(t, 204, "POST", "auth/cert/certs/one", servertest.JSONText(map[string]any{"certificate": again.PEM()}))
 	login("", "invalid certificate", leaf)
 	token = login("", "", again).Auth.ClientToken
 	renew("")
@@ -221,10 +176,10 @@ func TestLoginCert(t *testing.T) {
 // A proxy's certificate does not log in those who come through it.
 func TestLoginCertForwarded(t *testing.T) {
 	f := fresh(t)
-	ca := newHolder(t, nil, "ca", time.Hour)
-	proxy := newHolder(t, ca, "proxy", time.Hour)
+	ca := servertest.NewHolder(t, nil, "ca", time.Hour)
+	proxy := servertest.NewHolder(t, ca, "proxy", time.Hour)
 	f.Must(t, 204, "POST", "sys/auth/cert", `{"type":"cert"}`)
-	f.Must(t, 204, "POST", "auth/cert/certs/all", servertest.JSONText(map[string]any{"certificate": ca.pem()}))
+	f.Must(t, 204, "POST", "auth/cert/certs/all", servertest.JSONText(map[string]any{"certificate": ca.PEM()}))
 	client := f.overTLS(t, server.Listener{Forwarded: server.Forwarded{Authorized: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}})
 	c := client(proxy)
 	if _, err := c.Logical().Write("auth/cert/login", nil); err != nil {

@@ -42,11 +42,11 @@ func Type() api.Type {
 		Help: "Logs in with TLS client certificates.",
 		Routes: append(roles.Routes(),
 			api.Route{Path: "config", Help: "Whether tokens are renewed only with the certificate of the login.", Settings: true,
-				Ops: map[api.Op]api.Handler{api.Read: api.View(getConfig), api.Write: api.Update(putConfig)}},
+				Ops: map[api.Op]api.Handler{api.Read: api.View(getConfig).Answers(Config{}), api.Write: api.Update(putConfig)}},
 			api.Route{Path: "crls", Help: "The names of the lists of revoked certificates.",
 				Ops: map[api.Op]api.Handler{api.List: login.List(crlFolder)}},
 			api.Route{Path: "crls/{name...}", Help: "A list of revoked certificates.", Folded: true, Settings: true, Body: crlBody,
-				Ops: map[api.Op]api.Handler{api.Read: api.View(getCRL), api.Write: api.Do(putCRL), api.Delete: api.Update(removeCRL)}},
+				Ops: map[api.Op]api.Handler{api.Read: api.View(getCRL).Answers(shown(nil)), api.Write: api.Do(putCRL), api.Delete: api.Update(removeCRL)}},
 			api.Route{Path: "login", Help: "Gives a token to whoever shows a certificate that a role is for.", Gate: api.Unsealed,
 				Ops: map[api.Op]api.Handler{api.Write: api.LogIn(name, m.check)}},
 		),
@@ -105,7 +105,7 @@ func (m *method) all(r *api.Request, mount *api.Mount) (all *Roles, still func(*
 		if version, err = tx.FolderVersion(mount.Prefix()); err != nil {
 			return err
 		}
-		all, err = m.roles.Get(mount.UUID, version, func() (*Roles, error) { return readRoles(tx, mount.Prefix()) })
+		all, err = m.roles.Get(mount.UUID, version, func(*Roles) (*Roles, error) { return readRoles(tx, mount.Prefix()) })
 		return err
 	})
 	return all, func(tx *storage.Tx) error {

@@ -69,11 +69,16 @@ func getCRL(r *api.Request, tx *storage.Tx, _ *api.None) (a api.Answer, err erro
 	if err != nil {
 		return a, err
 	}
+	return api.Answer{Data: shown(serials)}, nil
+}
+
+// shown is what is shown of a list.
+func shown(serials []string) map[string]any {
 	set := make(map[string]struct{}, len(serials))
 	for _, serial := range serials {
 		set[serial] = struct{}{}
 	}
-	return api.Answer{Data: map[string]any{"serials": set}}, nil
+	return map[string]any{"serials": set}
 }
 
 type crlInput struct {

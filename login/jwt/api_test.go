@@ -1,13 +1,8 @@
 package jwt_test
 
 import (
-	"crypto/ed25519"
-	"crypto/rand"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -19,52 +14,9 @@ import (
 	"github.com/sealkeep/sealkeep/servertest"
 )
 
-// A jwtIssuer signs JWTs.
-type jwtIssuer struct {
-	key    ed25519.PrivateKey
-	public string // in PEM
-}
-
-func newJWTIssuer(t testing.TB) *jwtIssuer {
-	t.Helper()
-	public, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.MarshalPKIXPublicKey(public)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &jwtIssuer{key, string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))}
-}
-
-// sign makes a JWT for a job of one repository, with these claims too.
-func (i *jwtIssuer) sign(t testing.TB, more map[string]any) string {
-	t.Helper()
-	claims := map[string]any{"iss": "https://ci.example.com", "sub": "repo:one:ref:refs/heads/main", "aud": "keep", "exp": time.Now().Add(time.Minute).Unix()}
-	maps.Copy(claims, more)
-	payload, err := json.Marshal(claims)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: i.key}, new(jose.SignerOptions).WithHeader("kid", "one"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	signed, err := signer.Sign(payload)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := signed.CompactSerialize()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text
-}
-
 func TestLoginJWT(t *testing.T) {
 	f := fresh(t)
-	i := newJWTIssuer(t)
+	i := servertest.NewIssuer(t)
 	f.Must(t, 204, "POST", "sys/auth/ci", `{"type":"jwt"}`)
 	f.Must(t, 404, "GET", "auth/ci/config", "")
 	f.Must(t, 404, "GET", "auth/ci/role/x", "")
@@ -84,7 +36,7 @@ func TestLoginJWT(t *testing.T) {
 		`{"jwks_url":"https://127.0.0.1:1/x"}`:                                                     "error checking jwks URL",
 		`{"oidc_discovery_url":"https://127.0.0.1:1","skip_jwks_validation":false}`:                "error checking oidc discovery URL",
 		`{"jwt_validation_pubkeys":"x"}`:                                                           "error parsing public key 1",
-		`{"jwt_validation_pubkeys":` + servertest.JSONText(i.public) + `,"jwt_supported_algs":""}`: "",
+		`{"jwt_validation_pubkeys":` + servertest.JSONText(i.Public) + `,"jwt_supported_algs":""}`: "",
 	} {
 		if r := f.Call(t, "POST", "auth/ci/config", body); r.Status == 400 != (text != "") || !strings.Contains(r.Text, text) {
 			t.Errorf("%s: %d %s", body, r.Status, r.Text)
@@ -93,7 +45,7 @@ func TestLoginJWT(t *testing.T) {
 	if r := f.Must(t, 200, "POST", "auth/ci/config", `{"jwks_url":"https://127.0.0.1:1/x","skip_jwks_validation":"true"}`); !strings.Contains(fmt.Sprint(r.Get("warnings")), "error checking jwks URL") {
 		t.Error(r.Text)
 	}
-	f.Must(t, 204, "POST", "auth/ci/config", servertest.JSONText(map[string]any{"jwt_validation_pubkeys": []string{i.public}, "bound_issuer": "https://ci.example.com", "default_role": "Deploy"}))
+	f.Must(t, 204, "POST", "auth/ci/config", servertest.JSONText(map[string]any{"jwt_validation_pubkeys": []string{i.Public}, "bound_issuer": "https://ci.example.com", "default_role": "Deploy"}))
 	if r := f.Must(t, 200, "GET", "auth/ci/config", ""); servertest.Say(r.Get("data", "bound_issuer"), r.Get("data", "default_role"), len(r.Get("data", "jwt_validation_pubkeys").([]any)), r.Get("data", "jwks_url")) != "https://ci.example.com deploy 1 " {
 		t.Error(r.Text)
 	}
@@ -132,7 +84,7 @@ func TestLoginJWT(t *testing.T) {
 		t.Error(r.Text)
 	}
 
-	good := i.sign(t, nil)
+	good := i.Sign(t, nil)
 	r := login(200, "DEPLOY", good)
 	if got := servertest.Say(r.Get("auth", "policies"), r.Get("auth", "lease_duration"), r.Get("auth", "metadata")); got != "[app default] 600 map[role:deploy subject:repo:one:ref:refs/heads/main]" {
 		t.Error(got)
@@ -142,20 +94,20 @@ func TestLoginJWT(t *testing.T) {
 	if got := servertest.Say(r.Get("data", "display_name"), r.Get("data", "path")); got != "ci-repo-one-ref-refs-heads-main auth/ci/login" {
 		t.Error(got)
 	}
-	login(200, "", i.sign(t, map[string]any{"aud": []string{"x", "other"}, "sub": "repo:one:" + strings.Repeat("ö", 2000)})) // the default role
+	login(200, "", i.Sign(t, map[string]any{"aud": []string{"x", "other"}, "sub": "repo:one:" + strings.Repeat("ö", 2000)})) // the default role
 	for what, c := range map[string]struct{ role, jwt, text string }{
 		"another role":     {"nobody", good, `role "nobody" could not be found`},
 		"no JWT":           {"deploy", "", "missing token"},
-		"another audience": {"deploy", i.sign(t, map[string]any{"aud": "vault"}), "audience"},
-		"another subject":  {"deploy", i.sign(t, map[string]any{"sub": "repo:two:x"}), `claim "sub" does not match`},
-		"another issuer":   {"deploy", i.sign(t, map[string]any{"iss": "https://evil"}), "issuer"},
-		"an expired one":   {"deploy", i.sign(t, map[string]any{"exp": time.Now().Add(-time.Minute).Unix()}), "expired"},
+		"another audience": {"deploy", i.Sign(t, map[string]any{"aud": "vault"}), "audience"},
+		"another subject":  {"deploy", i.Sign(t, map[string]any{"sub": "repo:two:x"}), `claim "sub" does not match`},
+		"another issuer":   {"deploy", i.Sign(t, map[string]any{"iss": "https://evil"}), "issuer"},
+		"an expired one":   {"deploy", i.Sign(t, map[string]any{"exp": time.Now().Add(-time.Minute).Unix()}), "expired"},
 	} {
 		if r := login(400, c.role, c.jwt, "RemoteAddr: "+fmt.Sprintf("10.0.0.%d:1", len(what))); !strings.Contains(r.Errors(), c.text) || strings.Contains(r.Text, "eyJ") {
 			t.Errorf("%s: %s", what, r.Text)
 		}
 	}
-	if r := login(400, "deploy", newJWTIssuer(t).sign(t, nil), "RemoteAddr: 10.1.0.1:1"); !strings.Contains(r.Errors(), "no known key") {
+	if r := login(400, "deploy", servertest.NewIssuer(t).Sign(t, nil), "RemoteAddr: 10.1.0.1:1"); !strings.Contains(r.Errors(), "no known key") {
 		t.Error(r.Text)
 	}
 	if strings.Contains(f.Log.String(), "eyJ") {
@@ -168,9 +120,9 @@ func TestLoginJWT(t *testing.T) {
 		t.Error(r.Text)
 	}
 	for n := range 20 { // bad ones from everywhere slow down nobody else
-		login(400, "deploy", newJWTIssuer(t).sign(t, nil), fmt.Sprintf("RemoteAddr: 10.2.0.%d:1", n))
+		login(400, "deploy", servertest.NewIssuer(t).Sign(t, nil), fmt.Sprintf("RemoteAddr: 10.2.0.%d:1", n))
 	}
-	login(200, "deploy", i.sign(t, nil), "RemoteAddr: 10.3.0.1:1")
+	login(200, "deploy", i.Sign(t, nil), "RemoteAddr: 10.3.0.1:1")
 	for n := range 5 + 1 {
 		login([]int{400, 429}[n/5], "deploy", "x", fmt.Sprintf("RemoteAddr: 10.4.0.1:%d", n))
 	}
@@ -187,7 +139,7 @@ func TestLoginJWT(t *testing.T) {
 // publishes, also while it is away. A new configuration counts at once.
 func TestLoginJWKS(t *testing.T) {
 	f := fresh(t)
-	i := newJWTIssuer(t)
+	i := servertest.NewIssuer(t)
 	away := false
 	var web *httptest.Server
 	web = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
@@ -197,7 +149,7 @@ func TestLoginJWKS(t *testing.T) {
 		case q.URL.Path == "/.well-known/openid-configuration":
 			json.NewEncoder(w).Encode(map[string]string{"issuer": web.URL, "jwks_uri": web.URL + "/keys"})
 		default:
-			json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: i.key.Public(), KeyID: "one"}}})
+			json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: i.Key.Public(), KeyID: "one"}}})
 		}
 	}))
 	defer web.Close()
@@ -214,7 +166,7 @@ func TestLoginJWKS(t *testing.T) {
 	must(c.Logical().Write("auth/jwt/config", map[string]any{"oidc_discovery_url": web.URL}))
 	must(c.Logical().Write("auth/jwt/role/ci", map[string]any{"role_type": "jwt", "user_claim": "sub", "bound_audiences": []string{"keep"}, "token_policies": []string{"app"}}))
 	login := func() error {
-		secret, err := c.Logical().Write("auth/jwt/login", map[string]any{"role": "ci", "jwt": i.sign(t, map[string]any{"iss": web.URL})})
+		secret, err := c.Logical().Write("auth/jwt/login", map[string]any{"role": "ci", "jwt": i.Sign(t, map[string]any{"iss": web.URL})})
 		if err == nil && (secret.Auth == nil || secret.Auth.ClientToken == "" || secret.Auth.TokenPolicies[0] != "app") {
 			t.Errorf("%+v", secret)
 		}
@@ -232,11 +184,11 @@ func TestLoginJWKS(t *testing.T) {
 		t.Errorf("while the issuer is away: %v", err)
 	}
 	f.Must(t, 200, "POST", "auth/jwt/config", servertest.JSONText(map[string]any{"oidc_discovery_url": web.URL, "skip_jwks_validation": true}))
-	r := f.Must(t, 503, "POST", "auth/jwt/login", servertest.JSONText(map[string]string{"role": "ci", "jwt": i.sign(t, nil)}))
+	r := f.Must(t, 503, "POST", "auth/jwt/login", servertest.JSONText(map[string]string{"role": "ci", "jwt": i.Sign(t, nil)}))
 	if !strings.Contains(r.Errors(), "cannot be fetched") || !strings.Contains(f.Log.String(), "503 Service Unavailable") {
 		t.Errorf("%s\n%s", r.Text, f.Log)
 	}
-	f.Must(t, 204, "POST", "auth/jwt/config", servertest.JSONText(map[string]any{"jwt_validation_pubkeys": newJWTIssuer(t).public}))
+	f.Must(t, 204, "POST", "auth/jwt/config", servertest.JSONText(map[string]any{"jwt_validation_pubkeys": servertest.NewIssuer(t).Public}))
 	if err := login(); err == nil || !strings.Contains(err.Error(), "no known key") {
 		t.Errorf("with keys that are not counted any more: %v", err)
 	}
@@ -245,11 +197,11 @@ func TestLoginJWKS(t *testing.T) {
 // BenchmarkLoginJWT is a whole login, with its token on the disk.
 func BenchmarkLoginJWT(b *testing.B) {
 	f := fresh(b)
-	i := newJWTIssuer(b)
+	i := servertest.NewIssuer(b)
 	f.Must(b, 204, "POST", "sys/auth/ci", `{"type":"jwt"}`)
-	f.Must(b, 204, "POST", "auth/ci/config", servertest.JSONText(map[string]any{"jwt_validation_pubkeys": i.public}))
+	f.Must(b, 204, "POST", "auth/ci/config", servertest.JSONText(map[string]any{"jwt_validation_pubkeys": i.Public}))
 	f.Must(b, 204, "POST", "auth/ci/role/x", `{"user_claim":"sub","bound_audiences":"keep"}`)
-	body := servertest.JSONText(map[string]string{"role": "x", "jwt": i.sign(b, nil)})
+	body := servertest.JSONText(map[string]string{"role": "x", "jwt": i.Sign(b, nil)})
 	b.SetParallelism(16)
 	b.RunParallel(func(p *testing.PB) {
 		for p.Next() {
@@ -263,11 +215,11 @@ func BenchmarkLoginJWT(b *testing.B) {
 // A subject becomes part of names, which have no control characters.
 func TestSubjectsHaveNoControlCharacters(t *testing.T) {
 	f := fresh(t)
-	issuer := newJWTIssuer(t)
+	issuer := servertest.NewIssuer(t)
 	f.Must(t, 204, "POST", "sys/auth/jwt", `{"type":"jwt"}`)
-	f.Must(t, 204, "POST", "auth/jwt/config", fmt.Sprintf(`{"jwt_validation_pubkeys":%q}`, issuer.public))
+	f.Must(t, 204, "POST", "auth/jwt/config", fmt.Sprintf(`{"jwt_validation_pubkeys":%q}`, issuer.Public))
 	f.Must(t, 204, "POST", "auth/jwt/role/ci", `{"role_type":"jwt","user_claim":"sub","bound_audiences":"keep"}`)
-	jwt := issuer.sign(t, map[string]any{"sub": "ann\x00bob"})
+	jwt := issuer.Sign(t, map[string]any{"sub": "ann\x00bob"})
 	if r := f.Call(t, "POST", "auth/jwt/login", `{"role":"ci","jwt":"`+jwt+`"}`); r.Status != 400 || !strings.Contains(r.Text, "not printed") {
 		t.Error(r.Text)
 	}

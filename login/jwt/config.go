@@ -200,7 +200,8 @@ type configInput struct {
 }
 
 // putConfig replaces the configuration, after the keys have been fetched with it.
-func putConfig(r *api.Request, in *configInput) (a api.Answer, err error) {
+// Those fetched before are forgotten, also if it is the same as before.
+func (m *method) putConfig(r *api.Request, in *configInput) (a api.Answer, err error) {
 	switch {
 	case in.ClientID != "", in.ClientSecret != "":
 		return a, api.Invalid.Errorf("oidc_client_id and oidc_client_secret are for the login in a browser, which is not supported: leave them out")
@@ -237,5 +238,6 @@ func putConfig(r *api.Request, in *configInput) (a api.Answer, err error) {
 	if err != nil {
 		return api.Answer{}, err
 	}
+	m.issuers.Forget(r.Mount.UUID)
 	return a, nil
 }

@@ -8,7 +8,8 @@
 // # Cost
 //
 // A verifier is made once for each configuration that is written, and remembers the
-// keys that it has fetched: see keys.go for when it fetches them again. A login costs
+// keys that it has fetched: see keys.go for when it fetches them again. It outlives the
+// re-encryption of the configuration under a new term. A login costs
 // reading the version of the configuration, reading the role, and the signature.
 //
 // # In the store
@@ -21,6 +22,7 @@ package jwt
 
 import (
 	"errors"
+	"reflect"
 
 	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/api"
@@ -40,7 +42,7 @@ func Type() api.Type {
 		Errors: map[error]api.Code{ErrKeys: api.Unavailable},
 		Routes: append(roles.Routes(),
 			api.Route{Path: "config", Help: "Whose JWTs log in, and where the keys are that verify them.", Settings: true,
-				Ops: map[api.Op]api.Handler{api.Read: api.View(getConfig), api.Write: api.Do(putConfig)}},
+				Ops: map[api.Op]api.Handler{api.Read: api.View(getConfig).Answers(Config{PublicKeys: []string{}, Algorithms: []string{}}), api.Write: api.Do(m.putConfig)}},
 			api.Route{Path: "login", Help: "Gives a token to whoever shows a JWT that a role is for.", Gate: api.Unsealed,
 				Ops: map[api.Op]api.Handler{api.Write: api.LogIn(m.name, m.check)}},
 		),
@@ -61,9 +63,9 @@ type method struct {
 
 // An issuer is what logins need of a configuration.
 type issuer struct {
-	version     storage.Version // of the configuration
-	verifier    *Verifier
-	defaultRole string
+	version  storage.Version // of the configuration
+	config   *Config
+	verifier *Verifier
 }
 
 // issuer returns that of the configuration as it is now.
@@ -73,7 +75,7 @@ func (m *method) issuer(r *api.Request) (i *issuer, err error) {
 		if err != nil {
 			return err
 		}
-		i, err = m.issuers.Get(r.Mount.UUID, version, func() (*issuer, error) {
+		i, err = m.issuers.Get(r.Mount.UUID, version, func(old *issuer) (*issuer, error) {
 			c, err := readConfig(tx, r.Prefix())
 			if err == nil && c == nil {
 				err = api.Invalid.Errorf("could not load configuration")
@@ -81,8 +83,11 @@ func (m *method) issuer(r *api.Request) (i *issuer, err error) {
 			if err != nil {
 				return nil, err
 			}
+			if old != nil && reflect.DeepEqual(c, old.config) { // it was re-encrypted
+				return &issuer{version, c, old.verifier}, nil
+			}
 			v, err := NewVerifier(*c, r.Frame.Log())
-			return &issuer{version, v, c.DefaultRole}, err
+			return &issuer{version, c, v}, err
 		})
 		return err
 	})
@@ -103,7 +108,7 @@ func (m *method) name(r *api.Request, in *loginInput) (name, group string, err e
 		return "", "", err
 	}
 	if in.Role == "" {
-		in.Role = i.defaultRole
+		in.Role = i.config.DefaultRole
 	}
 	switch {
 	case in.Role == "":

@@ -37,7 +37,7 @@ func Type() api.Type {
 			{Path: userFolder, Help: "The names of the users.",
 				Ops: map[api.Op]api.Handler{api.List: login.List(userRecords)}},
 			{Path: userFolder + "/{name...}", Help: "A user, and what its tokens are like.", Exists: exists, Settings: true, Folded: true,
-				Ops: map[api.Op]api.Handler{api.Read: api.View(read), api.Write: api.Do(hashes.write), api.Delete: api.Update(remove)}},
+				Ops: map[api.Op]api.Handler{api.Read: api.View(read).Answers(view(new(user))), api.Write: api.Do(hashes.write), api.Delete: api.Update(remove)}},
 			{Path: userFolder + "/{name...}/password", Help: "Sets the password of a user.", Settings: true, Folded: true,
 				Ops: map[api.Op]api.Handler{api.Write: api.Do(hashes.writePassword)}},
 			{Path: userFolder + "/{name...}/policies", Help: "Sets the policies of a user's tokens.", Settings: true, Folded: true,

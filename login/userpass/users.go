@@ -64,8 +64,11 @@ func read(r *api.Request, tx *storage.Tx, _ *api.None) (api.Answer, error) {
 	if err != nil {
 		return api.Answer{}, err
 	}
-	return api.Answer{Data: login.ViewParams(&u.Token, map[string]any{})}, nil
+	return api.Answer{Data: view(u)}, nil
 }
+
+// view is what is shown of a user.
+func view(u *user) map[string]any { return login.ViewParams(&u.Token, map[string]any{}) }
 
 type passwordInput struct {
 	Password string `json:"password"`
