@@ -81,6 +81,12 @@ scan     SCAN {kv-v1}/*
 create   PUT {kv-v1}/*
 delete   DELETE {kv-v1}/*
 
+read     GET {transit}/keys/*, GET {transit}/config/keys
+list     LIST {transit}/keys
+update   PUT {transit}/keys/*, PUT {transit}/keys/*/config, PUT {transit}/keys/*/rotate, PUT {transit}/keys/*/trim
+update   PUT {transit}/keys/*/soft-delete-restore, PUT {transit}/config/keys
+delete   DELETE {transit}/keys/*, DELETE {transit}/keys/*/soft-delete
+
 unsealed PUT auth/{approle}/login, PUT auth/{userpass}/login/*
 read     GET auth/{userpass}/users/*
 list     LIST auth/{userpass}/users

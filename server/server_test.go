@@ -31,6 +31,7 @@ import (
 	"github.com/sealkeep/sealkeep/engine/cubbyhole"
 	"github.com/sealkeep/sealkeep/engine/kv"
 	"github.com/sealkeep/sealkeep/engine/kvv1"
+	"github.com/sealkeep/sealkeep/engine/transit"
 	"github.com/sealkeep/sealkeep/login/approle"
 	"github.com/sealkeep/sealkeep/login/cert"
 	"github.com/sealkeep/sealkeep/login/jwt"
@@ -258,7 +259,7 @@ func startAudited(t testing.TB, path string, devices []audit.Device, seals ...Se
 	log, clock := new(logBuffer), new(clock)
 	s, err := New(Config{
 		Now: clock.now, Audit: devices,
-		Path: path, Seals: seals, Types: []api.Type{cubbyhole.Type(), kv.Type(), kvv1.Type(), approle.Type(), cert.Type(), jwt.Type(), peer.Type(), userpass.Type()}, Version: "1.2.3", BuildDate: "2026-01-02T03:04:05Z", APIAddr: "https://keep.example:8200",
+		Path: path, Seals: seals, Types: []api.Type{cubbyhole.Type(), kv.Type(), kvv1.Type(), transit.Type(), approle.Type(), cert.Type(), jwt.Type(), peer.Type(), userpass.Type()}, Version: "1.2.3", BuildDate: "2026-01-02T03:04:05Z", APIAddr: "https://keep.example:8200",
 		Logger: slog.New(slog.NewTextHandler(log, nil)),
 	})
 	if err != nil {
