@@ -24,6 +24,7 @@ func TestImports(t *testing.T) {
 		"engine/cubbyhole":    "storage access api",
 		"engine/kv":           "storage api",
 		"engine/kvv1":         "storage access api engine/kv",
+		"engine/transit":      "storage api",
 		"login":               "storage access api",
 		"login/approle":       "storage access api login",
 		"login/cert":          "storage access api login",
@@ -32,7 +33,7 @@ func TestImports(t *testing.T) {
 		"login/userpass":      "storage access api login",
 		"mount":               "storage access api",
 		"server":              "storage access audit api mount recovery",
-		"cmd/sealkeep":        "config seal storage access audit api engine/cubbyhole engine/kv engine/kvv1 login/approle login/cert login/jwt login/peer login/userpass server recovery",
+		"cmd/sealkeep":        "config seal storage access audit api engine/cubbyhole engine/kv engine/kvv1 engine/transit login/approle login/cert login/jwt login/peer login/userpass server recovery",
 		"e2e":                 "",
 		"bench":               "config seal storage engine/kv",
 	}
