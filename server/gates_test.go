@@ -85,6 +85,8 @@ read     GET {transit}/keys/*, GET {transit}/config/keys
 list     LIST {transit}/keys
 update   PUT {transit}/keys/*, PUT {transit}/keys/*/config, PUT {transit}/keys/*/rotate, PUT {transit}/keys/*/trim
 update   PUT {transit}/keys/*/soft-delete-restore, PUT {transit}/config/keys
+update   PUT {transit}/decrypt/*, PUT {transit}/rewrap/*, PUT {transit}/datakey/*/*
+create   PUT {transit}/encrypt/*
 delete   DELETE {transit}/keys/*, DELETE {transit}/keys/*/soft-delete
 
 unsealed PUT auth/{approle}/login, PUT auth/{userpass}/login/*

@@ -126,11 +126,11 @@ func generate(p *policy) (*record, error) {
 		v.Secret = random(p.KeySize)
 		return v, nil
 	case k.ed25519:
-		_, signer, err = ed25519.GenerateKey(nil)
+		_, signer, err = ed25519.GenerateKey(rand.Reader)
 	case k.curve != nil:
-		signer, err = ecdsa.GenerateKey(k.curve, nil)
+		signer, err = ecdsa.GenerateKey(k.curve, rand.Reader)
 	case k.bits > 0:
-		signer, err = rsa.GenerateKey(nil, k.bits)
+		signer, err = rsa.GenerateKey(rand.Reader, k.bits)
 	}
 	if err == nil && signer != nil {
 		err = v.set(p, signer)

@@ -1,6 +1,8 @@
 package transit
 
 import (
+	"time"
+
 	"github.com/sealkeep/sealkeep/api"
 )
 
@@ -19,8 +21,18 @@ func Type() api.Type {
 			{Path: "keys/{name}/trim", Help: "Removes old versions of a key for good.", Ops: map[api.Op]api.Handler{api.Write: api.Do(trim)}},
 			{Path: "keys/{name}/soft-delete", Help: "Keeps a key from being used, so that it can be brought back.", Ops: map[api.Op]api.Handler{api.Delete: api.Update(softDelete)}},
 			{Path: "keys/{name}/soft-delete-restore", Help: "Brings a soft-deleted key back.", Ops: map[api.Op]api.Handler{api.Write: api.Update(softRestore)}},
+			{Path: "encrypt/{name}", Help: "Encrypts with a key, which is made if it is not there.", Exists: exists, Body: bodyMost, Timeout: long,
+				Ops: map[api.Op]api.Handler{api.Write: api.Do(encrypt)}},
+			{Path: "decrypt/{name}", Help: "Decrypts what was encrypted with a key.", Body: bodyMost, Timeout: long, Ops: map[api.Op]api.Handler{api.Write: api.Do(decrypt)}},
+			{Path: "rewrap/{name}", Help: "Encrypts anew, with the latest version of a key, what was encrypted with it.", Body: bodyMost, Timeout: long,
+				Ops: map[api.Op]api.Handler{api.Write: api.Do(rewrap)}},
+			{Path: "datakey/{kind}/{name}", Help: "Makes a key for others to encrypt with, encrypted with this one: wrapped, and as plaintext if the path says so.",
+				Ops: map[api.Op]api.Handler{api.Write: api.Do(datakey)}},
 			{Path: "config/keys", Help: "What holds for all keys.", Settings: true,
 				Ops: map[api.Op]api.Handler{api.Read: api.View(readConfig), api.Write: api.Update(writeConfig)}},
 		},
 	}
 }
+
+// long is how long a batch may take.
+const long = 90 * time.Second
