@@ -86,6 +86,10 @@ list     LIST {transit}/keys
 update   PUT {transit}/keys/*, PUT {transit}/keys/*/config, PUT {transit}/keys/*/rotate, PUT {transit}/keys/*/trim
 update   PUT {transit}/keys/*/soft-delete-restore, PUT {transit}/config/keys
 update   PUT {transit}/decrypt/*, PUT {transit}/rewrap/*, PUT {transit}/datakey/*/*
+update   PUT {transit}/hmac/*, PUT {transit}/hmac/*/*, PUT {transit}/verify/*, PUT {transit}/verify/*/*, PUT {transit}/hash, PUT {transit}/hash/*
+update   PUT {transit}/random, PUT {transit}/random/*, PUT {transit}/random/*/*
+update   PUT {transit}/restore, PUT {transit}/restore/*
+read     GET {transit}/backup/*, GET {transit}/export/*/*, GET {transit}/export/*/*/*
 create   PUT {transit}/encrypt/*
 delete   DELETE {transit}/keys/*, DELETE {transit}/keys/*/soft-delete
 

@@ -300,7 +300,7 @@ func encrypt(r *api.Request, in *in[encrypting]) (a api.Answer, err error) {
 	if err != nil {
 		return api.Answer{}, err
 	}
-	return answer(r, &in.input, items, a, func(b []byte, it *item, scratch []byte) ([]byte, []byte, error) {
+	a, err = answer(r, &in.input, items, a, func(b []byte, it *item, scratch []byte) ([]byte, []byte, error) {
 		additional, err := it.additional()
 		if err != nil {
 			return b, scratch, err
@@ -310,6 +310,7 @@ func encrypt(r *api.Request, in *in[encrypting]) (a api.Answer, err error) {
 		}
 		return appendCiphertext(b, it.v, scratch), scratch, nil
 	})
+	return in.partly(items, a, err)
 }
 
 // decodePlaintext leaves the plaintext itself, in the place of its base64: the body
@@ -320,7 +321,7 @@ func (it *item) decodePlaintext() (err error) {
 }
 
 func appendCiphertext(b []byte, v *version, ciphertext []byte) []byte {
-	b = append(append(append(b, `"ciphertext":"`...), v.prefix...), ""...)
+	b = append(append(b, `"ciphertext":"`...), v.prefix...)
 	b = base64.StdEncoding.AppendEncode(b, ciphertext)
 	b = append(b, `","key_version":`...)
 	return strconv.AppendInt(b, int64(v.number), 10)
@@ -406,7 +407,7 @@ func decrypt(r *api.Request, in *in[decrypting]) (a api.Answer, err error) {
 	if err != nil {
 		return a, err
 	}
-	return answer(r, &in.input, items, a, func(b []byte, it *item, scratch []byte) ([]byte, []byte, error) {
+	a, err = answer(r, &in.input, items, a, func(b []byte, it *item, scratch []byte) ([]byte, []byte, error) {
 		scratch, err := k.decrypt(it, scratch[:0])
 		if err != nil {
 			return b, scratch, err
@@ -414,6 +415,7 @@ func decrypt(r *api.Request, in *in[decrypting]) (a api.Answer, err error) {
 		b = base64.StdEncoding.AppendEncode(append(b, `"plaintext":"`...), scratch)
 		return append(b, '"'), scratch, nil
 	})
+	return in.partly(items, a, err)
 }
 
 type rewrapping struct{}

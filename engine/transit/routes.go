@@ -8,6 +8,12 @@ import (
 
 // Type is the engine as a keep mounts it.
 func Type() api.Type {
+	mac := map[api.Op]api.Handler{api.Write: api.Do(makeMAC)}
+	check := map[api.Op]api.Handler{api.Write: api.Do(checkMAC)}
+	hash := map[api.Op]api.Handler{api.Write: api.Do(hashOf)}
+	random := map[api.Op]api.Handler{api.Write: api.Do(randomBytes)}
+	exports := map[api.Op]api.Handler{api.Read: api.View(export)}
+	restores := map[api.Op]api.Handler{api.Write: api.Do(restore)}
 	return api.Type{
 		Name: "transit", Kind: api.Secrets,
 		Help: "Encrypts, signs and verifies for others, with keys that stay here.",
@@ -28,6 +34,20 @@ func Type() api.Type {
 				Ops: map[api.Op]api.Handler{api.Write: api.Do(rewrap)}},
 			{Path: "datakey/{kind}/{name}", Help: "Makes a key for others to encrypt with, encrypted with this one: wrapped, and as plaintext if the path says so.",
 				Ops: map[api.Op]api.Handler{api.Write: api.Do(datakey)}},
+			{Path: "hmac/{name}", Help: "Computes HMACs with a key.", Body: bodyMost, Timeout: long, Ops: mac},
+			{Path: "hmac/{name}/{algorithm}", Help: "Computes HMACs with a key and a hash algorithm.", Body: bodyMost, Timeout: long, Ops: mac},
+			{Path: "verify/{name}", Help: "Verifies what a key has made.", Body: bodyMost, Timeout: long, Ops: check},
+			{Path: "verify/{name}/{algorithm}", Help: "Verifies what a key has made with a hash algorithm.", Body: bodyMost, Timeout: long, Ops: check},
+			{Path: "hash", Help: "Hashes, without a key.", Body: bodyMost, Ops: hash},
+			{Path: "hash/{algorithm}", Help: "Hashes with an algorithm, without a key.", Body: bodyMost, Ops: hash},
+			{Path: "random", Help: "Random bytes.", Ops: random},
+			{Path: "random/{source}", Help: "Random bytes from a source, or so many of them.", Ops: random},
+			{Path: "random/{source}/{bytes}", Help: "So many random bytes from a source.", Ops: random},
+			{Path: "export/{type}/{name}", Help: "The versions of a key, where they may leave.", Ops: exports},
+			{Path: "export/{type}/{name}/{version}", Help: "A version of a key, or the latest, where it may leave.", Ops: exports},
+			{Path: "backup/{name}", Help: "A key with all its versions and settings, in plaintext, where it may leave.", Ops: map[api.Op]api.Handler{api.Read: api.Do(makeBackup)}},
+			{Path: "restore", Help: "Makes a key from a backup, under the name in it.", Body: bodyMost, Timeout: long, Ops: restores},
+			{Path: "restore/{name}", Help: "Makes a key from a backup.", Body: bodyMost, Timeout: long, Ops: restores},
 			{Path: "config/keys", Help: "What holds for all keys.", Settings: true,
 				Ops: map[api.Op]api.Handler{api.Read: api.View(readConfig), api.Write: api.Update(writeConfig)}},
 		},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +24,7 @@ type keep struct {
 	mount *api.Mount
 	e     engine
 	now   time.Time
+	query url.Values // of the next calls
 }
 
 func newKeep(t testing.TB) *keep {
@@ -52,7 +54,7 @@ func (k *keep) call(op api.Op, path, body string) (api.Answer, error) {
 		}
 		r := &api.Request{
 			Context: context.Background(), Op: op, Path: "transit/" + path, Params: api.Params{Names: names, Values: values},
-			Mount: k.mount, Now: k.now, Store: k.store, Frame: frame{k: k},
+			Mount: k.mount, Now: k.now, Store: k.store, Frame: frame{k: k}, Query: k.query,
 		}
 		if op.HasBody() {
 			r.Body = []byte(body)
