@@ -36,7 +36,7 @@ type Field struct {
 func (h Handler) Fields() []Field {
 	in := h.fresh()
 	if d, ok := in.(interface{ Fields() []Field }); ok {
-		return d.Fields()
+		return slices.Clone(d.Fields())
 	}
 	d, ok := in.(Decoder)
 	if !ok {

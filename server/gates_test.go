@@ -81,6 +81,18 @@ scan     SCAN {kv-v1}/*
 create   PUT {kv-v1}/*
 delete   DELETE {kv-v1}/*
 
+read     GET {transit}/keys/*, GET {transit}/config/keys
+list     LIST {transit}/keys
+update   PUT {transit}/keys/*, PUT {transit}/keys/*/config, PUT {transit}/keys/*/rotate, PUT {transit}/keys/*/trim
+update   PUT {transit}/keys/*/soft-delete-restore, PUT {transit}/config/keys
+update   PUT {transit}/decrypt/*, PUT {transit}/rewrap/*, PUT {transit}/datakey/*/*
+update   PUT {transit}/hmac/*, PUT {transit}/hmac/*/*, PUT {transit}/verify/*, PUT {transit}/verify/*/*, PUT {transit}/hash, PUT {transit}/hash/*
+update   PUT {transit}/random, PUT {transit}/random/*, PUT {transit}/random/*/*
+update   PUT {transit}/restore, PUT {transit}/restore/*
+read     GET {transit}/backup/*, GET {transit}/export/*/*, GET {transit}/export/*/*/*
+create   PUT {transit}/encrypt/*
+delete   DELETE {transit}/keys/*, DELETE {transit}/keys/*/soft-delete
+
 unsealed PUT auth/{approle}/login, PUT auth/{userpass}/login/*
 read     GET auth/{userpass}/users/*
 list     LIST auth/{userpass}/users

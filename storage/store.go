@@ -131,6 +131,7 @@ type state struct {
 	from   uint64   // the transaction that keys were read from or stored in
 	next   *keyring // being committed, or nil
 	nextID uint64   // by that transaction
+	kept   *kept    // nil while sealed
 }
 
 // keyring is that of the snapshot of a transaction, nil while sealed.
@@ -424,7 +425,7 @@ func (s *Store) Unseal(root []byte) error {
 			return nil, err
 		}
 		s.digest = d
-		s.change(func(st *state) { st.keys, st.from = k, uint64(ts.btx.ID())-1 })
+		s.change(func(st *state) { st.keys, st.from, st.kept = k, uint64(ts.btx.ID())-1, new(kept) })
 		return nil, nil
 	})
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/sealkeep/sealkeep/engine/cubbyhole"
 	"github.com/sealkeep/sealkeep/engine/kv"
 	"github.com/sealkeep/sealkeep/engine/kvv1"
+	"github.com/sealkeep/sealkeep/engine/transit"
 	"github.com/sealkeep/sealkeep/login/approle"
 	"github.com/sealkeep/sealkeep/login/cert"
 	"github.com/sealkeep/sealkeep/login/jwt"
@@ -21,6 +22,7 @@ func types() []api.Type {
 		cubbyhole.Type(),
 		kv.Type(),
 		kvv1.Type(),
+		transit.Type(),
 		approle.Type(),
 		userpass.Type(),
 		cert.Type(),
