@@ -25,7 +25,7 @@ variable "kms_alias_name" {
 variable "kms_key_description" {
   description = "Description of the key"
   type        = string
-  default     = "Opens the keep, replica"
+  default     = "Opens the keep"
 }
 
 variable "kms_key_deletion_window" {

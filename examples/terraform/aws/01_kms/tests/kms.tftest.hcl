@@ -4,6 +4,11 @@ mock_provider "aws" {
       arn = "arn:aws:kms:eu-central-1:111122223333:key/mrk-1234abcd12ab34cd56ef1234567890ab"
     }
   }
+  mock_data "aws_caller_identity" {
+    defaults = {
+      arn = "arn:aws:sts::111122223333:assumed-role/caller/session"
+    }
+  }
   mock_data "aws_iam_session_context" {
     defaults = {
       issuer_arn = "arn:aws:iam::111122223333:role/people/caller"
