@@ -33,7 +33,7 @@ func TestImports(t *testing.T) {
 		"mount":               "storage access api",
 		"server":              "storage access audit api mount recovery",
 		"cmd/sealkeep":        "config seal storage access audit api engine/cubbyhole engine/kv engine/kvv1 login/approle login/cert login/jwt login/peer login/userpass server recovery",
-		"e2e":                 "",
+		"e2e":                 "seal/sealtest",
 		"bench":               "config seal storage engine/kv",
 	}
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}}:{{join .Imports " "}}`, module+"...").Output()
