@@ -103,7 +103,9 @@ func (w *workspace) run(code int, args ...string) (stdout, all string) {
 	cmd.Dir, cmd.Env = w.dir, w.env
 	var out, both bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &both
+	begun := time.Now()
 	err := cmd.Run()
+	w.t.Logf("%s: %s %s: %v", filepath.Base(w.dir), filepath.Base(w.program), args[0], time.Since(begun).Round(time.Second))
 	all = out.String() + both.String()
 	if got := cmd.ProcessState.ExitCode(); got != code {
 		w.t.Fatalf("%s %s: exit code %d, not %d (%v)\n%s", filepath.Base(w.program), strings.Join(args, " "), got, code, err, all)
