@@ -131,7 +131,7 @@ func FuzzCiphertext(f *testing.F) {
 			if n != 1 {
 				t.Errorf("version %d", n)
 			}
-			if plain, err := k.decrypt(it, nil); err == nil {
+			if plain, err := k.decrypt(it, nil, new([]byte)); err == nil {
 				t.Errorf("%q decrypts to %q", b, plain)
 			}
 		}
