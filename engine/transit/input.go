@@ -83,10 +83,10 @@ func (in *in[U]) Decode(r *api.Request) (given map[string]json.RawMessage, err e
 	return in.decode(r.Body, u.fields())
 }
 
-// Fields says what the parameters are.
+// Fields says what the parameters are. The list is the caller's own.
 func (*in[U]) Fields() []api.Field {
 	var u U
-	return u.fields()
+	return slices.Clone(u.fields())
 }
 
 // Names are the parameters.
