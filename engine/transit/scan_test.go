@@ -144,7 +144,6 @@ func TestFieldsOfUses(t *testing.T) {
 		Names() []string
 		Fields() []api.Field
 	}{"encrypt": new(in[encrypting]), "decrypt": new(in[decrypting]), "rewrap": new(in[rewrapping]), "datakey": new(in[keying]), "hmac": new(in[macing]), "verify": new(in[checking])} {
-		clear(u.Fields()) // whoever describes them may change the list
 		var names []string
 		for _, f := range u.Fields() {
 			names = append(names, f.Name)
