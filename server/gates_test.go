@@ -90,6 +90,7 @@ update   PUT {transit}/hmac/*, PUT {transit}/hmac/*/*, PUT {transit}/verify/*, P
 update   PUT {transit}/random, PUT {transit}/random/*, PUT {transit}/random/*/*
 update   PUT {transit}/restore, PUT {transit}/restore/*
 read     GET {transit}/backup/*, GET {transit}/export/*/*, GET {transit}/export/*/*/*
+update   PUT {transit}/sign/*, PUT {transit}/sign/*/*
 create   PUT {transit}/encrypt/*
 delete   DELETE {transit}/keys/*, DELETE {transit}/keys/*/soft-delete
 
