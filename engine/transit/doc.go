@@ -33,6 +33,10 @@
 // clients send it for every key. Batches of signatures are answered with status 200
 // whatever has become of their items, as Vault does.
 //
+// A key that was made elsewhere is imported wrapped for an RSA key of the mount, which
+// the first who asks for it has made; or as a public key alone, which verifies until
+// its private key comes after it.
+//
 // # Cost
 //
 // A use of a key costs one look-up of its policy's version in the store, without
@@ -53,6 +57,7 @@
 //	<prefix>/policy/<name>   the settings of a key
 //	<prefix>/key/<id>/<n>    version n (decimal) of the key whose policy has the ID
 //	<prefix>/config/keys     what holds for all keys
+//	<prefix>/wrapping        the RSA key that imports are wrapped for
 //
 // Each record is
 //

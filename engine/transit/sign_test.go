@@ -124,7 +124,7 @@ func TestPublicKeys(t *testing.T) {
 	names := map[string]string{"ecdsa-p256": "P-256", "ecdsa-p384": "P-384", "ecdsa-p521": "P-521", "ed25519": "ed25519",
 		"rsa-2048": "rsa-2048", "rsa-3072": "rsa-3072", "rsa-4096": "rsa-4096"}
 	for _, kind := range signers() {
-		k.newKey(kind.name, kind, "")
+		k.newSigner(kind)
 		data := k.shown(k.must(api.Read, "keys/"+kind.name, ""))
 		one, _ := data["keys"].(map[string]any)["1"].(map[string]any)
 		if one["name"] != names[kind.name] || one["certificate_chain"] != "" || one["creation_time"] != start.Format("2006-01-02T15:04:05.999999999Z") ||
