@@ -12,13 +12,13 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// A rootGeneration makes a root token for people whose shares, or identity, open
-// the keep, when the last root token is lost. It is off unless the configuration
-// says otherwise, for it is open to anybody until then, and always in the log.
-// The token is sent under a one-time password, which who began alone knows.
+// A rootGeneration makes a root token for people whose shares or identity open
+// the keep, when the last root token is lost. Anybody can begin one, so it is
+// off unless the configuration enables it, and every step is logged. The token
+// is sent encrypted with a one-time password that only the initiator knows.
 type rootGeneration struct {
 	gathering
-	otp string // empty: none is under way; guarded by mu
+	otp string // empty: none in progress; guarded by mu
 }
 
 // rootStatus has Vault's fields.
@@ -37,7 +37,7 @@ type rootStatus struct {
 
 var errGenerateRoot = &api.Error{Code: api.Denied, Text: "generating a root token is off: set enable_generate_root = true in the configuration, reload (SIGHUP), and take it out again afterwards"}
 
-// generating refuses unless the configuration allows it.
+// generating returns an error unless the configuration allows root generation.
 func (k *Keep) generating() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -173,7 +173,7 @@ type decodeTokenInput struct {
 	OTP     string `json:"otp"`
 }
 
-// writeDecodeToken takes the one-time password off a token.
+// writeDecodeToken decrypts a token with its one-time password.
 func (k *Keep) writeDecodeToken(r *api.Request, in *decodeTokenInput) (api.Answer, error) {
 	b, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(in.Encoded, "="))
 	if err != nil || len(b) != len(in.OTP) || len(b) == 0 {
@@ -182,7 +182,7 @@ func (k *Keep) writeDecodeToken(r *api.Request, in *decodeTokenInput) (api.Answe
 	return api.Answer{Inject: true, Data: map[string]string{"token": string(xor(string(b), in.OTP))}}, nil
 }
 
-// newOTP returns a one-time password for a token, in base62 as Vault has it.
+// newOTP returns a one-time password for a token, in base62 as in Vault.
 func newOTP() (string, error) {
 	const digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 	b := make([]byte, access.RandomToken)
@@ -196,7 +196,7 @@ func newOTP() (string, error) {
 	return string(b), nil
 }
 
-// xor is of two strings of one length.
+// xor returns a XOR b; the strings have the same length.
 func xor(a, b string) []byte {
 	out := make([]byte, len(a))
 	for i := range out {

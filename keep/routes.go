@@ -8,10 +8,10 @@ import (
 	"github.com/sealkeep/sealkeep/api"
 )
 
-// longTimeout is for what asks key services and encrypts with them.
+// longTimeout is the timeout of requests that wait for key services.
 const longTimeout = 90 * time.Second
 
-// Routes are the API of the keep itself, below sys/.
+// Routes returns the routes of the keep itself, below sys/.
 func (k *Keep) Routes() []api.Route {
 	routes := slices.Concat(k.statusRoutes(), k.rotationRoutes(), k.slotRoutes(), k.recoveryRoutes())
 	for i := range routes {

@@ -69,7 +69,7 @@ func genericWrite(f *flag.FlagSet) action {
 			return err
 		}
 		if args[0] == "sys/wrapping/wrap" {
-			a.wrapTTL = cmp.Or(a.wrapTTL, "5m") // what Vault's command does
+			a.wrapTTL = cmp.Or(a.wrapTTL, "5m") // as Vault's command does
 		}
 		b, err := a.do(c, http.MethodPut, args[0], nil, data)
 		if err != nil {

@@ -35,7 +35,7 @@ func monitor(f *flag.FlagSet) action {
 		}
 		defer resp.Body.Close()
 		if resp.StatusCode != http.StatusOK {
-			body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // what there is of it says why
+			body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // whatever can be read of it says why
 			return coded{a.refusal(&apiError{method: req.Method, url: req.URL.String(), code: resp.StatusCode, body: body}), 2}
 		}
 		if _, err := io.Copy(c.stdout, resp.Body); err != nil && c.Err() == nil { // not Ctrl-C

@@ -24,7 +24,7 @@ func (s *Transit) Write(name, field string, value any) {
 	s.secrets[name] = append(s.secrets[name], kvVersion{data: map[string]any{field: value}})
 }
 
-// Delete deletes a version of a secret at that time, which may be to come; the zero time brings it back.
+// Delete deletes a version of a secret at that time, which may be in the future; the zero time restores it.
 func (s *Transit) Delete(name string, version int, at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -45,14 +45,14 @@ func (s *Transit) AllowAccount(jwt, role string) {
 	s.accounts[jwt] = role
 }
 
-// SetLookup sets fields of the answer to lookup-self, which is else that of an orphan, periodic token.
+// SetLookup sets fields of the answer to lookup-self, which by default describes an orphan, periodic token.
 func (s *Transit) SetLookup(fields map[string]any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lookup = maps.Clone(fields)
 }
 
-// read answers for one version of a secret, 0 being the newest. s.mu is held.
+// read answers with one version of a secret; 0 is the newest. s.mu is held.
 func (s *Transit) read(w http.ResponseWriter, name, version string) {
 	versions := s.secrets[name]
 	n := len(versions)

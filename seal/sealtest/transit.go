@@ -12,12 +12,13 @@ import (
 	"time"
 )
 
-// A Transit is a stand-in for the Transit engine of Vault and OpenBao, mounted at "transit". Operations are named
-// encrypt, decrypt, renew-self, lookup-self, seal-status, and for what else it has read and login. It is also an http.Handler, for a test that wants it behind TLS.
+// A Transit is a stand-in for the Transit engine of Vault and OpenBao, mounted at "transit". Its operations are named
+// encrypt, decrypt, renew-self, lookup-self and seal-status, and read and login (see kv.go). It is also an http.Handler,
+// for tests that need it behind TLS.
 type Transit struct {
 	*Server
 	faults
-	Token string // the only token that is let in; SetToken changes it
+	Token string // the only token accepted; SetToken changes it
 
 	mu      sync.Mutex
 	keys    map[string]int // name -> newest version
@@ -51,22 +52,22 @@ func (s *Transit) AddKey(name string) {
 	s.keys[name]++
 }
 
-// SetMinVersion lets no older version of a key decrypt.
+// SetMinVersion sets the oldest version of a key that decrypts.
 func (s *Transit) SetMinVersion(name string, version int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.least[name] = version
 }
 
-// SetLease is how long a renewal lasts, in seconds.
+// SetLease sets how long a renewal lasts, in seconds.
 func (s *Transit) SetLease(seconds int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lease = seconds
 }
 
-// SetTTL lets the token expire: ttl from now, and from each renewal on, but most from now at the latest if that is not
-// 0. A ttl of 0 lets it live for ever, a negative one revokes it. Whole seconds, as leases have them.
+// SetTTL makes the token expire ttl after now and after each renewal, but at the latest most from now, unless most is 0.
+// With a ttl of 0 it lives for ever; a negative one revokes it. Both are whole seconds, as in leases.
 func (s *Transit) SetTTL(ttl, most time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -77,28 +78,28 @@ func (s *Transit) SetTTL(ttl, most time.Duration) {
 	s.renew()
 }
 
-// SetSealed lets seal-status say that the server is sealed, and everything else be refused.
+// SetSealed makes seal-status say that the server is sealed, and everything else fail.
 func (s *Transit) SetSealed(yes bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sealed = yes
 }
 
-// SetToken makes another token the only one, and lets it live for ever.
+// SetToken makes another token the only one. It lives for ever.
 func (s *Transit) SetToken(token string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.Token, s.ttl = token, 0
 }
 
-// SetRenewable is whether the token can be renewed, as it can at first.
+// SetRenewable sets whether the token can be renewed. At first it can.
 func (s *Transit) SetRenewable(yes bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fixed = !yes
 }
 
-// renew starts the token's life again and returns its seconds.
+// renew restarts the token's TTL and returns it in seconds.
 func (s *Transit) renew() int {
 	if s.ttl == 0 {
 		return s.lease
