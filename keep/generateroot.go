@@ -173,13 +173,17 @@ type decodeTokenInput struct {
 	OTP     string `json:"otp"`
 }
 
+type decodedToken struct {
+	Token string `json:"token"`
+}
+
 // writeDecodeToken decrypts a token with its one-time password.
 func (k *Keep) writeDecodeToken(r *api.Request, in *decodeTokenInput) (api.Answer, error) {
 	b, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(in.Encoded, "="))
 	if err != nil || len(b) != len(in.OTP) || len(b) == 0 {
 		return api.Answer{}, invalid("encoded_token is not base64, or does not have the length of otp")
 	}
-	return api.Answer{Inject: true, Data: map[string]string{"token": string(xor(string(b), in.OTP))}}, nil
+	return api.Answer{Inject: true, Data: decodedToken{string(xor(string(b), in.OTP))}}, nil
 }
 
 // newOTP returns a one-time password for a token, in base62 as in Vault.

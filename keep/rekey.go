@@ -183,28 +183,28 @@ func (u *Unsealed) toVerifyLocked() (*storage.Slot, error) {
 // at Vault's, drills, and root tokens.
 func (k *Keep) recoveryRoutes() []api.Route {
 	routes := []api.Route{
-		{Path: "sys/recovery/verify", Help: "Shows that people can open a recovery slot.",
-			Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readDrill), api.Write: api.Do(k.writeDrill)}},
+		{Path: "recovery/verify", Help: "Shows that people can open a recovery slot.",
+			Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readDrill).Answers(drillStatus{}), api.Write: api.Do(k.writeDrill).Answers(drillStatus{})}},
 		// Vault's client cancels here what it began below sys/rekey-recovery-key.
-		{Path: "sys/rekey/init", Help: "Calls new recovery shares off.", Sudo: []api.Op{api.Delete}, Ops: map[api.Op]api.Handler{api.Delete: api.Do(k.deleteRekey)}},
-		{Path: "sys/decode-token", Help: "Takes the one-time password off a root token.", Gate: api.Unsealed,
-			Ops: map[api.Op]api.Handler{api.Write: api.Do(k.writeDecodeToken)}},
+		{Path: "rekey/init", Help: "Calls new recovery shares off.", Sudo: []api.Op{api.Delete}, Ops: map[api.Op]api.Handler{api.Delete: api.Do(k.deleteRekey)}},
+		{Path: "decode-token", Help: "Takes the one-time password off a root token.", Gate: api.Unsealed,
+			Ops: map[api.Op]api.Handler{api.Write: api.Do(k.writeDecodeToken).Answers(decodedToken{})}},
 	}
-	for _, path := range []string{"sys/rotate/recovery", "sys/rekey-recovery-key"} {
+	for _, path := range []string{"rotate/recovery", "rekey-recovery-key"} {
 		routes = append(routes,
 			api.Route{Path: path + "/init", Help: "Begins to make new recovery shares, tells how far that is, or calls it off.", Sudo: []api.Op{api.Write, api.Delete},
-				Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readRekey), api.Write: api.Do(k.writeRekeyInit), api.Delete: api.Do(k.deleteRekey)}},
+				Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readRekey).Answers(rekeyStatus{}), api.Write: api.Do(k.writeRekeyInit).Answers(rekeyStatus{}), api.Delete: api.Do(k.deleteRekey)}},
 			api.Route{Path: path + "/update", Help: "Takes an old recovery share, and answers the last one with the new shares.", Sudo: []api.Op{api.Write},
-				Ops: map[api.Op]api.Handler{api.Write: api.Do(k.writeRekeyUpdate)}},
+				Ops: map[api.Op]api.Handler{api.Write: api.Do(k.writeRekeyUpdate).Answers(rekeyStatus{})}},
 			api.Route{Path: path + "/verify", Help: "Takes a new recovery share back; with the last one the old shares end.", Sudo: []api.Op{api.Write, api.Delete},
-				Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readRekeyVerify), api.Write: api.Do(k.writeRekeyVerify), api.Delete: api.Do(k.deleteRekeyVerify)}})
+				Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readRekeyVerify).Answers(verifyStatus{}), api.Write: api.Do(k.writeRekeyVerify).Answers(verifyStatus{}), api.Delete: api.Do(k.deleteRekeyVerify).Answers(verifyStatus{})}})
 	}
-	for _, path := range []string{"sys/generate-root", "sys/generate-root-token"} {
+	for _, path := range []string{"generate-root", "generate-root-token"} {
 		routes = append(routes,
 			api.Route{Path: path + "/attempt", Help: "Begins to make a root token, tells how far that is, or calls it off.", Gate: api.Unsealed,
-				Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readGenerateRoot), api.Write: api.Do(k.beginGenerateRoot), api.Delete: api.Do(k.cancelGenerateRoot)}},
+				Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readGenerateRoot).Answers(rootStatus{}), api.Write: api.Do(k.beginGenerateRoot).Answers(rootStatus{}), api.Delete: api.Do(k.cancelGenerateRoot)}},
 			api.Route{Path: path + "/update", Help: "Takes a recovery share or an identity, and answers the last one with the root token.", Gate: api.Unsealed,
-				Ops: map[api.Op]api.Handler{api.Write: api.Do(k.updateGenerateRoot)}})
+				Ops: map[api.Op]api.Handler{api.Write: api.Do(k.updateGenerateRoot).Answers(rootStatus{})}})
 	}
 	return routes
 }

@@ -162,15 +162,15 @@ func readRotation(tx *storage.Tx) (rotateConfig, error) {
 // rotationRoutes returns the routes for the barrier's key, at Vault's paths and at
 // OpenBao's.
 func (k *Keep) rotationRoutes() (routes []api.Route) {
-	for _, path := range []string{"sys/rotate", "sys/rotate/keyring"} {
+	for _, path := range []string{"rotate", "rotate/keyring"} {
 		routes = append(routes,
 			api.Route{Path: path, Help: "Adds a key to the barrier, with which all is then encrypted.", Sudo: []api.Op{api.Write}, Timeout: longTimeout,
 				Ops: map[api.Op]api.Handler{api.Write: api.Do(k.writeRotate)}},
 			api.Route{Path: path + "/config", Help: "When the barrier's key is rotated by itself.", Settings: true,
-				Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readRotateConfig), api.Write: api.Do(k.writeRotateConfig)}})
+				Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readRotateConfig).Answers(rotateConfigView{}), api.Write: api.Do(k.writeRotateConfig)}})
 	}
-	return append(routes, api.Route{Path: "sys/key-status", Help: "The barrier's newest key, and how far the encryption with it is.",
-		Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readKeyStatus)}})
+	return append(routes, api.Route{Path: "key-status", Help: "The barrier's newest key, and how far the encryption with it is.",
+		Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readKeyStatus).Answers(viewKeys(storage.KeyStatus{}, new(reencryption)))}})
 }
 
 func (k *Keep) readKeyStatus(r *api.Request, _ *api.None) (api.Answer, error) {
@@ -179,13 +179,17 @@ func (k *Keep) readKeyStatus(r *api.Request, _ *api.None) (api.Answer, error) {
 	if err != nil {
 		return api.Answer{}, err
 	}
-	return api.Answer{Inject: true, Data: map[string]any{
+	return api.Answer{Inject: true, Data: viewKeys(st, &u.reencryption)}, nil
+}
+
+func viewKeys(st storage.KeyStatus, progress *reencryption) map[string]any {
+	return map[string]any{
 		"term":         st.Term,
 		"install_time": st.Installed.UTC().Format(time.RFC3339Nano),
 		"encryptions":  st.Writes,
 		"terms":        st.Terms,
-		"reencryption": u.reencryption.view(),
-	}}, nil
+		"reencryption": progress.view(),
+	}
 }
 
 func (k *Keep) writeRotate(r *api.Request, _ *api.None) (api.Answer, error) {
@@ -203,11 +207,17 @@ func (k *Keep) readRotateConfig(r *api.Request, _ *api.None) (api.Answer, error)
 	if err != nil {
 		return api.Answer{}, err
 	}
-	data := map[string]any{"enabled": c.Enabled, "interval": 0, "max_operations": c.MaxOperations}
+	data := rotateConfigView{Enabled: c.Enabled, Interval: 0, MaxOperations: c.MaxOperations}
 	if c.Interval > 0 {
-		data["interval"] = (time.Duration(c.Interval) * time.Second).String() // a string, as in Vault
+		data.Interval = (time.Duration(c.Interval) * time.Second).String() // a string, as in Vault
 	}
 	return api.Answer{Inject: true, Data: data}, nil
+}
+
+type rotateConfigView struct {
+	Enabled       bool  `json:"enabled"`
+	Interval      any   `json:"interval"` // 0, or a text like "48h0m0s", as Vault has it
+	MaxOperations int64 `json:"max_operations"`
 }
 
 type rotateConfigInput struct {

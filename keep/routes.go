@@ -2,7 +2,6 @@ package keep
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/sealkeep/sealkeep/api"
@@ -13,9 +12,5 @@ const longTimeout = 90 * time.Second
 
 // Routes returns the routes of the keep itself, below sys/.
 func (k *Keep) Routes() []api.Route {
-	routes := slices.Concat(k.statusRoutes(), k.rotationRoutes(), k.slotRoutes(), k.recoveryRoutes())
-	for i := range routes {
-		routes[i].Path = strings.TrimPrefix(routes[i].Path, "sys/")
-	}
-	return routes
+	return slices.Concat(k.statusRoutes(), k.rotationRoutes(), k.slotRoutes(), k.recoveryRoutes())
 }

@@ -43,14 +43,20 @@ func named(slots []*slot, name string) []*slot {
 
 // slotRoutes returns the routes for the slots.
 func (k *Keep) slotRoutes() []api.Route {
+	list := api.Do(k.listSlots).Answers(slotList{})
 	return []api.Route{
-		{Path: "sys/slots", Help: "The slots, and the seals that have none.", Ops: map[api.Op]api.Handler{api.Read: api.Do(k.listSlots), api.List: api.Do(k.listSlots)}},
-		{Path: "sys/slots/{name...}", Help: "Shows, makes or removes a slot.", Sudo: []api.Op{api.Write, api.Delete},
-			Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readSlot), api.Write: api.Do(k.addSlot), api.Delete: api.Do(k.removeSlot)}},
-		{Path: "sys/slots/{name...}/verify", Help: "Opens a slot as it stands in the file.", Ops: map[api.Op]api.Handler{api.Write: api.Do(k.verifySlot)}},
-		{Path: "sys/rotate/root", Help: "Makes a new root key, and wraps it for every slot.", Sudo: []api.Op{api.Write}, Timeout: longTimeout,
-			Ops: map[api.Op]api.Handler{api.Write: api.Do(k.writeRotateRoot)}},
+		{Path: "slots", Help: "The slots, and the seals that have none.", Ops: map[api.Op]api.Handler{api.Read: list, api.List: list}},
+		{Path: "slots/{name...}", Help: "Shows, makes or removes a slot.", Sudo: []api.Op{api.Write, api.Delete},
+			Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readSlot).Answers(SlotStatus{}), api.Write: api.Do(k.addSlot).Answers(SlotStatus{}), api.Delete: api.Do(k.removeSlot).Answers(removal{})}},
+		{Path: "slots/{name...}/verify", Help: "Opens a slot as it stands in the file.", Ops: map[api.Op]api.Handler{api.Write: api.Do(k.verifySlot).Answers(opening{})}},
+		{Path: "rotate/root", Help: "Makes a new root key, and wraps it for every slot.", Sudo: []api.Op{api.Write}, Timeout: longTimeout,
+			Ops: map[api.Op]api.Handler{api.Write: api.Do(k.writeRotateRoot).Answers(rootRotation{})}},
 	}
+}
+
+type slotList struct {
+	Names []string     `json:"keys"`
+	Slots []SlotStatus `json:"slots"`
 }
 
 func (k *Keep) listSlots(r *api.Request, _ *api.None) (api.Answer, error) {
@@ -59,7 +65,7 @@ func (k *Keep) listSlots(r *api.Request, _ *api.None) (api.Answer, error) {
 	for i, sl := range slots {
 		names[i] = sl.Name
 	}
-	return api.Answer{Data: map[string]any{"keys": slices.Compact(slices.Sorted(slices.Values(names))), "slots": slots}}, nil
+	return api.Answer{Data: slotList{slices.Compact(slices.Sorted(slices.Values(names))), slots}}, nil
 }
 
 func (k *Keep) readSlot(r *api.Request, _ *api.None) (api.Answer, error) {
@@ -199,6 +205,11 @@ func (k *Keep) tryOpening(ctx context.Context, u *Unsealed, sl *slot) opening {
 	return out
 }
 
+type removal struct {
+	Name   string `json:"name"`
+	Opened string `json:"opened_instead"`
+}
+
 // removeSlot removes a slot after it has opened another enabled one as stored in
 // the file. A record that the store did not make is removed without that.
 func (k *Keep) removeSlot(r *api.Request, _ *api.None) (api.Answer, error) {
@@ -243,7 +254,7 @@ func (k *Keep) removeSlot(r *api.Request, _ *api.None) (api.Answer, error) {
 	k.rearrange()
 	u.wakeVisits() // a seal may have been waiting for the name
 	k.log.Warn("removed a slot", "slot", name, "opened_instead", by, "request", r.ID)
-	out := api.Answer{Data: map[string]any{"name": name, "opened_instead": by}}
+	out := api.Answer{Data: removal{name, by}}
 	if listed {
 		out.Warnings = []string{"older copies of the file still have this slot, and so do the bytes that are left of it in this one: it opens them, and what the root key of today opens; " +
 			"if somebody else may have its key, `sealkeep operator rotate-root`, and when all is encrypted anew `sealkeep operator storage compact`, make it worthless for this file"}

@@ -15,19 +15,23 @@ import (
 // state.
 func (k *Keep) statusRoutes() []api.Route {
 	return []api.Route{
-		{Path: "sys/init", Help: "Makes the store, and hands out what is needed to recover it.", Gate: api.Open, Timeout: longTimeout,
-			Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readInit), api.Write: api.Do(k.writeInit)}},
-		{Path: "sys/seal-status", Help: "Whether the keep is sealed, and how its slots are.", Gate: api.Open, Quiet: true,
-			Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readSealStatus)}},
-		{Path: "sys/seal-backend-status", Help: "How the seals are.", Gate: api.Open, Quiet: true, Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readBackends)}},
-		{Path: "sys/unseal", Help: "Opens the keep, with a recovery share or an identity, or through its seals.", Gate: api.Open,
-			Ops: map[api.Op]api.Handler{api.Write: api.Do(k.writeUnseal)}},
-		{Path: "sys/seal", Help: "Seals the keep.", Sudo: []api.Op{api.Write}, Timeout: longTimeout, Ops: map[api.Op]api.Handler{api.Write: api.Do(k.writeSeal)}},
+		{Path: "init", Help: "Makes the store, and hands out what is needed to recover it.", Gate: api.Open, Timeout: longTimeout,
+			Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readInit).AnswersRaw(initStatus{}), api.Write: api.Do(k.writeInit).AnswersRaw(InitResponse{})}},
+		{Path: "seal-status", Help: "Whether the keep is sealed, and how its slots are.", Gate: api.Open, Quiet: true,
+			Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readSealStatus).AnswersRaw(sealStatus{})}},
+		{Path: "seal-backend-status", Help: "How the seals are.", Gate: api.Open, Quiet: true, Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readBackends).AnswersRaw(backendStatus{})}},
+		{Path: "unseal", Help: "Opens the keep, with a recovery share or an identity, or through its seals.", Gate: api.Open,
+			Ops: map[api.Op]api.Handler{api.Write: api.Do(k.writeUnseal).AnswersRaw(sealStatus{})}},
+		{Path: "seal", Help: "Seals the keep.", Sudo: []api.Op{api.Write}, Timeout: longTimeout, Ops: map[api.Op]api.Handler{api.Write: api.Do(k.writeSeal)}},
 	}
 }
 
+type initStatus struct {
+	Initialized bool `json:"initialized"`
+}
+
 func (k *Keep) readInit(r *api.Request, _ *api.None) (api.Answer, error) {
-	return api.Answer{Raw: &api.Raw{JSON: map[string]bool{"initialized": k.Status().Initialized}}}, nil
+	return api.Answer{Raw: &api.Raw{JSON: initStatus{k.Status().Initialized}}}, nil
 }
 
 // initInput is the HTTP form of an InitRequest.
@@ -185,22 +189,25 @@ func (k *Keep) writeSeal(r *api.Request, in *sealInput) (api.Answer, error) {
 	return api.Answer{}, nil
 }
 
+type backendStatus struct {
+	Healthy        bool      `json:"healthy"`
+	UnhealthySince string    `json:"unhealthy_since,omitempty"`
+	FullyWrapped   bool      `json:"fully_wrapped"`
+	Backends       []backend `json:"backends"`
+}
+
+type backend struct {
+	Name           string `json:"name"`
+	Healthy        bool   `json:"healthy"`
+	Configured     bool   `json:"configured"`
+	Disabled       bool   `json:"disabled"`
+	UnhealthySince string `json:"unhealthy_since,omitempty"`
+}
+
 // readBackends reports the health of the seals, as Vault does: a slot is healthy
 // unless its last attempt failed.
 func (k *Keep) readBackends(r *api.Request, _ *api.None) (api.Answer, error) {
-	type backend struct {
-		Name           string `json:"name"`
-		Healthy        bool   `json:"healthy"`
-		Configured     bool   `json:"configured"`
-		Disabled       bool   `json:"disabled"`
-		UnhealthySince string `json:"unhealthy_since,omitempty"`
-	}
-	out := struct {
-		Healthy        bool      `json:"healthy"`
-		UnhealthySince string    `json:"unhealthy_since,omitempty"`
-		FullyWrapped   bool      `json:"fully_wrapped"`
-		Backends       []backend `json:"backends"`
-	}{Healthy: true, FullyWrapped: true, Backends: []backend{}}
+	out := backendStatus{Healthy: true, FullyWrapped: true, Backends: []backend{}}
 	var since time.Time
 	for _, sl := range k.Status().Slots {
 		if isRecovery(storage.Slot{Name: sl.Name, Type: sl.Type}) {

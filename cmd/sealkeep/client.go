@@ -269,29 +269,35 @@ func (a *keepClient) request(ctx context.Context, method, path string, query url
 
 // do sends one request and returns the answer's body. Its errors have exit code 2, like all remote errors.
 func (a *keepClient) do(c *cli, method, path string, query url.Values, body any) ([]byte, error) {
+	b, _, err := a.send(c, method, path, query, body)
+	return b, err
+}
+
+// send is do, and returns the Content-Type, too.
+func (a *keepClient) send(c *cli, method, path string, query url.Values, body any) (b []byte, kind string, err error) {
 	req, err := a.request(c, method, path, query, body)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	resp, err := a.http.Do(req)
 	if err != nil {
-		return nil, coded{a.explain(err), 2}
+		return nil, "", coded{a.explain(err), 2}
 	}
 	defer resp.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	b, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err == nil && len(b) > maxAnswer {
 		err = fmt.Errorf("the answer is larger than %d bytes", maxAnswer)
 	}
 	if err != nil {
-		return nil, coded{fmt.Errorf("reading the answer of %s: %w", req.URL, err), 2}
+		return nil, "", coded{fmt.Errorf("reading the answer of %s: %w", req.URL, err), 2}
 	}
-	if resp.StatusCode/100 == 2 {
-		if a.wrapTTL != "" {
-			return b, asWrapped(b)
-		}
-		return b, nil
+	if resp.StatusCode/100 != 2 {
+		return nil, "", coded{a.refusal(&apiError{method: method, url: req.URL.String(), code: resp.StatusCode, body: b}), 2}
 	}
-	return nil, coded{a.refusal(&apiError{method: method, url: req.URL.String(), code: resp.StatusCode, body: b}), 2}
+	if a.wrapTTL != "" {
+		err = asWrapped(b)
+	}
+	return b, resp.Header.Get("Content-Type"), err
 }
 
 // refusal fills the error texts of an answer and finds the next step.
