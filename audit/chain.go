@@ -209,6 +209,6 @@ func (v *Verifier) Close(name string) {
 	case v.Known.Seq > v.Last.Seq:
 		v.find(name, 0, "the end is missing: the log ends with line %d, the keep has written %d", v.Last.Seq, v.Known.Seq)
 	case v.Known.Seq > 0 && v.Known.Seq < v.First.Seq:
-		v.find(name, 0, "the log begins with line %d, the keep has only written %d: it is that of another keep or device", v.First.Seq, v.Known.Seq)
+		v.find(name, 0, "the log begins with line %d, the keep has only written %d: it belongs to another keep or device", v.First.Seq, v.Known.Seq)
 	}
 }

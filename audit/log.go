@@ -444,7 +444,7 @@ func (l *Log) Run(ctx context.Context, store *storage.Store) {
 		}
 		if l.On() && time.Since(last) >= headInterval {
 			if err := l.save(ctx, store); err != nil && ctx.Err() == nil {
-				l.log.Error("keeping in the store how far the audit log has come failed", "error", err)
+				l.log.Error("storing the last line of each audit log failed", "error", err)
 			}
 			last = time.Now()
 		}
@@ -522,7 +522,7 @@ func (l *Log) Save(store *storage.Store) {
 	ctx, cancel := context.WithTimeout(context.Background(), headTimeout)
 	defer cancel()
 	if err := l.save(ctx, store); err != nil {
-		l.log.Error("keeping in the store how far the audit log has come failed", "error", err)
+		l.log.Error("storing the last line of each audit log failed", "error", err)
 	}
 }
 

@@ -134,7 +134,7 @@ const maxRate = 1_000_000
 
 func checkRate(v string) string {
 	if n, err := strconv.Atoi(v); err != nil || n > maxRate {
-		return fmt.Sprintf("%q is more than anybody can make: write a number up to %d", v, maxRate)
+		return fmt.Sprintf("%q is too large: write a number up to %d", v, maxRate)
 	}
 	return ""
 }

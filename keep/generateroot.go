@@ -35,7 +35,7 @@ type rootStatus struct {
 	OTPLength        int    `json:"otp_length"`
 }
 
-var errGenerateRoot = &api.Error{Code: api.Denied, Text: "generating a root token is off: set enable_generate_root = true in the configuration, reload (SIGHUP), and take it out again afterwards"}
+var errGenerateRoot = &api.Error{Code: api.Denied, Text: "root generation is disabled: set enable_generate_root = true in the configuration, reload (SIGHUP), and remove it again afterwards"}
 
 // generating returns an error unless the configuration allows root generation.
 func (k *Keep) generating() error {
@@ -74,7 +74,7 @@ type generateRootInput struct {
 
 func (k *Keep) beginGenerateRoot(r *api.Request, in *generateRootInput) (api.Answer, error) {
 	if err := k.generating(); err != nil {
-		k.log.Warn("a root token was asked for, which is off", "from", r.Frame.Remote(), "request", r.ID)
+		k.log.Warn("a root token was requested, but root generation is disabled", "from", r.Frame.Remote(), "request", r.ID)
 		return api.Answer{}, err
 	}
 	u := Of(r)
@@ -87,7 +87,7 @@ func (k *Keep) beginGenerateRoot(r *api.Request, in *generateRootInput) (api.Ans
 	case in.OTP != "" && len(in.OTP) != access.RandomToken:
 		return api.Answer{}, invalid("the otp has %d characters, not %d: leave it out to get one", len(in.OTP), access.RandomToken)
 	case t == 0:
-		return api.Answer{}, invalid("this store has no recovery slot: there is nobody to ask whether a root token may be made")
+		return api.Answer{}, invalid("this store has no recovery slot: nobody can approve a root token")
 	}
 	g := &u.generation
 	g.mu.Lock()
@@ -102,7 +102,7 @@ func (k *Keep) beginGenerateRoot(r *api.Request, in *generateRootInput) (api.Ans
 		}
 	}
 	nonce := g.beginLocked()
-	k.log.Warn("a root token was asked for", "nonce", nonce, "from", r.Frame.Remote(), "request", r.ID)
+	k.log.Warn("a root token was requested", "nonce", nonce, "from", r.Frame.Remote(), "request", r.ID)
 	out, err := u.rootStatusLocked()
 	if in.OTP == "" {
 		out.OTP = g.otp
@@ -118,7 +118,7 @@ func (k *Keep) cancelGenerateRoot(r *api.Request, _ *api.None) (api.Answer, erro
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.otp != "" {
-		k.log.Warn("the root token was called off", "nonce", g.progress().nonce, "from", r.Frame.Remote(), "request", r.ID)
+		k.log.Warn("the request for a root token was cancelled", "nonce", g.progress().nonce, "from", r.Frame.Remote(), "request", r.ID)
 	}
 	g.otp = ""
 	g.resetLocked()
@@ -181,7 +181,7 @@ type decodedToken struct {
 func (k *Keep) writeDecodeToken(r *api.Request, in *decodeTokenInput) (api.Answer, error) {
 	b, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(in.Encoded, "="))
 	if err != nil || len(b) != len(in.OTP) || len(b) == 0 {
-		return api.Answer{}, invalid("encoded_token is not base64, or does not have the length of otp")
+		return api.Answer{}, invalid("encoded_token is not base64, or its length differs from that of otp")
 	}
 	return api.Answer{Inject: true, Data: decodedToken{string(xor(string(b), in.OTP))}}, nil
 }

@@ -58,7 +58,7 @@ func (k *Keep) takeUpHold() {
 	switch {
 	case err != nil:
 		k.held, k.keepHeld = true, true
-		k.log.Error("held: what the last process has left of being sealed by request cannot be read", "path", k.holdPath(), "error", err, "next", holdWays)
+		k.log.Error("held: the mark of a keep that was sealed by request cannot be read", "path", k.holdPath(), "error", err, "next", holdWays)
 	case rec.Keep:
 		k.held, k.keepHeld = true, true
 		k.log.Warn("held: the keep was sealed by request, to stay so over restarts", "since", rec.Since, "next", holdWays)
@@ -111,7 +111,7 @@ func (k *Keep) removeHold() {
 func (k *Keep) liftLocked(by string) {
 	if k.held {
 		k.held, k.keepHeld = false, false
-		k.log.Warn("a keep that was sealed by request is sealed by request no longer", "lifted_by", by)
+		k.log.Warn("the hold of a keep that was sealed by request is lifted", "lifted_by", by)
 	}
 	k.removeHold()
 }

@@ -108,7 +108,7 @@ func (k *Keep) initialize(ctx context.Context, in InitRequest, record func(*audi
 		return nil, fmt.Errorf("%w: %w", ErrInitialized, err)
 	case errors.Is(err, audit.ErrFailed):
 		k.metrics.withheld.WithLabelValues("response").Inc()
-		return nil, fmt.Errorf("nothing was written, because the answer could not be recorded: %w; mend the audit devices, then begin again", audit.ErrFailed)
+		return nil, fmt.Errorf("nothing was written, because the answer could not be recorded: %w; repair the audit devices, then try again", audit.ErrFailed)
 	case err != nil:
 		return nil, fmt.Errorf("creating the store: %w", err)
 	}
@@ -199,7 +199,7 @@ func (k *Keep) addRecovery(slots []storage.Slot, in InitRequest, out *InitRespon
 		slots = append(slots, slot)
 	}
 	if len(recipients) == 0 && in.RecoveryShares == 0 {
-		out.Warnings = append(out.Warnings, "there is no recovery slot: when the keys in the key services are gone, so is all that this keep holds; "+
+		out.Warnings = append(out.Warnings, "there is no recovery slot: if the keys in the key services are lost, so is everything in this keep; "+
 			"`sealkeep operator rekey -init` makes recovery shares, a block recovery \"age\" in the configuration a slot for age identities")
 	}
 	return slots, nil

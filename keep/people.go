@@ -236,7 +236,7 @@ func (g *gathering) addLocked(text string, slots []storage.Slot, uuid string) (p
 		case errors.Is(failed, recovery.ErrRepeated):
 			result, err = resultRepeated, invalid("%v; %d of %d are there", failed, have, set.k)
 		case errors.Is(failed, recovery.ErrWrongShare):
-			result, err = resultWrong, invalid("%v; the %d that are there still count", failed, have)
+			result, err = resultWrong, invalid("%v; the %d given before still count", failed, have)
 		default:
 			result, err = resultMalformed, invalid("%v", failed)
 		}

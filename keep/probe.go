@@ -181,7 +181,7 @@ func (k *Keep) passed(seal Seal, warning string) {
 	k.metrics.attempts.WithLabelValues(sl.Name, "ok").Inc()
 	k.mu.Unlock()
 	if news && warning != "" {
-		k.log.Warn("a slot opens, but may not for long", "slot", sl.Name, "type", sl.Type, "warning", warning)
+		k.log.Warn("a slot opens, but may soon stop doing so", "slot", sl.Name, "type", sl.Type, "warning", warning)
 	}
 	if healed {
 		k.log.Info("a slot opens again", "slot", sl.Name, "type", sl.Type)

@@ -174,7 +174,7 @@ func (k *Keep) promote(u *Unsealed, p proof) (done bool, slot storage.Slot, err 
 	if err != nil {
 		return false, p.slot, fmt.Errorf("putting slot %q in the place of the old one: %w", fresh.Name, err)
 	}
-	k.log.Warn("people have opened a new recovery slot: it takes the place of the old one, which opens the keep no more",
+	k.log.Warn("people opened a new recovery slot: it replaces the old one, which no longer opens the keep",
 		"slot", name, "key", next.KeyID, "new_since", fresh.Since)
 	return true, next, nil
 }

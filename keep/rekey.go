@@ -186,13 +186,13 @@ func (k *Keep) recoveryRoutes() []api.Route {
 		{Path: "recovery/verify", Help: "Shows that people can open a recovery slot.",
 			Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readDrill).Answers(drillStatus{}), api.Write: api.Do(k.writeDrill).Answers(drillStatus{})}},
 		// Vault's client cancels here what it began below sys/rekey-recovery-key.
-		{Path: "rekey/init", Help: "Calls new recovery shares off.", Sudo: []api.Op{api.Delete}, Ops: map[api.Op]api.Handler{api.Delete: api.Do(k.deleteRekey)}},
-		{Path: "decode-token", Help: "Takes the one-time password off a root token.", Gate: api.Unsealed,
+		{Path: "rekey/init", Help: "Cancels new recovery shares.", Sudo: []api.Op{api.Delete}, Ops: map[api.Op]api.Handler{api.Delete: api.Do(k.deleteRekey)}},
+		{Path: "decode-token", Help: "Decrypts a root token with its one-time password.", Gate: api.Unsealed,
 			Ops: map[api.Op]api.Handler{api.Write: api.Do(k.writeDecodeToken).Answers(decodedToken{})}},
 	}
 	for _, path := range []string{"rotate/recovery", "rekey-recovery-key"} {
 		routes = append(routes,
-			api.Route{Path: path + "/init", Help: "Begins to make new recovery shares, tells how far that is, or calls it off.", Sudo: []api.Op{api.Write, api.Delete},
+			api.Route{Path: path + "/init", Help: "Begins to make new recovery shares, shows the progress, or cancels.", Sudo: []api.Op{api.Write, api.Delete},
 				Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readRekey).Answers(rekeyStatus{}), api.Write: api.Do(k.writeRekeyInit).Answers(rekeyStatus{}), api.Delete: api.Do(k.deleteRekey)}},
 			api.Route{Path: path + "/update", Help: "Takes an old recovery share, and answers the last one with the new shares.", Sudo: []api.Op{api.Write},
 				Ops: map[api.Op]api.Handler{api.Write: api.Do(k.writeRekeyUpdate).Answers(rekeyStatus{})}},
@@ -201,7 +201,7 @@ func (k *Keep) recoveryRoutes() []api.Route {
 	}
 	for _, path := range []string{"generate-root", "generate-root-token"} {
 		routes = append(routes,
-			api.Route{Path: path + "/attempt", Help: "Begins to make a root token, tells how far that is, or calls it off.", Gate: api.Unsealed,
+			api.Route{Path: path + "/attempt", Help: "Begins to make a root token, shows the progress, or cancels.", Gate: api.Unsealed,
 				Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readGenerateRoot).Answers(rootStatus{}), api.Write: api.Do(k.beginGenerateRoot).Answers(rootStatus{}), api.Delete: api.Do(k.cancelGenerateRoot)}},
 			api.Route{Path: path + "/update", Help: "Takes a recovery share or an identity, and answers the last one with the root token.", Gate: api.Unsealed,
 				Ops: map[api.Op]api.Handler{api.Write: api.Do(k.updateGenerateRoot).Answers(rootStatus{})}})
@@ -247,7 +247,7 @@ func (k *Keep) writeRekeyInit(r *api.Request, given *rekeyInput) (api.Answer, er
 	}
 	nonce := g.beginLocked()
 	g.made = &in
-	k.log.Warn("new recovery shares were asked for", "nonce", nonce, "shares", in.Shares, "threshold", in.Threshold, "request", r.ID)
+	k.log.Warn("new recovery shares were requested", "nonce", nonce, "shares", in.Shares, "threshold", in.Threshold, "request", r.ID)
 	out, err := u.rekeyStatusLocked()
 	return api.Answer{Inject: true, Data: out}, err
 }
@@ -260,7 +260,7 @@ func (k *Keep) deleteRekey(r *api.Request, _ *api.None) (api.Answer, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.made != nil {
-		k.log.Warn("new recovery shares were called off", "nonce", g.progress().nonce, "request", r.ID)
+		k.log.Warn("the request for new recovery shares was cancelled", "nonce", g.progress().nonce, "request", r.ID)
 	}
 	g.made = nil
 	g.resetLocked()
@@ -283,7 +283,7 @@ func (k *Keep) deleteRekey(r *api.Request, _ *api.None) (api.Answer, error) {
 		return api.Answer{}, err
 	}
 	k.rearrange()
-	k.log.Warn("new recovery shares were taken away before they were given back: the old ones stay", "request", r.ID)
+	k.log.Warn("new recovery shares were removed before they were given back: the old ones stay", "request", r.ID)
 	return api.Answer{}, nil
 }
 

@@ -108,8 +108,8 @@ func (k *Keep) sealStatus() sealStatus {
 		out.ClusterName, out.ClusterID = st.ClusterName(), st.StoreID
 	}
 	if st.Unused {
-		out.Warnings = append(out.Warnings, "no token has been used since init: log in once with the root token that init printed, and this line goes; if nobody has got the answer of init, "+
-			"nothing is in this keep yet: stop it, move the file of its store away, start it, and run `sealkeep operator init` again")
+		out.Warnings = append(out.Warnings, "no token has been used since init: log in once with the root token that init printed, and this line disappears; if nobody received the answer of init, "+
+			"nothing is in this keep yet: stop it, move its store file away, start it, and run `sealkeep operator init` again")
 	}
 	if st.Damage != nil {
 		out.Warnings = append(out.Warnings, st.Damage.Error(), damageHint)

@@ -47,10 +47,10 @@ func (k *Keep) newUnsealed(store *storage.Store) (*Unsealed, error) {
 		return nil, err
 	}
 	if err := u.loadDrills(u.ctx); err != nil {
-		k.log.Error("when the recovery slots were last tried is not known", "error", err)
+		k.log.Error("reading when the recovery slots were last tried failed", "error", err)
 	}
 	if err := u.loadUnused(u.ctx); err != nil {
-		k.log.Error("whether a token was ever used is not known", "error", err)
+		k.log.Error("reading whether a token was ever used failed", "error", err)
 	}
 	k.mu.Lock()
 	devices := k.devices

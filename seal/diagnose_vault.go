@@ -113,9 +113,9 @@ func (d *diagnosis) denials(paths []string, capability string, known, everything
 	if len(paths) == 0 {
 		return
 	}
-	next := "the server knows the token, so that it is its policy that lacks what is below"
+	next := "the server knows the token, so its policy lacks what is below"
 	if !known && everything {
-		next = "the server denies everything that this token asks, so that it has ended or was revoked: make a new one, with the policy below. " + wantToken
+		next = "the server denies this token everything, so it has ended or was revoked: make a new one, with the policy below. " + wantToken
 	}
 	for i := len(d.steps) - 1; i >= 0; i-- {
 		if s := &d.steps[i]; s.Class == string(AuthDenied) {

@@ -108,7 +108,7 @@ func (s *Store) copyTo(ctx context.Context, to *os.File, written chan<- struct{}
 	}
 	defer from.Close()
 	if !db.stands() {
-		return corrupt("file", "another file stands in its place")
+		return corrupt("file", "another file is in its place")
 	}
 	size := btx.Size()
 	if err := checkSpace(to.Name(), size); err != nil {

@@ -176,7 +176,7 @@ func (s *Store) prove(h *handle) (err error) {
 		if err := h.relist(m, free); err != nil {
 			return err
 		}
-		said := "the list of free pages did not hold; it was made anew before anything was written by it"
+		said := "the list of free pages was wrong; it was rebuilt before anything was written by it"
 		if len(free) == 0 {
 			said = "which pages are free cannot be proven, so none of them is used again; run sealkeep operator storage check"
 		}
@@ -228,7 +228,7 @@ func (s *Store) freePages(h *handle, data []byte, m *meta) (free []uint64, parke
 // one of them is already used.
 func (l *freeList) claim(used pageSet) error {
 	if !used.add(l.own) {
-		return corrupt("pages", "the free list stands in a page that is in use, %d", l.own.start)
+		return corrupt("pages", "the free list is in a page that is in use, %d", l.own.start)
 	}
 	for _, id := range l.ids {
 		if !used.add(run{id, 1}) {

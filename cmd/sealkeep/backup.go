@@ -143,7 +143,7 @@ func syncFolder(path string) error {
 func (c *cli) download(a *keepClient, open func() (io.Writer, error)) (got backup, err error) {
 	ctx, cancel := context.WithCancelCause(c)
 	defer cancel(nil)
-	stall := time.AfterFunc(backupMake, func() { cancel(fmt.Errorf("nothing came within %v", backupMake)) })
+	stall := time.AfterFunc(backupMake, func() { cancel(fmt.Errorf("no data came within %v", backupMake)) })
 	defer stall.Stop()
 	req, err := a.request(ctx, http.MethodGet, "sys/storage/backup", nil, nil)
 	if err != nil {
@@ -189,7 +189,7 @@ func (c *cli) download(a *keepClient, open func() (io.Writer, error)) (got backu
 	case came != got.size:
 		return got, coded{fmt.Errorf("reading the backup: cut off after %d of %d bytes: %w", came, got.size, err), 2}
 	case fmt.Sprintf("%08x", sum.Sum32()) != got.sum:
-		return got, coded{errors.New("what came is not what the keep sent: the checksum differs"), 2}
+		return got, coded{errors.New("the backup was damaged on the way: its checksum differs"), 2}
 	}
 	return got, nil
 }

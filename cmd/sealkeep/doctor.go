@@ -88,7 +88,7 @@ func doctor(f *flag.FlagSet) action {
 		x.store()
 		x.disk()
 		if c.Err() != nil {
-			return coded{errors.New("the examination was ended before its end"), 1}
+			return coded{errors.New("the examination was interrupted"), 1}
 		}
 		return x.report(asJSON)
 	}

@@ -281,7 +281,7 @@ const (
 func operatorRekey(f *flag.FlagSet) action {
 	begin := f.Bool("init", false, "begin: say how many new shares there will be")
 	query := f.Bool("status", false, "show how far it is; with -verify, how many new shares have been given back")
-	cancel := f.Bool("cancel", false, "call it off: new shares that were not given back are taken away; with -verify, begin to give back anew")
+	cancel := f.Bool("cancel", false, "cancel: new shares that were not given back are removed; with -verify, start giving back again")
 	verify := f.Bool("verify", false, "give a new share back; when there are enough, the old ones end")
 	nonce := f.String("nonce", "", "`nonce` that -init has shown; else the one of what is under way")
 	shares := f.Int("key-shares", 5, "`number` of new shares")
@@ -478,7 +478,7 @@ type rootState struct {
 func operatorGenerateRoot(f *flag.FlagSet) action {
 	begin := f.Bool("init", false, "begin, and print the one-time password unless -otp gives one")
 	query := f.Bool("status", false, "show how far it is")
-	cancel := f.Bool("cancel", false, "call it off")
+	cancel := f.Bool("cancel", false, "cancel root generation")
 	encoded := f.String("decode", "", "show the `token` that came encoded, with -otp; - reads it from standard input")
 	otp := f.String("otp", "", "the one-time `password`")
 	nonce := f.String("nonce", "", "`nonce` that -init has shown; else the one of what is under way")
