@@ -187,8 +187,12 @@ func (s *transitEngine) answer(op string, err error) error {
 	text := s.explain(kind)
 	if kind == AuthDenied {
 		s.server.denied()
-		text = fmt.Sprintf("not allowed: %s with %s: the token has expired or was revoked, or its policy lacks update on %s/encrypt/%s and %[3]s/decrypt/%[4]s: make a new token, or correct the policy",
-			op, s.where, strings.Trim(s.settings["mount_path"], "/"), s.settings["key_name"])
+		mount, name, missing := strings.Trim(s.settings["mount_path"], "/"), s.settings["key_name"], ""
+		if op == "encrypting" { // which makes keys, by a policy with create
+			missing = ", or there is no key " + name
+		}
+		text = fmt.Sprintf("not allowed: %s with %s: the token has expired or was revoked, or its policy lacks update on %s/encrypt/%s and %[3]s/decrypt/%[4]s%s: make a new token, or correct the policy",
+			op, s.where, mount, name, missing)
 	}
 	return &Error{Kind: kind, Text: text, Err: err}
 }

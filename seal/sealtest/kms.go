@@ -37,7 +37,7 @@ type kmsKey struct {
 // NewKMS starts a KMS without keys.
 func NewKMS(t testing.TB) *KMS {
 	k := &KMS{keys: map[string]*kmsKey{}, aliases: map[string]string{}}
-	k.Server = serve(t, k)
+	k.Server = Serve(t, k)
 	t.Cleanup(k.Heal)
 	return k
 }

@@ -17,5 +17,5 @@ func NewProxy(t testing.TB, target string) *Server {
 	}
 	p := httputil.NewSingleHostReverseProxy(u)
 	p.ErrorLog = log.New(io.Discard, "", 0) // errors of clients that leave
-	return serve(t, p)
+	return Serve(t, p)
 }

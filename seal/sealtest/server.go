@@ -4,7 +4,8 @@
 //   - [KMS] speaks enough of the AWS KMS JSON protocol to encrypt, decrypt and describe keys, and fails as it is told
 //     to.
 //   - [Transit] is a stand-in for the Transit and KV version 2 engines of Vault and OpenBao, with renewal of its token
-//     and logins of Kubernetes service accounts. It is not either of them and checks nothing that a seal does not need.
+//     and logins of Kubernetes service accounts. It is not either of them and checks nothing that a seal does not need, but
+//     its answers have their status, fields and words; package seal's tests compare it with a keep.
 //   - [Moto] starts moto_server, a third-party fake of AWS, as a process of its own.
 //
 // All listen on loopback, on a free port, and end with the test.
@@ -32,7 +33,8 @@ type Server struct {
 	http *http.Server
 }
 
-func serve(t testing.TB, h http.Handler) *Server {
+// Serve starts a server for a handler.
+func Serve(t testing.TB, h http.Handler) *Server {
 	t.Helper()
 	s := &Server{t: t, addr: "127.0.0.1:0", handler: h}
 	s.Start()
