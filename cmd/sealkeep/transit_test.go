@@ -1,0 +1,90 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/sealkeep/sealkeep/api"
+	"github.com/sealkeep/sealkeep/engine/transit"
+	"github.com/sealkeep/sealkeep/servertest"
+)
+
+// The policies of transit policy allow what each client calls, and no other route of the engine, for no other key.
+func TestTransitPolicies(t *testing.T) {
+	calls := map[string][]string{
+		"unseal":  {"PUT encrypt/K", "PUT decrypt/K"},
+		"sops":    {"PUT encrypt/K", "PUT decrypt/K"},
+		"tofu":    {"PUT datakey/plaintext/K", "PUT decrypt/K"},
+		"cosign":  {"GET keys/K", "PUT keys/K", "PUT sign/K/sha2-256", "PUT verify/K/sha2-256"},
+		"k8s":     {"PUT encrypt/K", "PUT decrypt/K", "GET keys/K"},
+		"flux":    {"PUT decrypt/K"},
+		"spire":   {"LIST keys", "GET keys/K", "PUT keys/K", "PUT sign/K/sha2-256", "PUT sign/K/sha2-384", "PUT sign/K/sha2-512", "PUT sign/K/none"},
+		"ceph":    {"PUT datakey/plaintext/K", "PUT decrypt/K"},
+		"ceph-s3": {"PUT datakey/plaintext/K", "PUT decrypt/K", "PUT keys/K", "PUT keys/K/config", "DELETE keys/K"},
+	}
+	f := servertest.Fresh(t, servertest.Config{Types: types()})
+	f.Must(t, 204, "POST", "sys/mounts/hub/transit", `{"type":"transit"}`)
+	f.Must(t, 200, "PUT", "hub/transit/keys/other", `{"deletion_allowed":true}`)
+	all := append([]string{"PUT keys/K/import", "PUT sign/K", "PUT sign/K/sha2-256", "PUT sign/K/none"}, everyCall(t)...)
+	if len(calls) != len(transitPolicies) || len(transitClients) != len(transitPolicies) {
+		t.Fatal("not every policy is tested")
+	}
+	for _, client := range transitClients {
+		for _, key := range []string{"mine", "+"} {
+			f.Must(t, 200, "PUT", "hub/transit/keys/mine", `{}`)
+			text, err := transitPolicies[client].text("/hub/transit/", key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.Must(t, 204, "PUT", "sys/policies/acl/tested", servertest.JSONText(map[string]any{"policy": text}))
+			as := servertest.As(f.Token(t, `{"policies":["tested"],"no_default_policy":true}`))
+			if r := f.Call(t, "GET", "sys/mounts", "", as); (r.Status == 200) != (client == "k8s") {
+				t.Errorf("%s: sys/mounts is %d", client, r.Status)
+			}
+			for _, call := range slices.Concat(calls[client], all) {
+				method, path, _ := strings.Cut(call, " ")
+				for _, name := range []string{"mine", "other"} {
+					allowed := slices.Contains(calls[client], call) || strings.Contains(call, "ify/K/") && slices.Contains(calls[client], "PUT verify/K/sha2-256") ||
+						strings.HasPrefix(call, "PUT sign/K/") && slices.Contains(calls[client], "PUT sign/K/sha2-256")
+					allowed = allowed && (name == key || key == "+" || !strings.Contains(call, "K"))
+					r := f.Call(t, method, "hub/transit/"+strings.ReplaceAll(path, "K", name), `{}`, as)
+					if (r.Status != 403) != allowed {
+						t.Errorf("%s for %s: %s of the key %s is %d %s, allowed: %t", client, key, call, name, r.Status, r.Errors(), allowed)
+					}
+				}
+			}
+		}
+	}
+}
+
+// everyCall is a call of each operation of each route of the engine; K stands for the key.
+func everyCall(t *testing.T) (calls []string) {
+	t.Helper()
+	methods := map[api.Op]string{api.Read: "GET", api.List: "LIST", api.Write: "PUT", api.Delete: "DELETE"}
+	for _, route := range transit.Type().Routes {
+		path := strings.NewReplacer("{name}", "K", "{kind}", "plaintext", "{algorithm}", "sha2-256", "{type}", "encryption-key",
+			"{version}", "1", "{source}", "platform", "{bytes}", "8").Replace(route.Path)
+		for op := range route.Ops {
+			if methods[op] == "" {
+				t.Fatalf("no method for %v of %s", op, route.Path)
+			}
+			calls = append(calls, methods[op]+" "+path)
+			if strings.Contains(path, "plaintext") {
+				calls = append(calls, methods[op]+" "+strings.Replace(path, "plaintext", "wrapped", 1))
+			}
+		}
+	}
+	if len(calls) < 25 {
+		t.Fatalf("%d calls", len(calls))
+	}
+	return calls
+}
+
+func TestTransitPolicyRefuses(t *testing.T) {
+	for _, bad := range [][2]string{{"transit", ""}, {"transit", "a/b"}, {"transit", "a*"}, {"transit", "a+"}, {"transit", `a"b`}, {"transit", "${a}"}, {"", "a"}, {"a*", "a"}, {"+/b", "a"}} {
+		if text, err := transitPolicies["unseal"].text(bad[0], bad[1]); err == nil {
+			t.Errorf("mount %q, key %q: %s", bad[0], bad[1], text)
+		}
+	}
+}
