@@ -252,6 +252,8 @@ func TestOpenAPIAnswers(t *testing.T) {
 		{"GET /auth/cert/certs/{name}", "auth/cert/certs/r", ""},
 		{"", "auth/peer/role/r", `{"bound_uids":"1000","token_policies":"a"}`},
 		{"GET /auth/peer/role/{name}", "auth/peer/role/r", ""},
+		{"", "transit/encrypt/k", `{"plaintext":"YQ=="}`},
+		{"GET /transit/keys/{name}/uses", "transit/keys/k/uses", ""},
 	} {
 		method, _, _ := strings.Cut(c.op, " ")
 		header := []string{}

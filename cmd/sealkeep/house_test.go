@@ -28,7 +28,7 @@ func TestImports(t *testing.T) {
 		"engine/cubbyhole":    "storage access api",
 		"engine/kv":           "storage api",
 		"engine/kvv1":         "storage access api engine/kv",
-		"engine/transit":      "storage api",
+		"engine/transit":      "storage access api",
 		"login":               "storage access api",
 		"login/approle":       "storage access api login",
 		"login/cert":          "storage access api login",

@@ -8,7 +8,9 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/sealkeep/sealkeep/access"
 )
@@ -16,6 +18,7 @@ import (
 func transitCommands() []command {
 	return []command{
 		{"transit unseal-key", "NAME", 1, 1, client, "make a key that opens another keep or Vault", transitUnsealKeyHelp, transitUnsealKey},
+		{"transit uses", "KEY", 1, 1, client, "show who uses a transit key", transitUsesHelp, transitUses},
 		{"transit policy", "KEY", 1, 1, local, "print the least policy for a client of transit", transitPolicyHelp, transitPolicy},
 	}
 }
@@ -26,6 +29,10 @@ other's configuration. The token is shown once.
 
 A key, and a policy of the same text, that are there already stay as they are: then only a token is made. The token ends
 when nobody renews it for a whole period, so the period must outlast every time for which the other is switched off.`
+
+const transitUsesHelp = `Shows the tokens that have used the KEY, the last first, and whether each still works. The keep deletes a key that another
+token has used within 30 days, and which still works, only after the key was soft-deleted. What was used in the last
+minutes before the keep was stopped or sealed may be missing.`
 
 // mountFlag is where the engine is mounted.
 func mountFlag(f *flag.FlagSet) *string {
@@ -258,6 +265,49 @@ func transitPolicy(f *flag.FlagSet) action {
 		if p.note != "" {
 			fmt.Fprintf(c.stderr, "sealkeep: hint: %s\n", p.note)
 		}
+		return nil
+	}
+}
+
+func transitUses(f *flag.FlagSet) action {
+	mount := mountFlag(f)
+	return func(c *cli, args []string) error {
+		a, err := c.api()
+		if err != nil {
+			return err
+		}
+		b, err := a.do(c, http.MethodGet, keyPath(*mount, "keys", args[0], "uses"), nil, nil)
+		if notFound(err) {
+			return coded{fmt.Errorf("there is no key %s at %s", args[0], strings.Trim(*mount, "/")), 2}
+		}
+		if err != nil {
+			return noMount(err, *mount)
+		}
+		if asJSON, _ := c.asJSON(); asJSON {
+			return c.printJSON(b)
+		}
+		var answer struct {
+			Data struct {
+				Uses []struct {
+					Accessor    string    `json:"accessor"`
+					DisplayName string    `json:"display_name"`
+					LastUse     time.Time `json:"last_use"`
+					Works       bool      `json:"token_works"`
+				}
+			}
+		}
+		if err := decode(b, &answer); err != nil {
+			return err
+		}
+		rows := [][]string{{"Last use", "Token's accessor", "Display name", "Token works"}}
+		for _, u := range answer.Data.Uses {
+			rows = append(rows, []string{u.LastUse.UTC().Format(time.RFC3339), u.Accessor, u.DisplayName, strconv.FormatBool(u.Works)})
+		}
+		if len(rows) == 1 {
+			fmt.Fprintln(c.stdout, "No token is known to have used the key")
+			return nil
+		}
+		table(c.stdout, rows)
 		return nil
 	}
 }

@@ -25,6 +25,11 @@
 //	            nonce: the beginning of HMAC-SHA256(those, plaintext)
 //	backup      base64 of the JSON of Vault's keysutil, see backup.go
 //
+// Who uses a key is noted in memory, by the accessor of the token, and written by the
+// next Tidy. A key that another token has used within 30 days, which still works, is
+// not deleted unless it was soft-deleted before: that is seen by whoever needs it, and
+// can be taken back. A key's usage may be some minutes old after a restart.
+//
 // # Cost
 //
 // A use of a key costs one look-up of its policy's version in the store, without
@@ -33,6 +38,9 @@
 // store lets go of them all. A version that is not in memory costs one Get and its
 // parsing. Neither depends on how many versions a key has. A batch pays for the
 // look-up, the request and the audit log once.
+//
+// A use is noted for one more look-up in memory, and one Put for each key that was used
+// since the last Tidy.
 //
 // Reading a key tells of all its versions, one Get each; rotating it is two Puts;
 // deleting it one Delete, and one for each version afterwards.
@@ -43,13 +51,14 @@
 //
 //	<prefix>/policy/<name>   the settings of a key
 //	<prefix>/key/<id>/<n>    version n (decimal) of the key whose policy has the ID
+//	<prefix>/use/<id>        who has used the key whose policy has the ID
 //	<prefix>/config/keys     what holds for all keys
 //
 // Each record is
 //
 //	format(1)=1 | JSON
 //
-// of the types policy, record and config. A key that is deleted, or replaced by a
+// of the types policy, record, usage and config. A key that is deleted, or replaced by a
 // restored one, loses its policy at once, and with it the ID; the versions below that
 // are deleted afterwards, by the next Tidy at the latest. Whoever changes a version
 // writes the policy in the same transaction, because what is in memory is valid as
