@@ -20,6 +20,8 @@ func transitCommands() []command {
 		{"transit unseal-key", "NAME", 1, 1, client, "make a key that opens another keep or Vault", transitUnsealKeyHelp, transitUnsealKey},
 		{"transit uses", "KEY", 1, 1, client, "show who uses a transit key", transitUsesHelp, transitUses},
 		{"transit policy", "KEY", 1, 1, local, "print the least policy for a client of transit", transitPolicyHelp, transitPolicy},
+		{"transit export", "KEY", 1, 1, client, "take a transit key out of a keep, or of its store", transitExportHelp, transitExport},
+		{"transit convert-state", "FILE", 1, 1, local, "convert what transit has encrypted, without a keep", transitConvertHelp, transitConvert},
 	}
 }
 

@@ -1,6 +1,10 @@
 package main
 
 import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"encoding/base64"
 	"slices"
 	"strings"
 	"testing"
@@ -87,4 +91,68 @@ func TestTransitPolicyRefuses(t *testing.T) {
 			t.Errorf("mount %q, key %q: %s", bad[0], bad[1], text)
 		}
 	}
+}
+
+// What OpenTofu has encrypted is read with the transit key alone, whichever of the two providers it had.
+func TestConvertOpenTofu(t *testing.T) {
+	x := &transit.Exported{Type: "aes256-gcm96", Keys: map[int][]byte{2: bytes.Repeat([]byte{7}, 32)}}
+	box := func(key, plain []byte) []byte {
+		block, err := aes.NewCipher(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		gcm, err := cipher.NewGCMWithRandomNonce(block)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return gcm.Seal(nil, nil, plain, nil)
+	}
+	dataKey := bytes.Repeat([]byte{9}, 16)
+	wrapped := "vault:v2:" + base64.StdEncoding.EncodeToString(box(x.Keys[2], dataKey))
+	file := func(version string, encrypted []byte, meta map[string]any) []byte {
+		raw := map[string][]byte{}
+		for name, m := range meta {
+			raw[name] = []byte(servertest.JSONText(m))
+		}
+		return []byte(servertest.JSONText(map[string]any{"serial": 1, "meta": raw, "encrypted_data": encrypted, "encryption_version": version}))
+	}
+	secret := box(dataKey, []byte("the state"))
+	openbao := map[string]any{"key_provider.openbao.k": map[string]any{"ciphertext": []byte(wrapped)}}
+	external := map[string]any{"key_provider.external.k": map[string]any{"external_data": map[string]any{"ciphertext": wrapped}}, "key_provider.pbkdf2.a": map[string]any{"salt": "eA=="}}
+	for _, c := range []struct {
+		file []byte
+		want string // an error
+	}{
+		{file("v0", secret, openbao), ""},
+		{file("v0", secret, external), ""},
+		{file("v1", secret, openbao), "encryption_version"},
+		{file("v0", secret, nil), "none of its key providers"},
+		{file("v0", secret, map[string]any{"key_provider.aws_kms.k": map[string]any{"ciphertext_blob": "x"}}), "none of its key providers"},
+		{file("v0", secret, map[string]any{"key_provider.openbao.k": map[string]any{"ciphertext": []byte("vault:v1:AAAA")}}), "version 1 is not among"},
+		{file("v0", secret[:5], openbao), "was altered"},
+		{file("v0", nil, openbao), "was altered"},
+		{file("v0", append(secret[:len(secret)-1:len(secret)-1], 0), openbao), "was altered"},
+		{[]byte("{"), "decoding it"},
+	} {
+		plain, err := openTofu(x, c.file)
+		if c.want == "" && (err != nil || string(plain) != "the state") {
+			t.Errorf("%s: %q, %v", c.file, plain, err)
+		}
+		if c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: %v, want %q", c.file, err, c.want)
+		}
+	}
+}
+
+func FuzzOpenTofu(f *testing.F) {
+	x := &transit.Exported{Type: "aes256-gcm96", Keys: map[int][]byte{1: bytes.Repeat([]byte{7}, 32)}}
+	f.Add([]byte(`{"meta":{"key_provider.openbao.k":"eyJjaXBoZXJ0ZXh0IjoiZG1GMWJIUTZkakU2In0="},"encrypted_data":"AAAA","encryption_version":"v0"}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if plain, err := openTofu(x, b); err == nil {
+			t.Errorf("%q was decrypted to %q", b, plain)
+		}
+		if meta, err := readTofuMeta(bytes.NewReader(b)); err == nil && meta != nil && meta.External.Ciphertext == "" {
+			t.Error("nothing to decrypt was taken for something")
+		}
+	})
 }
