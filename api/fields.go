@@ -32,7 +32,7 @@ type Field struct {
 }
 
 // Fields are the parameters that the handler knows, by name. Of a [Decoder] that does
-// not say more, only the names are known.
+// not say more, only the names are known. The list is the caller's own.
 func (h Handler) Fields() []Field {
 	in := h.fresh()
 	if d, ok := in.(interface{ Fields() []Field }); ok {

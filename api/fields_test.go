@@ -75,3 +75,21 @@ type ownReader struct{}
 
 func (*ownReader) Decode(*Request) (map[string]json.RawMessage, error) { return nil, nil }
 func (*ownReader) Names() []string                                     { return []string{"b", "a"} }
+
+// Whoever describes a handler may change the list that it is given.
+func TestFieldsAreTheCallersOwn(t *testing.T) {
+	h := Do(func(*Request, *shared) (Answer, error) { return Answer{}, nil })
+	clear(h.Fields())
+	if fields := h.Fields(); len(fields) != 1 || fields[0].Name != "a" {
+		t.Errorf("%v", fields)
+	}
+}
+
+// shared is an input whose fields are one list for all requests.
+type shared struct{}
+
+var sharedFields = []Field{{Name: "a", Kind: TextField}}
+
+func (*shared) Decode(*Request) (map[string]json.RawMessage, error) { return nil, nil }
+func (*shared) Names() []string                                     { return []string{"a"} }
+func (*shared) Fields() []Field                                     { return sharedFields }

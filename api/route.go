@@ -82,6 +82,7 @@ type Route struct {
 	Settings bool          // what is written is kept: a field that is not known is refused
 	Free     bool          // the fields of the body are the client's own data
 	Quiet    bool          // not in the audit log: asked all the time, tells no secret
+	Whole    []string      // fields, of the request and of its answer, that have one HMAC in the audit log, whatever is in them
 	Denied   error         // what a token that does not work is told; nil: access.ErrDenied
 
 	// Folded says that a name in the path is the same in upper case: the request

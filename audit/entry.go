@@ -36,6 +36,7 @@ type Entry struct {
 	Allowed    bool     // what the policies said
 	Data       []byte   // JSON; nil when there is none
 	Plain      []string // names of fields whose texts in Data are shown; all others are hidden
+	Whole      []string // names of fields of Data that have one HMAC if they are an object or a list
 	RemoteAddr string
 	RemotePort int
 	CertSerial string // serial number of a verified client certificate
@@ -83,6 +84,7 @@ type Outcome struct {
 	Error    string
 	Data     []byte   // JSON; nil when there is none
 	Plain    []string // see Entry
+	Whole    []string // see Entry
 	List     bool     // Data is a list's
 	Auth     *Auth    // a token that is handed out
 	Wrap     *Wrap    // where the answer was wrapped
@@ -216,13 +218,15 @@ func (v *veil) wrap(w *Wrap) *Wrap {
 
 // data hides the texts in JSON, except those whose nearest name is in plain, whether
 // alone or in a list, as Vault does. Names, numbers, true, false and null stay. Data
-// that is not valid JSON, too deep or too long is hidden as a whole.
-func (v *veil) data(raw []byte, plain []string, list bool) []byte {
+// that is not valid JSON, too deep or too long is hidden as a whole. So is an object or
+// a list that is in a field of a name in whole, which costs one HMAC, however many texts
+// there are in it: that of its bytes as they came.
+func (v *veil) data(raw []byte, plain, whole []string, list bool) []byte {
 	raw = bytes.TrimSpace(raw)
 	if len(raw) == 0 {
 		return nil
 	}
-	w := dataWriter{veil: v, in: raw, out: make([]byte, 0, 512), plain: plain, list: list && v.elide}
+	w := dataWriter{veil: v, in: raw, out: make([]byte, 0, 512), plain: plain, whole: whole, list: list && v.elide}
 	if !utf8.Valid(raw) || !json.Valid(raw) || !w.value(0, v.raw) {
 		return fmt.Appendf(nil, `{"omitted_bytes":%d,"omitted_hmac":"%s"}`, len(raw), v.append(nil, raw))
 	}
@@ -236,6 +240,7 @@ type dataWriter struct {
 	in    []byte // the rest
 	out   []byte
 	plain []string // names of fields; texts whose nearest name is one of them are not hidden
+	whole []string // names of fields of the outermost object
 	list  bool
 }
 
@@ -325,6 +330,12 @@ func (w *dataWriter) group(depth int, clear bool) bool {
 					w.out = strconv.AppendInt(w.out, int64(w.count()), 10)
 					continue
 				}
+				if !inside && slices.Contains(w.whole, name) && (w.next() == '[' || w.in[0] == '{') {
+					from := w.in
+					w.count()
+					w.out = append(w.veil.append(append(w.out, '"'), from[:len(from)-len(w.in)]), '"')
+					continue
+				}
 			}
 		}
 		if !w.value(depth+1, inside) {
@@ -390,7 +401,7 @@ func (v *veil) show(e *Entry) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return appendData(append(append(append(b, a...), `,"request":`...), r...), v.data(e.Data, e.Plain, false)), nil
+	return appendData(append(append(append(b, a...), `,"request":`...), r...), v.data(e.Data, e.Plain, e.Whole, false)), nil
 }
 
 // appendData adds the field data to the object at the end of b.
@@ -418,7 +429,7 @@ func (v *veil) showOutcome(m Mount, o *Outcome) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return appendData(append([]byte(`,"response":`), r...), v.data(o.Data, o.Plain, o.List)), nil
+	return appendData(append([]byte(`,"response":`), r...), v.data(o.Data, o.Plain, o.Whole, o.List)), nil
 }
 
 func appendError(b []byte, text string) []byte {

@@ -15,7 +15,10 @@ func FuzzData(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, raw []byte, clear, elide bool) {
 		v := veil{salt: []byte("salt"), raw: clear, elide: elide}
-		out := v.data(raw, []string{"plain"}, true)
+		if out := v.data(raw, []string{"plain"}, []string{"a", "keys", "c"}, true); len(out) > 0 && !json.Valid(out) {
+			t.Errorf("of %q, whole: %q", raw, out)
+		}
+		out := v.data(raw, []string{"plain"}, nil, true)
 		if len(bytes.TrimSpace(raw)) == 0 {
 			if out != nil {
 				t.Errorf("of nothing: %s", out)
@@ -73,8 +76,34 @@ func TestNonHMACKeysExemptTheValuesWhoseNearestKeyIsNamed(t *testing.T) {
 		`{"d\u0061ta":"d","dat":"o"}`:                   `{"d\u0061ta":"d","dat":"` + h("o") + `"}`,
 		`["a"]`:                                         `["` + h("a") + `"]`,
 	} {
-		if got := string(v.data([]byte(in), []string{"data"}, false)); got != want {
+		if got := string(v.data([]byte(in), []string{"data"}, nil, false)); got != want {
 			t.Errorf("%s becomes\n%s, want\n%s", in, got, want)
 		}
+	}
+}
+
+// A field that is recorded whole has the HMAC of its bytes, if it is a list or an
+// object, at the top, and not exempt.
+func TestWholeFields(t *testing.T) {
+	v := veil{salt: []byte("salt")}
+	h := func(text string) string { return string(v.append(nil, []byte(text))) }
+	const list = `[ {"plaintext":"p\u0061]"}, ["x"],1 ]`
+	for in, want := range map[string]string{
+		`{"batch": ` + list + ` ,"other":"o"}`:                 `{"batch":"` + h(list) + `","other":"` + h("o") + `"}`,
+		`{"batch":{"a":{}},"batch":[]}`:                        `{"batch":"` + h(`{"a":{}}`) + `","batch":"` + h("[]") + `"}`,
+		`{"batch":"text"}`:                                     `{"batch":"` + h("text") + `"}`,
+		`{"batch":null}`:                                       `{"batch":null}`,
+		`{"other":{"batch":["x"]}}`:                            `{"other":{"batch":["` + h("x") + `"]}}`,
+		`{"b\u0061tch":["x"]}`:                                 `{"b\u0061tch":"` + h(`["x"]`) + `"}`,
+		`{"plain":["x"],"batch":["x"]}`:                        `{"plain":["x"],"batch":"` + h(`["x"]`) + `"}`,
+		`{"batch":["` + strings.Repeat("x", 2*maxData) + `"]}`: `{"batch":"` + h(`["`+strings.Repeat("x", 2*maxData)+`"]`) + `"}`,
+	} {
+		if got := string(v.data([]byte(in), []string{"plain"}, []string{"plain", "batch"}, false)); got != want {
+			t.Errorf("%.100s becomes\n%.200s, want\n%.200s", in, got, want)
+		}
+	}
+	clear := veil{raw: true}
+	if got := string(clear.data([]byte(`{"batch":["x"]}`), nil, []string{"batch"}, false)); got != `{"batch":["x"]}` {
+		t.Errorf("in the clear: %s", got)
 	}
 }

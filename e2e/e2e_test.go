@@ -8,6 +8,10 @@
 //	apt-get install python3-hvac openssl curl nodejs npm
 //	npm ci --prefix e2e
 //
+// Terraform and OpenTofu apply the modules and the state of the examples against moto, and a keep opens with the key. Where
+// terraform, tofu (tools/tofu) or the AWS provider is not there those tests are skipped, or fail when
+// SEALKEEP_REQUIRE_TERRAFORM=1.
+//
 // It also starts each example configuration under the example unit, in a real systemd that it boots in namespaces of its
 // own. Where that cannot be done (it takes root) the test is skipped, or fails when SEALKEEP_REQUIRE_SYSTEMD=1.
 package e2e
@@ -109,7 +113,13 @@ func startKeep(t *testing.T, program, more string) string {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	return serve(t, program, config, store, audit, os.Environ())
+}
+
+// serve starts the daemon as startKeep does, with a configuration and an environment that are there already.
+func serve(t *testing.T, program, config, store, audit string, env []string) string {
 	cmd := exec.Command(program, "server", "-config="+config)
+	cmd.Env = env
 	stderr, err := cmd.StderrPipe()
 	if err == nil {
 		err = cmd.Start()
@@ -143,7 +153,9 @@ func startKeep(t *testing.T, program, more string) string {
 			t.Logf("the daemon's log:\n%s", log)
 			return
 		}
-		if out, err := exec.Command(program, "operator", "storage", "check", "-config="+config).CombinedOutput(); err != nil {
+		check := exec.Command(program, "operator", "storage", "check", "-config="+config)
+		check.Env = env
+		if out, err := check.CombinedOutput(); err != nil {
 			t.Errorf("the store is not sound: %v\n%s", err, out)
 		}
 		for _, file := range []string{store, audit} {

@@ -90,6 +90,9 @@ func (s *Server) writeResponse(r *request, a api.Answer, text string) error {
 	if r.Mount != nil {
 		o.Plain = r.Mount.Config.AuditNonHMACResponseKeys
 	}
+	if r.route != nil {
+		o.Whole = r.route.Whole
+	}
 	if a.Auth != nil {
 		o.Auth = &audit.Auth{
 			ClientToken: a.Auth.ClientToken, Accessor: a.Auth.Accessor, DisplayName: a.Auth.DisplayName, Policies: a.Auth.Policies, TokenPolicies: a.Auth.TokenPolicies,
@@ -151,6 +154,9 @@ func (s *Server) auditEntry(r *request, refused error) *audit.Entry {
 	}
 	if r.Caller.ACL != nil && r.gate() == api.Authenticated {
 		e.Decided, e.Allowed = true, !errors.Is(refused, access.ErrDenied)
+	}
+	if r.route != nil {
+		e.Whole = r.route.Whole
 	}
 	typ := r.typ
 	if typ == nil { // refused before it was looked for

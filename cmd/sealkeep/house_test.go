@@ -42,7 +42,7 @@ func TestImports(t *testing.T) {
 		"server":              "storage access audit api mount keep",
 		"servertest":          "storage access audit api login mount keep sys token server", // for tests alone
 		"cmd/sealkeep":        "config seal storage access audit api engine/cubbyhole engine/kv engine/kvv1 engine/transit login/approle login/cert login/jwt login/peer login/userpass mount keep sys token server recovery",
-		"e2e":                 "",
+		"e2e":                 "seal/sealtest",
 		"bench":               "config seal storage engine/kv",
 	}
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}}:{{join .Imports " "}}`, module+"...").Output()

@@ -30,7 +30,7 @@ func TestTransitPolicies(t *testing.T) {
 	f := servertest.Fresh(t, servertest.Config{Types: types()})
 	f.Must(t, 204, "POST", "sys/mounts/hub/transit", `{"type":"transit"}`)
 	f.Must(t, 200, "PUT", "hub/transit/keys/other", `{"deletion_allowed":true}`)
-	all := append([]string{"PUT keys/K/import", "PUT sign/K", "PUT sign/K/sha2-256", "PUT sign/K/none"}, everyCall(t)...)
+	all := everyCall(t)
 	if len(calls) != len(transitPolicies) || len(transitClients) != len(transitPolicies) {
 		t.Fatal("not every policy is tested")
 	}

@@ -1,6 +1,7 @@
 package transit
 
 import (
+	"bytes"
 	"crypto/cipher"
 	"crypto/hmac"
 	"crypto/rand"
@@ -10,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/storage"
@@ -204,7 +204,7 @@ func splitVersion(b []byte, noPrefix, what string) (n int, rest []byte, err erro
 		return 0, nil, api.Invalid.Errorf("%s", noPrefix)
 	}
 	b = b[len(versionPrefix):]
-	colon := strings.IndexByte(string(b[:min(len(b), 32)]), ':')
+	colon := bytes.IndexByte(b[:min(len(b), 32)], ':')
 	if colon < 0 {
 		return 0, nil, api.Invalid.Errorf("%s: wrong number of fields", what)
 	}
@@ -287,7 +287,7 @@ func encrypt(r *api.Request, in *in[encrypting]) (a api.Answer, err error) {
 			return a, api.Invalid.Errorf("missing plaintext to encrypt")
 		}
 	}
-	if err := prepare(items, (*item).decodePlaintext); err != nil {
+	if err := prepare(items, func(*item) error { return nil }); err != nil {
 		return a, err
 	}
 	choose := func(k *key, i int, it *item) (n, to int, err error) {
@@ -303,24 +303,22 @@ func encrypt(r *api.Request, in *in[encrypting]) (a api.Answer, err error) {
 	if err != nil {
 		return api.Answer{}, err
 	}
+	var plain []byte
 	a, err = answer(r, &in.input, items, a, func(b []byte, it *item, scratch []byte) ([]byte, []byte, error) {
+		var err error
+		if plain, err = base64.StdEncoding.AppendDecode(plain[:0], it.text[plaintext]); err != nil {
+			return b, scratch, err
+		}
 		additional, err := it.additional()
 		if err != nil {
 			return b, scratch, err
 		}
-		if scratch, err = k.seal(it.v, scratch[:0], it.text[plaintext], it.text[keyContext], additional); err != nil {
+		if scratch, err = k.seal(it.v, scratch[:0], plain, it.text[keyContext], additional); err != nil {
 			return b, scratch, err
 		}
 		return appendCiphertext(b, it.v, scratch), scratch, nil
 	})
 	return in.partly(items, a, err)
-}
-
-// decodePlaintext leaves the plaintext itself, in the place of its base64: the body
-// is the request's own.
-func (it *item) decodePlaintext() (err error) {
-	it.text[plaintext], err = decodeBase64(it.text[plaintext])
-	return err
 }
 
 func appendCiphertext(b []byte, v *version, ciphertext []byte) []byte {
@@ -380,8 +378,8 @@ func (in *input) encrypted() ([]item, error) {
 	return items, err
 }
 
-// decrypt appends what the item's ciphertext holds.
-func (k *key) decrypt(it *item, dst []byte) ([]byte, error) {
+// decrypt appends what the item's ciphertext holds. sealed is memory to be used again.
+func (k *key) decrypt(it *item, dst []byte, sealed *[]byte) ([]byte, error) {
 	additional, err := it.additional()
 	if err != nil {
 		return nil, err
@@ -390,11 +388,10 @@ func (k *key) decrypt(it *item, dst []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := decodeBase64(encoded)
-	if err != nil {
+	if *sealed, err = base64.StdEncoding.AppendDecode((*sealed)[:0], encoded); err != nil {
 		return nil, errors.New("invalid ciphertext: could not decode base64")
 	}
-	return k.open(it.v, dst, b, it.text[keyContext], additional)
+	return k.open(it.v, dst, *sealed, it.text[keyContext], additional)
 }
 
 func decrypt(r *api.Request, in *in[decrypting]) (a api.Answer, err error) {
@@ -410,8 +407,9 @@ func decrypt(r *api.Request, in *in[decrypting]) (a api.Answer, err error) {
 	if err != nil {
 		return a, err
 	}
+	var sealed []byte
 	a, err = answer(r, &in.input, items, a, func(b []byte, it *item, scratch []byte) ([]byte, []byte, error) {
-		scratch, err := k.decrypt(it, scratch[:0])
+		scratch, err := k.decrypt(it, scratch[:0], &sealed)
 		if err != nil {
 			return b, scratch, err
 		}
@@ -440,10 +438,10 @@ func rewrap(r *api.Request, in *in[rewrapping]) (a api.Answer, err error) {
 	if err != nil {
 		return a, err
 	}
-	var plain []byte
+	var plain, sealed []byte
 	return answer(r, &in.input, items, a, func(b []byte, it *item, scratch []byte) ([]byte, []byte, error) {
 		var err error
-		if plain, err = k.decrypt(it, plain[:0]); err != nil {
+		if plain, err = k.decrypt(it, plain[:0], &sealed); err != nil {
 			return b, scratch, err
 		}
 		additional, err := it.additional()

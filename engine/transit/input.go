@@ -55,6 +55,8 @@ type input struct {
 	convergent    bool
 	algorithm     string
 	hashAlgorithm string
+	signing       signOptions
+	failing       string // members that the result of a failed item has, too
 }
 
 // maxItems is how many items a batch has at most, as in Vault.
@@ -159,6 +161,9 @@ func (in *input) member(s *scanner, name string) error {
 		}
 		return nil
 	}
+	if known, err := in.signing.member(s, name); known {
+		return err
+	}
 	_, err := in.own.member(s, name)
 	return err
 }
@@ -195,6 +200,7 @@ func (in *input) items(s *scanner) (err error) {
 	}
 	in.batched = true
 	s.open('[')
+	first := s.at
 	for n := 0; s.more(']', n); n++ {
 		switch {
 		case n >= maxItems:
@@ -205,6 +211,9 @@ func (in *input) items(s *scanner) (err error) {
 			s.value()
 			err = api.Invalid.Errorf("failed to parse batch input: '[%d]' must be an object", n)
 			continue
+		}
+		if n == 1 && in.batch != nil { // the others are mostly as long as the first
+			in.batch = slices.Grow(in.batch, min(maxItems, (len(s.in)-s.at)/max(s.at-first, 1)+1))
 		}
 		in.batch = append(in.batch, item{})
 		it := &in.batch[len(in.batch)-1]

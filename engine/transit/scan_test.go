@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -131,7 +132,7 @@ func FuzzCiphertext(f *testing.F) {
 			if n != 1 {
 				t.Errorf("version %d", n)
 			}
-			if plain, err := k.decrypt(it, nil); err == nil {
+			if plain, err := k.decrypt(it, nil, new([]byte)); err == nil {
 				t.Errorf("%q decrypts to %q", b, plain)
 			}
 		}
@@ -142,12 +143,12 @@ func TestFieldsOfUses(t *testing.T) {
 	for name, u := range map[string]interface {
 		Names() []string
 		Fields() []api.Field
-	}{"encrypt": new(in[encrypting]), "decrypt": new(in[decrypting]), "rewrap": new(in[rewrapping]), "datakey": new(in[keying])} {
+	}{"encrypt": new(in[encrypting]), "decrypt": new(in[decrypting]), "rewrap": new(in[rewrapping]), "datakey": new(in[keying]), "hmac": new(in[macing]), "sign": new(in[signing]), "verify": new(in[verifying])} {
 		var names []string
 		for _, f := range u.Fields() {
 			names = append(names, f.Name)
 		}
-		if !reflect.DeepEqual(names, u.Names()) || len(names) < 4 {
+		if !reflect.DeepEqual(names, u.Names()) || len(names) < 4 || slices.Contains(names, "") {
 			t.Errorf("%s has %v and %v", name, names, u.Names())
 		}
 	}

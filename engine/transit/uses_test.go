@@ -76,8 +76,11 @@ func TestUses(t *testing.T) {
 	if k.writes() != before {
 		t.Error("a use has written something")
 	}
+	k.must(api.Write, "keys/signing", `{"type":"ed25519"}`)
+	k.must(api.Write, "sign/signing", `{"input":"YQ=="}`)
 	k.wantUses("a", "vault 10s true", "short 0s true")
 	k.wantUses("b", "short 0s true")
+	k.wantUses("signing", "vault 10s true")
 
 	// What was refused is no use.
 	k.token = nil

@@ -42,9 +42,9 @@ func Moto(t testing.TB) *MotoServer {
 	path, err := exec.LookPath("moto_server")
 	if err != nil {
 		if os.Getenv("SEALKEEP_REQUIRE_MOTO") == "1" {
-			t.Fatal("SEALKEEP_REQUIRE_MOTO=1, but moto_server is not on PATH: pip install 'moto[server]'")
+			t.Fatal("SEALKEEP_REQUIRE_MOTO=1, but moto_server is not on PATH: pip install 'moto[server,kms,sts,iam,s3,dynamodb]'")
 		}
-		t.Skip("moto_server is not on PATH: pip install 'moto[server]' to run this test")
+		t.Skip("moto_server is not on PATH: pip install 'moto[server,kms,sts,iam,s3,dynamodb]' to run this test")
 	}
 	cmd := exec.Command(path, "-H", "127.0.0.1", "-p", "0")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // the program on PATH may be a script around the server
@@ -121,14 +121,73 @@ func (m *MotoServer) AssumeRole(arn string) Credentials {
 	return Credentials{out.C.AccessKeyId, out.C.SecretAccessKey, out.C.SessionToken}
 }
 
-// post sends a request whose signature is wrong: moto reads no more of it than key, region and service.
-func (m *MotoServer) post(c Credentials, service, contentType, target string, body []byte) []byte {
+// CreateUser makes an IAM user with an access key.
+func (m *MotoServer) CreateUser(name string) (c Credentials, arn string) {
 	m.t.Helper()
-	req, err := http.NewRequestWithContext(m.t.Context(), http.MethodPost, m.URL+"/", bytes.NewReader(body))
+	var user struct {
+		ARN string `xml:"CreateUserResult>User>Arn"`
+	}
+	m.iam(Own, url.Values{"Action": {"CreateUser"}, "UserName": {name}}, &user)
+	return m.CreateAccessKey(name), user.ARN
+}
+
+// CreateAccessKey makes an access key of an IAM user.
+func (m *MotoServer) CreateAccessKey(user string) Credentials {
+	m.t.Helper()
+	var out struct {
+		K struct{ AccessKeyId, SecretAccessKey string } `xml:"CreateAccessKeyResult>AccessKey"`
+	}
+	m.iam(Own, url.Values{"Action": {"CreateAccessKey"}, "UserName": {user}}, &out)
+	return Credentials{AccessKey: out.K.AccessKeyId, SecretKey: out.K.SecretAccessKey}
+}
+
+func (m *MotoServer) iam(c Credentials, form url.Values, out any) {
+	m.t.Helper()
+	form.Set("Version", "2010-05-08")
+	answer := m.post(c, "iam", "application/x-www-form-urlencoded", "", []byte(form.Encode()))
+	if err := xml.Unmarshal(answer, out); err != nil {
+		m.t.Fatalf("iam %s: %v in %s", form.Get("Action"), err, answer)
+	}
+}
+
+// Object returns an object of a bucket.
+func (m *MotoServer) Object(bucket, key string) []byte {
+	m.t.Helper()
+	return m.do(Own, http.MethodGet, "/"+bucket+"/"+key, "s3", "", "", nil)
+}
+
+// PutObject writes an object of a bucket.
+func (m *MotoServer) PutObject(bucket, key string, body []byte) {
+	m.t.Helper()
+	m.do(Own, http.MethodPut, "/"+bucket+"/"+key, "s3", "application/json", "", body)
+}
+
+// PutItem writes an item, in DynamoDB's own JSON, into a table.
+func (m *MotoServer) PutItem(table string, item map[string]any) {
+	m.t.Helper()
+	body, err := json.Marshal(map[string]any{"TableName": table, "Item": item})
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	req.Header.Set("Content-Type", contentType)
+	m.post(Own, "dynamodb", "application/x-amz-json-1.0", "DynamoDB_20120810.PutItem", body)
+}
+
+// post sends a request to the service's root.
+func (m *MotoServer) post(c Credentials, service, contentType, target string, body []byte) []byte {
+	m.t.Helper()
+	return m.do(c, http.MethodPost, "/", service, contentType, target, body)
+}
+
+// do sends a request whose signature is wrong: moto reads no more of it than key, region and service.
+func (m *MotoServer) do(c Credentials, method, path, service, contentType, target string, body []byte) []byte {
+	m.t.Helper()
+	req, err := http.NewRequestWithContext(m.t.Context(), method, m.URL+path, bytes.NewReader(body))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
+	}
 	if target != "" {
 		req.Header.Set("X-Amz-Target", target)
 	}
@@ -144,7 +203,7 @@ func (m *MotoServer) post(c Credentials, service, contentType, target string, bo
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(resp.Body)
 	if err != nil || resp.StatusCode != http.StatusOK {
-		m.t.Fatalf("asking moto: %s %v %s", resp.Status, err, answer)
+		m.t.Fatalf("asking moto: %s %s: %s %v %s", method, path, resp.Status, err, answer)
 	}
 	return answer
 }
