@@ -277,6 +277,8 @@ func TestOpenAPIAnswers(t *testing.T) {
 		{"", "auth/token/renew-accessor", `{"accessor":"$accessor"}`, ""},
 		{"POST /auth/token/lookup-accessor", "auth/token/lookup-accessor", `{"accessor":"$accessor"}`, ""},
 		{"POST /auth/token/lookup", "auth/token/lookup", `{}`, "bound_cidrs last_renewal last_renewal_time period role"},
+		{"", "transit/encrypt/k", `{"plaintext":"YQ=="}`, ""},
+		{"GET /transit/keys/{name}/uses", "transit/keys/k/uses", "", ""},
 		{"GET /sys/mounts", "sys/mounts", "", ""},
 		{"", "sys/mounts/team", `{"type":"kv-v2","config":{"listing_visibility":"unauth","allowed_response_headers":"a","passthrough_request_headers":"a","audit_non_hmac_request_keys":"a","audit_non_hmac_response_keys":"a"}}`, ""},
 		{"GET /sys/mounts/{path}", "sys/mounts/team", "", ""},

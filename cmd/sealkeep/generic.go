@@ -119,7 +119,10 @@ func genericDelete(*flag.FlagSet) action {
 		if err != nil {
 			return err
 		}
-		_, err = a.do(c, http.MethodDelete, args[0], nil, nil)
+		b, err := a.do(c, http.MethodDelete, args[0], nil, nil)
+		if s, bad := decodeSecret(b); err == nil && len(b) > 0 && bad == nil {
+			c.warnings(s)
+		}
 		return c.done(err, "Success! Data deleted (if it existed) at: "+args[0])
 	}
 }

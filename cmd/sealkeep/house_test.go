@@ -28,7 +28,7 @@ func TestImports(t *testing.T) {
 		"engine/cubbyhole":    "storage access api",
 		"engine/kv":           "storage api",
 		"engine/kvv1":         "storage access api engine/kv",
-		"engine/transit":      "storage api",
+		"engine/transit":      "storage access api",
 		"login":               "storage access api",
 		"login/approle":       "storage access api login",
 		"login/cert":          "storage access api login",
@@ -41,7 +41,7 @@ func TestImports(t *testing.T) {
 		"token":               "storage access api keep",
 		"server":              "storage access audit api mount keep",
 		"servertest":          "storage access audit api login mount keep sys token server", // for tests alone
-		"cmd/sealkeep":        "config seal storage access audit api engine/cubbyhole engine/kv engine/kvv1 engine/transit login/approle login/cert login/jwt login/peer login/userpass keep sys token server recovery",
+		"cmd/sealkeep":        "config seal storage access audit api engine/cubbyhole engine/kv engine/kvv1 engine/transit login/approle login/cert login/jwt login/peer login/userpass mount keep sys token server recovery",
 		"e2e":                 "seal/sealtest",
 		"bench":               "config seal storage engine/kv",
 	}
