@@ -204,7 +204,7 @@ func (s *transitEngine) explain(c Class) string {
 	case TLS:
 		return "there is no TLS connection to " + s.where + ": check its certificate and tls_ca_cert, tls_server_name, tls_client_cert, or the scheme of the address"
 	case KeyNotFound:
-		return s.where + " has no key " + s.settings["key_name"] + " at the mount " + s.settings["mount_path"] + ": check key_name, mount_path and namespace"
+		return s.where + " has no key " + s.settings["key_name"] + " at the mount " + s.settings["mount_path"] + ", or it is soft-deleted there: check key_name, mount_path and namespace"
 	case Throttled:
 		return s.where + " has had too many requests: it is tried again; if this lasts, raise its quota"
 	case BlobMismatch:
