@@ -23,9 +23,3 @@ func fresh(t testing.TB, seals ...keep.Seal) *fixture {
 	t.Helper()
 	return &fixture{servertest.Fresh(t, servertest.Config{Types: types(), Seals: seals})}
 }
-
-// start runs a keep on the store at path.
-func start(t testing.TB, path string, seals ...keep.Seal) *fixture {
-	t.Helper()
-	return &fixture{servertest.Start(t, servertest.Config{Path: path, Types: types(), Seals: seals})}
-}
