@@ -31,7 +31,7 @@ func TestBackupDownload(t *testing.T) {
 		want   string // in the output
 	}{
 		{"whole", 200, good, len(body), 0, fmt.Sprint(len(body), " bytes")},
-		{"another checksum", 200, "00000000", len(body), 2, "the checksum differs"},
+		{"another checksum", 200, "00000000", len(body), 2, "its checksum differs"},
 		{"cut off", 200, good, len(body) - 1, 2, fmt.Sprintf("cut off after %d of %d bytes", len(body)-1, len(body))},
 		{"nothing of it", 200, good, 0, 2, "cut off after 0 of"},
 		{"not a backup", 200, "", len(body), 2, "the answer is no backup"},
