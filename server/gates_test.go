@@ -81,7 +81,7 @@ scan     SCAN {kv-v1}/*
 create   PUT {kv-v1}/*
 delete   DELETE {kv-v1}/*
 
-read     GET {transit}/keys/*, GET {transit}/config/keys
+read     GET {transit}/keys/*, GET {transit}/config/keys, GET {transit}/wrapping_key
 list     LIST {transit}/keys
 update   PUT {transit}/keys/*, PUT {transit}/keys/*/config, PUT {transit}/keys/*/rotate, PUT {transit}/keys/*/trim
 update   PUT {transit}/keys/*/soft-delete-restore, PUT {transit}/config/keys
@@ -90,6 +90,8 @@ update   PUT {transit}/hmac/*, PUT {transit}/hmac/*/*, PUT {transit}/verify/*, P
 update   PUT {transit}/random, PUT {transit}/random/*, PUT {transit}/random/*/*
 update   PUT {transit}/restore, PUT {transit}/restore/*
 read     GET {transit}/backup/*, GET {transit}/export/*/*, GET {transit}/export/*/*/*
+update   PUT {transit}/sign/*, PUT {transit}/sign/*/*
+update   PUT {transit}/keys/*/import, PUT {transit}/keys/*/import_version
 create   PUT {transit}/encrypt/*
 delete   DELETE {transit}/keys/*, DELETE {transit}/keys/*/soft-delete
 

@@ -60,7 +60,7 @@ func answer(r *api.Request, in *input, items []item, a api.Answer, do compute) (
 			}
 		}
 		if it.err != "" {
-			b = appendText(append(b, `"error":`...), []byte(it.err))
+			b = appendText(append(append(b, in.failing...), `"error":`...), []byte(it.err))
 		}
 		b = appendText(append(b, `,"reference":`...), it.text[reference])
 		b = append(b, '}')

@@ -20,10 +20,22 @@
 //
 //	ciphertext  vault:v<n>:base64(nonce | ciphertext | tag); of RSA, base64(OAEP with SHA-256)
 //	hmac        vault:v<n>:base64(HMAC of the input), with a key of the version's own
+//	signature   vault:v<n>:base64(signature), of ECDSA in ASN.1; or as JWS has it, in base64
+//	            for URLs, of ECDSA as two numbers of the curve's width
 //	derived     HKDF-SHA256 of the version's key, no salt, info = context; from it the
 //	            key, and for convergent encryption 32 bytes behind it, which make the
 //	            nonce: the beginning of HMAC-SHA256(those, plaintext)
 //	backup      base64 of the JSON of Vault's keysutil, see backup.go
+//
+// An ed25519 key signs what it is given, with prehashed as without: so do OpenBao and
+// Vault up to 1.18, whose signatures would not be the same otherwise. Of ECDSA and
+// ed25519 what is only of RSA is ignored, signature_algorithm and salt_length, because
+// clients send it for every key. Batches of signatures are answered with status 200
+// whatever has become of their items, as Vault does.
+//
+// A key that was made elsewhere is imported wrapped for an RSA key of the mount, which
+// the first who asks for it has made; or as a public key alone, which verifies until
+// its private key comes after it.
 //
 // # Cost
 //
@@ -32,7 +44,8 @@
 // of them, each valid only as long as its policy's record is the same. Sealing the
 // store lets go of them all. A version that is not in memory costs one Get and its
 // parsing. Neither depends on how many versions a key has. A batch pays for the
-// look-up, the request and the audit log once.
+// look-up, the request and the audit log once. A signature costs some microseconds
+// more than the primitive, see BenchmarkSign.
 //
 // Reading a key tells of all its versions, one Get each; rotating it is two Puts;
 // deleting it one Delete, and one for each version afterwards.
@@ -44,6 +57,7 @@
 //	<prefix>/policy/<name>   the settings of a key
 //	<prefix>/key/<id>/<n>    version n (decimal) of the key whose policy has the ID
 //	<prefix>/config/keys     what holds for all keys
+//	<prefix>/wrapping        the RSA key that imports are wrapped for
 //
 // Each record is
 //

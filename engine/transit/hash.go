@@ -184,30 +184,15 @@ func (it *item) decodeInput(missing string) {
 	it.text[data] = b
 }
 
-type checking struct{}
-
-var checkFields = append(textFields(data, mac, reference), batchField, api.Field{Name: "algorithm", Kind: api.TextField}, api.Field{Name: "hash_algorithm", Kind: api.TextField})
-
-func (checking) fields() []api.Field { return checkFields }
-
 // checkMAC verifies HMACs.
-func checkMAC(r *api.Request, in *in[checking]) (a api.Answer, err error) {
+func checkMAC(r *api.Request, in *input, items []item) (a api.Answer, err error) {
 	e, name := of(r)
-	items, err := in.each()
-	if err != nil {
-		return a, err
-	}
 	algorithm := algorithmOf(r, in.algorithm, in.hashAlgorithm)
 	hash, known := hashes[algorithm]
 	if !known {
 		return a, api.Invalid.Errorf("invalid hash algorithm %.100q", algorithm)
 	}
-	for i := range items {
-		it := &items[i]
-		if it.decodeInput("missing input"); it.err == "" && it.text[mac] == nil {
-			it.err = "missing hmac"
-		}
-	}
+	in.decodeInputs(items)
 	_, err = e.look(r, name, items, func(k *key, _ int, it *item) (n, to int, err error) {
 		n, rest, err := splitVersion(it.text[mac], "invalid HMAC to verify: no prefix", "invalid HMAC")
 		if err != nil {
@@ -228,7 +213,7 @@ func checkMAC(r *api.Request, in *in[checking]) (a api.Answer, err error) {
 	if err != nil {
 		return a, err
 	}
-	return answer(r, &in.input, items, a, func(b []byte, it *item, scratch []byte) ([]byte, []byte, error) {
+	return answer(r, in, items, a, func(b []byte, it *item, scratch []byte) ([]byte, []byte, error) {
 		secret, err := it.v.macKey()
 		if err != nil {
 			return b, scratch, err
@@ -236,6 +221,6 @@ func checkMAC(r *api.Request, in *in[checking]) (a api.Answer, err error) {
 		h := hmac.New(hash.New, secret)
 		h.Write(it.text[data])
 		scratch = h.Sum(scratch[:0])
-		return strconv.AppendBool(append(b, `"valid":`...), hmac.Equal(scratch, it.text[mac])), scratch, nil
+		return appendValid(b, hmac.Equal(scratch, it.text[mac])), scratch, nil
 	})
 }

@@ -94,8 +94,8 @@ func TestHMAC(t *testing.T) {
 		{"hmac/hmac", `{"input":"","key_version":4}`, "key version does not exist; latest key version is 3"},
 		{"hmac/hmac", `{"input":"","key_version":-1}`, "key version does not exist (cannot be negative)"},
 		{"verify/hmac/none", `{"input":"","hmac":""}`, `invalid hash algorithm "none"`},
-		{"verify/hmac", `{"hmac":""}`, "missing input"},
-		{"verify/hmac", `{"input":""}`, "missing hmac"},
+		{"verify/hmac", `{"hmac":""}`, "invalid HMAC to verify: no prefix"},
+		{"verify/hmac", `{"input":""}`, "neither a 'signature' nor an 'hmac' were given to verify"},
 		{"verify/hmac", `{"input":"","hmac":"x"}`, "invalid HMAC to verify: no prefix"},
 		{"verify/hmac", `{"input":"","hmac":"vault:v1"}`, "invalid HMAC: wrong number of fields"},
 		{"verify/hmac", `{"input":"","hmac":"vault:vx:"}`, "invalid HMAC: version number could not be decoded"},
@@ -111,8 +111,8 @@ func TestHMAC(t *testing.T) {
 	if a.Status != 0 || len(results) != 3 || sum["key_version"] != 3.0 || sum["reference"] != "r" || results[1].(map[string]any)["error"] != "missing input for HMAC" {
 		t.Errorf("%+v: %v", a, results)
 	}
-	a = k.must(api.Write, "verify/hmac", fmt.Sprintf(`{"batch_input":[{"input":"eA==","hmac":%q},{"input":"","hmac":%[1]q},{"input":""}]}`, sum["hmac"]))
-	if got := fmt.Sprint(k.shown(a)["batch_results"]); got != "[map[reference: valid:true] map[reference: valid:false] map[error:missing hmac reference:]]" {
+	a = k.must(api.Write, "verify/hmac", fmt.Sprintf(`{"batch_input":[{"input":"eA==","hmac":%q},{"input":"","hmac":%[1]q},{"hmac":""}]}`, sum["hmac"]))
+	if got := fmt.Sprint(k.shown(a)["batch_results"]); got != "[map[reference: valid:true] map[reference: valid:false] map[error:missing input reference: valid:false]]" {
 		t.Errorf("%s", got)
 	}
 }

@@ -55,6 +55,8 @@ type input struct {
 	convergent    bool
 	algorithm     string
 	hashAlgorithm string
+	signing       signOptions
+	failing       string // members that the result of a failed item has, too
 }
 
 // maxItems is how many items a batch has at most, as in Vault.
@@ -158,6 +160,9 @@ func (in *input) member(s *scanner, name string) error {
 			return api.Invalid.Errorf("the parameter %s must be true or false", name)
 		}
 		return nil
+	}
+	if known, err := in.signing.member(s, name); known {
+		return err
 	}
 	_, err := in.own.member(s, name)
 	return err

@@ -9,7 +9,8 @@ import (
 // Type is the engine as a keep mounts it.
 func Type() api.Type {
 	mac := map[api.Op]api.Handler{api.Write: api.Do(makeMAC)}
-	check := map[api.Op]api.Handler{api.Write: api.Do(checkMAC)}
+	signs := map[api.Op]api.Handler{api.Write: api.Do(sign)}
+	verifies := map[api.Op]api.Handler{api.Write: api.Do(verify)}
 	hash := map[api.Op]api.Handler{api.Write: api.Do(hashOf)}
 	random := map[api.Op]api.Handler{api.Write: api.Do(randomBytes)}
 	exports := map[api.Op]api.Handler{api.Read: api.View(export)}
@@ -36,8 +37,6 @@ func Type() api.Type {
 				Ops: map[api.Op]api.Handler{api.Write: api.Do(datakey)}},
 			{Path: "hmac/{name}", Help: "Computes HMACs with a key.", Body: bodyMost, Timeout: long, Whole: batches, Ops: mac},
 			{Path: "hmac/{name}/{algorithm}", Help: "Computes HMACs with a key and a hash algorithm.", Body: bodyMost, Timeout: long, Whole: batches, Ops: mac},
-			{Path: "verify/{name}", Help: "Verifies what a key has made.", Body: bodyMost, Timeout: long, Whole: batches, Ops: check},
-			{Path: "verify/{name}/{algorithm}", Help: "Verifies what a key has made with a hash algorithm.", Body: bodyMost, Timeout: long, Whole: batches, Ops: check},
 			{Path: "hash", Help: "Hashes, without a key.", Body: bodyMost, Ops: hash},
 			{Path: "hash/{algorithm}", Help: "Hashes with an algorithm, without a key.", Body: bodyMost, Ops: hash},
 			{Path: "random", Help: "Random bytes.", Ops: random},
@@ -48,6 +47,14 @@ func Type() api.Type {
 			{Path: "backup/{name}", Help: "A key with all its versions and settings, in plaintext, where it may leave.", Ops: map[api.Op]api.Handler{api.Read: api.Do(makeBackup)}},
 			{Path: "restore", Help: "Makes a key from a backup, under the name in it.", Body: bodyMost, Timeout: long, Ops: restores},
 			{Path: "restore/{name}", Help: "Makes a key from a backup.", Body: bodyMost, Timeout: long, Ops: restores},
+			{Path: "sign/{name}", Help: "Signs with a key.", Body: bodyMost, Timeout: long, Whole: batches, Ops: signs},
+			{Path: "sign/{name}/{algorithm}", Help: "Signs with a key and a hash algorithm.", Body: bodyMost, Timeout: long, Whole: batches, Ops: signs},
+			{Path: "verify/{name}", Help: "Verifies signatures and HMACs.", Body: bodyMost, Timeout: long, Whole: batches, Ops: verifies},
+			{Path: "verify/{name}/{algorithm}", Help: "Verifies signatures and HMACs with a hash algorithm.", Body: bodyMost, Timeout: long, Whole: batches, Ops: verifies},
+			{Path: "wrapping_key", Help: "The public key for which keys to be imported are wrapped.", Ops: map[api.Op]api.Handler{api.Read: api.Do(readWrapping)}},
+			{Path: "keys/{name}/import", Help: "Makes a key of one that was made elsewhere.", Ops: map[api.Op]api.Handler{api.Write: api.Do(importKey)}},
+			{Path: "keys/{name}/import_version", Help: "Adds a version that was made elsewhere to an imported key, or the private key to a version that has only the public one.",
+				Ops: map[api.Op]api.Handler{api.Write: api.Do(importVersion)}},
 			{Path: "config/keys", Help: "What holds for all keys.", Settings: true,
 				Ops: map[api.Op]api.Handler{api.Read: api.View(readConfig), api.Write: api.Update(writeConfig)}},
 		},
