@@ -13,6 +13,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -397,4 +398,34 @@ func FuzzImport(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestImportLeaves has the rest of the engine use versions without a private key.
+func TestImportLeaves(t *testing.T) {
+	k, wrapping := newImporter(t)
+	private := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	for typ, public := range map[string]crypto.PublicKey{"ed25519": private.Public(), "rsa-4096": &wrapping.PublicKey} {
+		k.must(api.Write, "keys/"+typ+"/import", fmt.Sprintf(`{"type":%q,"public_key":%q,"exportable":true,"allow_plaintext_backup":true,"allow_rotation":true}`, typ, publicPEM(t, public)))
+		for _, path := range []string{"export/public-key/" + typ, "export/signing-key/" + typ, "export/hmac-key/" + typ, "export/encryption-key/" + typ, "export/certificate-chain/" + typ} {
+			a, err := k.call(api.Read, path, "")
+			if told, ok := errors.AsType[*api.Error](err); err != nil && !ok {
+				t.Errorf("%s: %v", path, err)
+			} else if told == nil && strings.Contains(path, "public-key") && k.shown(a)["keys"] == nil {
+				t.Errorf("%s: %v", path, a.Data)
+			}
+		}
+		if typ == "rsa-4096" {
+			sealed := k.encrypt(typ, `{"plaintext":"eA=="}`)
+			k.refuse("cannot decrypt ciphertext, key version does not have a private counterpart", api.Write, "decrypt/"+typ, fmt.Sprintf(`{"ciphertext":%q}`, sealed))
+		}
+		backup := k.shown(k.must(api.Read, "backup/"+typ, ""))["backup"]
+		k.must(api.Write, "restore/again-"+typ, fmt.Sprintf(`{"backup":%q}`, backup))
+		data := k.key("again-" + typ)
+		if want := k.key(typ); fmt.Sprint(data["keys"]) != fmt.Sprint(want["keys"]) || data["imported_key"] != true || data["imported_key_allow_rotation"] != true {
+			t.Errorf("%s restored: %v, not %v", typ, data, want)
+		}
+		k.refuse("requested version for signing does not contain a private part", api.Write, "sign/again-"+typ, `{"input":"eA=="}`)
+	}
+	k.newKey("ec", kindOf("ecdsa-p256"), "")
+	k.wantValid(true, "ec", fmt.Sprintf(`{"prehashed":true,"signature":%q}`, k.sign("ec", `{"prehashed":true}`))) // an empty hash
 }

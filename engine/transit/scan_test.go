@@ -143,7 +143,7 @@ func TestFieldsOfUses(t *testing.T) {
 	for name, u := range map[string]interface {
 		Names() []string
 		Fields() []api.Field
-	}{"encrypt": new(in[encrypting]), "decrypt": new(in[decrypting]), "rewrap": new(in[rewrapping]), "datakey": new(in[keying]), "hmac": new(in[macing]), "verify": new(in[checking])} {
+	}{"encrypt": new(in[encrypting]), "decrypt": new(in[decrypting]), "rewrap": new(in[rewrapping]), "datakey": new(in[keying]), "hmac": new(in[macing]), "sign": new(in[signing]), "verify": new(in[verifying])} {
 		var names []string
 		for _, f := range u.Fields() {
 			names = append(names, f.Name)

@@ -1,4 +1,4 @@
-package server
+package transit_test
 
 import (
 	"crypto"
@@ -66,7 +66,7 @@ func verifies(public crypto.PublicKey, message, sum, signature []byte) bool {
 func TestTransitSignLikeCosign(t *testing.T) {
 	f := fresh(t)
 	f.mountTransit(t)
-	c := f.client(t)
+	c := f.Client(t)
 	message := []byte("a message")
 	sum := sha256.Sum256(message)
 	for typ, want := range map[string]string{"ecdsa-p256": "P-256", "ecdsa-p384": "P-384", "ecdsa-p521": "P-521", "ed25519": "ed25519", "rsa-2048": "rsa-2048"} {
@@ -109,7 +109,7 @@ func TestTransitSignLikeCosign(t *testing.T) {
 func TestTransitSignLikeSPIRE(t *testing.T) {
 	f := fresh(t)
 	f.mountTransit(t)
-	f.must(t, 404, "LIST", "transit/keys", "")
+	f.Must(t, 404, "LIST", "transit/keys", "")
 	sum := sha256.Sum256([]byte("a message"))
 	input := base64.StdEncoding.EncodeToString(sum[:])
 	for _, c := range []struct{ typ, algorithm, more string }{
@@ -117,16 +117,16 @@ func TestTransitSignLikeSPIRE(t *testing.T) {
 		{"rsa-2048", "sha2-256", `"signature_algorithm":"pss","salt_length":"hash"`},
 		{"rsa-2048", "none", `"signature_algorithm":"pkcs1v15"`},
 	} {
-		f.must(t, 200, "PUT", "transit/keys/"+c.typ, fmt.Sprintf(`{"type":%q,"exportable":"false"}`, c.typ))
+		f.Must(t, 200, "PUT", "transit/keys/"+c.typ, fmt.Sprintf(`{"type":%q,"exportable":"false"}`, c.typ))
 		body := fmt.Sprintf(`{"input":%q,"prehashed":"true",%s`, input, c.more)
-		r := f.must(t, 200, "PUT", "transit/sign/"+c.typ+"/"+c.algorithm, body+`}`)
-		signature, _ := r.get("data", "signature").(string)
+		r := f.Must(t, 200, "PUT", "transit/sign/"+c.typ+"/"+c.algorithm, body+`}`)
+		signature, _ := r.Get("data", "signature").(string)
 		if !strings.HasPrefix(signature, "vault:v1:") {
-			t.Errorf("%s: %s", c.typ, r.text)
+			t.Errorf("%s: %s", c.typ, r.Text)
 		}
 		for _, method := range []string{"PUT", "POST"} {
-			if r := f.must(t, 200, method, "transit/verify/"+c.typ+"/"+c.algorithm, fmt.Sprintf(`%s,"signature":%q}`, body, signature)); r.get("data", "valid") != true {
-				t.Errorf("%s %s: %s", c.typ, c.algorithm, r.text)
+			if r := f.Must(t, 200, method, "transit/verify/"+c.typ+"/"+c.algorithm, fmt.Sprintf(`%s,"signature":%q}`, body, signature)); r.Get("data", "valid") != true {
+				t.Errorf("%s %s: %s", c.typ, c.algorithm, r.Text)
 			}
 		}
 	}
@@ -137,44 +137,44 @@ func TestTransitSignLikeSPIRE(t *testing.T) {
 func TestTransitSignPolicies(t *testing.T) {
 	f := fresh(t)
 	f.mountTransit(t)
-	f.must(t, 200, "POST", "transit/keys/k", `{"type":"ed25519"}`)
-	f.policy(t, "signer", map[string]string{"transit/sign/k": `"update"`, "transit/verify/k/*": `"update"`})
-	token := "X-Vault-Token: " + f.token(t, `{"policies":["signer"]}`)
-	signature := f.must(t, 200, "POST", "transit/sign/k", `{"input":"eA=="}`, token).get("data", "signature")
-	f.must(t, 403, "POST", "transit/sign/k/sha2-256", `{"input":"eA=="}`, token)
-	f.must(t, 403, "POST", "transit/verify/k", fmt.Sprintf(`{"input":"eA==","signature":%q}`, signature), token)
-	f.must(t, 200, "POST", "transit/verify/k/sha2-256", fmt.Sprintf(`{"input":"eA==","signature":%q}`, signature), token)
-	f.must(t, 403, "GET", "transit/keys/k", "", token)
+	f.Must(t, 200, "POST", "transit/keys/k", `{"type":"ed25519"}`)
+	f.Policy(t, "signer", map[string]string{"transit/sign/k": `"update"`, "transit/verify/k/*": `"update"`})
+	token := "X-Vault-Token: " + f.Token(t, `{"policies":["signer"]}`)
+	signature := f.Must(t, 200, "POST", "transit/sign/k", `{"input":"eA=="}`, token).Get("data", "signature")
+	f.Must(t, 403, "POST", "transit/sign/k/sha2-256", `{"input":"eA=="}`, token)
+	f.Must(t, 403, "POST", "transit/verify/k", fmt.Sprintf(`{"input":"eA==","signature":%q}`, signature), token)
+	f.Must(t, 200, "POST", "transit/verify/k/sha2-256", fmt.Sprintf(`{"input":"eA==","signature":%q}`, signature), token)
+	f.Must(t, 403, "GET", "transit/keys/k", "", token)
 }
 
 // TestTransitSignBatch is shape 5: what has failed is told in its place.
 func TestTransitSignBatch(t *testing.T) {
 	f := fresh(t)
 	f.mountTransit(t)
-	f.must(t, 200, "POST", "transit/keys/k", `{"type":"ed25519"}`)
-	f.must(t, 200, "POST", "transit/keys/k/rotate", "")
-	r := f.must(t, 200, "POST", "transit/sign/k", `{"batch_input":[{"input":"eA==","key_version":"1","reference":"first"},{"input":"?"},{"input":"eA=="}]}`)
-	list, _ := r.get("data", "batch_results").([]any)
+	f.Must(t, 200, "POST", "transit/keys/k", `{"type":"ed25519"}`)
+	f.Must(t, 200, "POST", "transit/keys/k/rotate", "")
+	r := f.Must(t, 200, "POST", "transit/sign/k", `{"batch_input":[{"input":"eA==","key_version":"1","reference":"first"},{"input":"?"},{"input":"eA=="}]}`)
+	list, _ := r.Get("data", "batch_results").([]any)
 	if len(list) != 3 {
-		t.Fatal(r.text)
+		t.Fatal(r.Text)
 	}
 	var one [3]map[string]any
 	for i := range one {
 		one[i] = list[i].(map[string]any)
 	}
 	if one[0]["reference"] != "first" || one[0]["key_version"] != json.Number("1") || one[2]["key_version"] != json.Number("2") || one[1]["error"] != "unable to decode input as base64: illegal base64 data at input byte 0" {
-		t.Error(r.text)
+		t.Error(r.Text)
 	}
-	r = f.must(t, 200, "POST", "transit/verify/k", fmt.Sprintf(`{"batch_input":[{"input":"eA==","signature":%q},{"input":"eQ==","signature":%q,"reference":"r"},{"input":"eA==","signature":"x"}]}`,
+	r = f.Must(t, 200, "POST", "transit/verify/k", fmt.Sprintf(`{"batch_input":[{"input":"eA==","signature":%q},{"input":"eQ==","signature":%q,"reference":"r"},{"input":"eA==","signature":"x"}]}`,
 		one[0]["signature"], one[2]["signature"]))
 	const want = `"batch_results":[{"valid":true,"reference":""},{"valid":false,"reference":"r"},{"valid":false,"error":"invalid signature: no prefix","reference":""}]`
-	if !strings.Contains(r.text, want) {
-		t.Error(r.text)
+	if !strings.Contains(r.Text, want) {
+		t.Error(r.Text)
 	}
-	if r := f.must(t, 400, "POST", "transit/sign/k", `{"input":"?"}`); r.errors() != "unable to decode input as base64: illegal base64 data at input byte 0" {
-		t.Error(r.text)
+	if r := f.Must(t, 400, "POST", "transit/sign/k", `{"input":"?"}`); r.Errors() != "unable to decode input as base64: illegal base64 data at input byte 0" {
+		t.Error(r.Text)
 	}
-	f.must(t, 405, "GET", "transit/sign/k", "")
+	f.Must(t, 405, "GET", "transit/sign/k", "")
 }
 
 // TestTransitImport is a key that was made elsewhere, wrapped as Vault's documentation
@@ -182,7 +182,7 @@ func TestTransitSignBatch(t *testing.T) {
 func TestTransitImport(t *testing.T) {
 	f := fresh(t)
 	f.mountTransit(t)
-	c := f.client(t)
+	c := f.Client(t)
 	s, err := c.Logical().Read("transit/wrapping_key")
 	if err != nil {
 		t.Fatal(err)
@@ -218,19 +218,19 @@ func TestTransitImport(t *testing.T) {
 		t.Fatal(err)
 	}
 	ciphertext := base64.StdEncoding.EncodeToString(append(blob, inner...))
-	f.must(t, 204, "POST", "transit/keys/k/import", fmt.Sprintf(`{"type":"ed25519","ciphertext":%q,"hash_function":"SHA256","allow_rotation":"true"}`, ciphertext))
+	f.Must(t, 204, "POST", "transit/keys/k/import", fmt.Sprintf(`{"type":"ed25519","ciphertext":%q,"hash_function":"SHA256","allow_rotation":"true"}`, ciphertext))
 	if _, got := transitPublic(t, c, "k", "1"); !public.Equal(got) {
 		t.Errorf("%x", got)
 	}
-	signature := f.must(t, 200, "POST", "transit/sign/k", `{"input":"eA=="}`).get("data", "signature").(string)
+	signature := f.Must(t, 200, "POST", "transit/sign/k", `{"input":"eA=="}`).Get("data", "signature").(string)
 	if want := "vault:v1:" + base64.StdEncoding.EncodeToString(ed25519.Sign(private, []byte("x"))); signature != want {
 		t.Errorf("%s, not %s", signature, want)
 	}
-	if r := f.must(t, 400, "POST", "transit/keys/k/import", fmt.Sprintf(`{"type":"ed25519","ciphertext":%q}`, ciphertext)); !strings.HasPrefix(r.errors(), "the import path cannot be used with an existing key") {
-		t.Error(r.text)
+	if r := f.Must(t, 400, "POST", "transit/keys/k/import", fmt.Sprintf(`{"type":"ed25519","ciphertext":%q}`, ciphertext)); !strings.HasPrefix(r.Errors(), "the import path cannot be used with an existing key") {
+		t.Error(r.Text)
 	}
-	f.must(t, 204, "POST", "transit/keys/k/import_version", fmt.Sprintf(`{"ciphertext":%q}`, ciphertext))
-	if list := f.must(t, 200, "LIST", "transit/keys", "").get("data", "keys"); fmt.Sprint(list) != "[k]" {
+	f.Must(t, 204, "POST", "transit/keys/k/import_version", fmt.Sprintf(`{"ciphertext":%q}`, ciphertext))
+	if list := f.Must(t, 200, "LIST", "transit/keys", "").Get("data", "keys"); fmt.Sprint(list) != "[k]" {
 		t.Errorf("the keys are %v", list)
 	}
 	if again, err := c.Logical().Read("transit/wrapping_key"); err != nil || again.Data["public_key"] != s.Data["public_key"] {
