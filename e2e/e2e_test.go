@@ -45,7 +45,7 @@ func TestClients(t *testing.T) {
 		install               string
 		checks                int // there are more
 	}{
-		{"hvac", "/usr/bin/python3", "hvac_test.py", []string{"-c", "import hvac, shutil; assert shutil.which('openssl')"}, "apt-get install python3-hvac openssl", 150},
+		{"hvac", "/usr/bin/python3", "hvac_test.py", []string{"-c", "import hvac, shutil; assert shutil.which('openssl')"}, "apt-get install python3-hvac openssl", 400},
 		{"curl", "/bin/sh", "curl_test.sh", []string{"-c", "command -v curl"}, "apt-get install curl", 20},
 		{"node-vault", "node", "node-vault.test.js", []string{"-e", "require('node-vault')"}, "apt-get install nodejs npm; npm ci --prefix e2e", 50},
 		{"openapi", "node", "openapi.test.js", []string{"-e", "require('openapi-typescript-codegen'); require('typescript')"}, "apt-get install nodejs npm; npm ci --prefix e2e", 201},
