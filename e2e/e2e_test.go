@@ -26,6 +26,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -118,6 +119,18 @@ func startKeep(t *testing.T, program, more string) string {
 
 // serve starts the daemon as startKeep does, with a configuration and an environment that are there already.
 func serve(t *testing.T, program, config, store, audit string, env []string) string {
+	return launch(t, program, config, store, audit, env).address
+}
+
+// A daemon is one that runs.
+type daemon struct {
+	address string
+	process *os.Process
+	stop    func() // and check, once; it is called when the test ends, too
+}
+
+// launch starts the daemon as serve does.
+func launch(t *testing.T, program, config, store, audit string, env []string) *daemon {
 	cmd := exec.Command(program, "server", "-config="+config)
 	cmd.Env = env
 	stderr, err := cmd.StderrPipe()
@@ -138,7 +151,7 @@ func serve(t *testing.T, program, config, store, audit string, env []string) str
 		}
 		all <- log.String()
 	}()
-	t.Cleanup(func() {
+	stop := sync.OnceFunc(func() {
 		kill := time.AfterFunc(patience, func() { cmd.Process.Kill() })
 		defer kill.Stop()
 		cmd.Process.Signal(syscall.SIGTERM)
@@ -167,11 +180,12 @@ func serve(t *testing.T, program, config, store, audit string, env []string) str
 			t.Errorf("the audit log is not sound: %v\n%s", err, out)
 		}
 	})
+	t.Cleanup(stop)
 	select {
 	case a := <-address:
-		return a
+		return &daemon{a, cmd.Process, stop}
 	case <-time.After(patience):
 		t.Fatal("the daemon does not listen")
-		return ""
+		return nil
 	}
 }
