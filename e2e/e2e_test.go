@@ -3,6 +3,9 @@
 // keep's address and nothing else, prints what it checked and fails at the first difference. Vault's own client for Go
 // drives one behind TLS. A client that openapi-typescript-codegen makes of a keep's OpenAPI document calls every operation.
 //
+// A keep is opened by the transit engine of another one, and what people use with Vault's transit uses a keep's: Tink, Go
+// CDK, sigstore's signer and the calls of a Kubernetes plugin (tools/clients).
+//
 // Where a client is not installed its test is skipped, or fails when SEALKEEP_REQUIRE_CLIENTS=1. They come by
 //
 //	apt-get install python3-hvac openssl curl nodejs npm

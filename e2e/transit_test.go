@@ -11,6 +11,8 @@ import (
 	"encoding/pem"
 	"fmt"
 	"net/http"
+	"os"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -187,5 +189,26 @@ func TestTransitByVaultAPI(t *testing.T) {
 	}
 	if calls < 33 {
 		t.Errorf("the document has %d calls of transit only", calls)
+	}
+}
+
+// TestClientModules runs the tests of tools/clients: clients in Go whose modules are not the program's.
+func TestClientModules(t *testing.T) {
+	if os.Getenv("SEALKEEP_REQUIRE_CLIENTS") != "1" {
+		t.Skip("tools/clients is a module of its own, which takes minutes to build: SEALKEEP_REQUIRE_CLIENTS=1 runs it")
+	}
+	address := startKeep(t, build(t), "")
+	k := &keeper{T: t, address: address}
+	k.root = k.client("")
+	first, err := k.root.Sys().Init(&api.InitRequest{RecoveryShares: 1, RecoveryThreshold: 1})
+	k.ok("init", err)
+	k.root.SetToken(first.RootToken)
+	k.ok("mounting", k.root.Sys().Mount("transit", &api.MountInput{Type: "transit"}))
+	cmd := exec.CommandContext(t.Context(), "go", "-C", "../tools/clients", "test", "-count=1", "-v", "./...")
+	cmd.Env = append(os.Environ(), "VAULT_ADDR="+address, "VAULT_TOKEN="+first.RootToken)
+	out, err := cmd.CombinedOutput()
+	t.Logf("%s", out)
+	if passed := strings.Count(string(out), "--- PASS: "); err != nil || passed < 15 {
+		t.Errorf("%d tests passed: %v", passed, err)
 	}
 }
