@@ -4,7 +4,7 @@
 // drives one behind TLS. A client that openapi-typescript-codegen makes of a keep's OpenAPI document calls every operation.
 //
 // A keep is opened by the transit engine of another one, and what people use with Vault's transit uses a keep's: Tink, Go
-// CDK, sigstore's signer and the calls of a Kubernetes plugin (tools/clients).
+// CDK, sigstore's signer and the calls of a Kubernetes plugin (tools/clients), and SOPS (tools/sops).
 //
 // Where a client is not installed its test is skipped, or fails when SEALKEEP_REQUIRE_CLIENTS=1. They come by
 //
