@@ -8,16 +8,16 @@ import (
 	"time"
 )
 
-// A rule is one path of a policy and what is allowed there; in an [ACL], of all
-// its policies that have the same path.
+// A rule is one path of a policy and what is allowed there. In an [ACL] it combines
+// the rules for that path of all policies.
 type rule struct {
-	path    string // as it was written
+	path    string // as written
 	line    int
 	pattern string // without a slash at its beginning
 	text    string // without the "*" at its end
 	prefix  bool   // it had one
 	plus    int    // segments that are "+"
-	first   int    // the byte of the first "+", else of the "*"
+	first   int    // position of the first "+", else of the "*"
 
 	segments []string // of text
 
@@ -26,21 +26,21 @@ type rule struct {
 	denied   map[string][]any
 	required []string
 
-	minWrap, maxWrap time.Duration // that the answer must be wrapped for; 0: it need not be
+	minWrap, maxWrap time.Duration // limits of the wrapping TTL; 0: none
 }
 
-// deny makes the rule one that only denies.
+// deny makes the rule deny everything.
 func (r *rule) deny() {
 	r.caps, r.allowed, r.denied, r.required, r.minWrap, r.maxWrap = Denied, nil, nil, nil, 0, 0
 }
 
-// exact tells that the rule is for one path.
+// exact reports whether the rule is for a single path.
 func (r *rule) exact() bool { return !r.prefix && r.plus == 0 }
 
-// compare orders rules that are not exact by priority: positive when r decides
-// where both match. These are Vault's criteria, in its order.
+// compare orders rules that are not exact by priority. It returns a positive number if
+// r decides where both match. These are Vault's criteria, in its order.
 func (r *rule) compare(o *rule) int {
-	lower := func(is, other bool) int { // whether only one of them is of a kind that yields
+	lower := func(is, other bool) int { // orders the rule that has the property after the one that does not
 		switch {
 		case is == other:
 			return 0
@@ -53,7 +53,7 @@ func (r *rule) compare(o *rule) int {
 		cmp.Compare(len(r.text), len(o.text)), strings.Compare(r.text, o.text))
 }
 
-// matches tells whether the rule is for a path, given by its segments.
+// matches reports whether the rule matches a path, given by its segments.
 func (r *rule) matches(path []string) bool {
 	n := len(r.segments)
 	if len(path) < n || len(path) > n && !r.prefix {
@@ -72,7 +72,7 @@ func (r *rule) matches(path []string) bool {
 	return true
 }
 
-// within tells whether the rule can match a path that begins with folder, which
+// within reports whether the rule can match a path that begins with folder, which
 // ends in a slash.
 func (r *rule) within(folder string) bool {
 	for want, have := r.text, folder; have != ""; {
@@ -89,9 +89,10 @@ func (r *rule) within(folder string) bool {
 	return true
 }
 
-// merge adds what another policy allows on the same path: the capabilities of
-// both, the restrictions of both, and of the values of a parameter those of
-// both; of two limits of a wrapping TTL the lesser. A denial takes all.
+// merge adds another policy's rule for the same path. The result has the
+// capabilities of both, the restrictions of both, for each parameter the values of
+// both, and of two limits of a wrapping TTL the lesser. A denial overrides
+// everything.
 func (r *rule) merge(o *rule) {
 	if r.caps |= o.caps; r.caps&Denied != 0 {
 		r.deny()
@@ -106,7 +107,7 @@ func (r *rule) merge(o *rule) {
 	r.minWrap, r.maxWrap = lesser(r.minWrap, o.minWrap), lesser(r.maxWrap, o.maxWrap)
 }
 
-// lesser is the lesser of two durations that are given.
+// lesser returns the lesser of two durations, ignoring one that is 0.
 func lesser(a, b time.Duration) time.Duration {
 	if a == 0 || b == 0 {
 		return max(a, b)
@@ -125,7 +126,7 @@ func mergeMaps(a, b map[string][]any) map[string][]any {
 	return a
 }
 
-// mergeValues adds values; the empty list is all values.
+// mergeValues adds values; the empty list means all values.
 func mergeValues(to map[string][]any, name string, values []any) {
 	old, given := to[name]
 	if given && len(old) == 0 || len(values) == 0 {
@@ -137,17 +138,17 @@ func mergeValues(to map[string][]any, name string, values []any) {
 
 // An ACL is what some policies allow together. It is immutable.
 //
-// A decision is one look-up in a map and, where no rule is for just that path, one
-// for each length that the rules have before their first wildcard: the longer
-// comes first in the order of priority.
+// A decision costs one look-up in a map and, if no rule is for exactly that path,
+// one for each length of text before a first wildcard, the longest first, which
+// has priority.
 type ACL struct {
 	root    bool
 	exact   map[string]*rule
-	heads   map[string][]*rule // by the text before the first wildcard; the best first
-	lengths []int              // of the heads, the longest first
+	heads   map[string][]*rule // by the text before the first wildcard, best first
+	lengths []int              // of the heads, longest first
 }
 
-// NewACL compiles policies. One that is called root allows everything.
+// NewACL compiles policies. A policy named root allows everything.
 func NewACL(policies []*Policy) *ACL {
 	a := &ACL{exact: make(map[string]*rule), heads: make(map[string][]*rule)}
 	byPattern := make(map[string]*rule)
@@ -181,7 +182,8 @@ func NewACL(policies []*Policy) *ACL {
 	return a
 }
 
-// Size is about how many bytes of memory the ACL takes beside its policies.
+// Size returns approximately how many bytes of memory the ACL takes in addition to
+// its policies.
 func (a *ACL) Size() int {
 	size := 512
 	for _, r := range a.exact {
@@ -195,7 +197,8 @@ func (a *ACL) Size() int {
 	return size
 }
 
-// size is about how many bytes of memory the rule takes, its values with it.
+// size returns approximately how many bytes of memory the rule takes, including its
+// values.
 func (r *rule) size() int {
 	size := 256 + len(r.path) + 16*len(r.segments)
 	for _, params := range []map[string][]any{r.allowed, r.denied} {
@@ -210,7 +213,7 @@ func (r *rule) size() int {
 	return size
 }
 
-// sizeOf is about how many bytes of memory a value of a parameter takes.
+// sizeOf returns approximately how many bytes of memory a parameter's value takes.
 func sizeOf(v any) int {
 	size := 64
 	switch v := v.(type) {
@@ -229,21 +232,21 @@ func sizeOf(v any) int {
 }
 
 // Find returns what the ACL allows on a path of the API (below /v1/, without a
-// leading slash). The path of a folder, which is what is listed or scanned, ends
-// in a slash; a rule for it may leave that out.
+// leading slash). Lists and scans have the path of a folder, which ends in a slash;
+// a rule for it may omit the slash.
 //
-// One rule decides, the first of these that there is:
+// One rule decides, the first of these that exists:
 //
 //  1. the rule for exactly this path;
-//  2. of a folder, the rule for exactly its path without the slash;
-//  3. of the rules with "*" or "+" that match, of a folder also without its slash,
+//  2. for a folder, the rule for exactly its path without the slash;
+//  3. of the rules with "*" or "+" that match, for a folder also without its slash,
 //     the one whose first wildcard comes last; then one without "*" at its end; then
 //     the one with fewer "+"; then the longer; then the greater text.
 //
-// Where several policies have a rule for the same path they are one rule, in which
-// a denial wins. These are Vault's criteria. Vault asks first with all wildcard
-// rules without the slash, OpenBao first with it; here the better rule decides,
-// so that secret/* does not hide secret/metadata/+, nor team* the longer team/*.
+// Rules of several policies for the same path count as one rule, in which a denial
+// wins. These are Vault's criteria. Vault first tries all wildcard rules without the
+// slash, OpenBao first with it; here the better rule decides, so that secret/* does
+// not hide secret/metadata/+, nor team* the longer team/*.
 func (a *ACL) Find(path string) Grant {
 	if a.root {
 		return Grant{root: true}
@@ -256,7 +259,7 @@ func (a *ACL) Find(path string) Grant {
 	if r != nil {
 		return Grant{rule: r}
 	}
-	segments := make([]string, 0, 32) // on the stack, unless there are more
+	segments := make([]string, 0, 32) // on the stack, unless it grows
 	for segment := range strings.SplitSeq(path, "/") {
 		segments = append(segments, segment)
 	}
@@ -273,8 +276,8 @@ func (a *ACL) Find(path string) Grant {
 	return Grant{}
 }
 
-// Capabilities is what may be done on a path, parameters apart. Listing and
-// scanning are decided for the folder of the path, as requests are.
+// Capabilities returns what is allowed on a path, regardless of parameters. As for
+// requests, list and scan are decided for the path as a folder.
 func (a *ACL) Capabilities(path string) Capability {
 	const folder = CanList | CanScan
 	c := a.Find(path).Capabilities()
@@ -288,14 +291,14 @@ func (a *ACL) Capabilities(path string) Capability {
 	return c&^folder | inside
 }
 
-// Sudo tells whether the path may be used where it is protected.
+// Sudo reports whether sudo is allowed on the path, as protected paths require.
 func (a *ACL) Sudo(path string) bool { return a.Find(path).Has(CanSudo) }
 
-// Root tells whether everything is allowed.
+// Root reports whether everything is allowed.
 func (a *ACL) Root() bool { return a.root }
 
-// Within tells whether something is allowed on some path inside folder, which
-// ends in a slash.
+// Within reports whether anything is allowed on any path inside folder, which ends
+// in a slash.
 func (a *ACL) Within(folder string) bool {
 	some := func(r *rule) bool { return r.caps&^Denied != 0 && r.within(folder) }
 	if a.root {
@@ -324,8 +327,8 @@ type Permission struct {
 	RequiredParameters []string         `json:"required_parameters,omitempty"`
 }
 
-// Permissions are the rules for one path, and those for several: by what these
-// paths begin with, or, where there are "+", by the whole pattern. An ACL that
+// Permissions returns the rules for single paths, and those for several, keyed by
+// the prefix of these paths or, if there is a "+", by the whole pattern. An ACL that
 // allows everything has none.
 func (a *ACL) Permissions() (exact, glob map[string]Permission) {
 	exact, glob = make(map[string]Permission), make(map[string]Permission)
@@ -354,7 +357,7 @@ func (r *rule) permission() Permission {
 	}
 }
 
-// listed is the parameters with an empty list where all values are meant.
+// listed returns the parameters with an empty, not nil, list for all values.
 func listed(params map[string][]any) map[string][]any {
 	out := make(map[string][]any, len(params))
 	for name, values := range params {
@@ -366,15 +369,15 @@ func listed(params map[string][]any) map[string][]any {
 // A Grant is what an [ACL] allows on one path. The zero value allows nothing.
 type Grant struct {
 	root bool
-	rule *rule // that decides; nil: none
+	rule *rule // the rule that decides; nil: none
 }
 
-// Has tells whether all of c is allowed.
+// Has reports whether all of c is allowed.
 func (g Grant) Has(c Capability) bool {
 	return g.root || g.rule != nil && g.rule.caps&Denied == 0 && g.rule.caps&c == c
 }
 
-// Capabilities is all that is allowed.
+// Capabilities returns everything that is allowed.
 func (g Grant) Capabilities() Capability {
 	switch {
 	case g.root:
@@ -385,8 +388,8 @@ func (g Grant) Capabilities() Capability {
 	return g.rule.caps
 }
 
-// Rule is the path of the rule that decides as it was written, and its line;
-// ok is false when there is none.
+// Rule returns the path, as written, and the line of the rule that decides; ok is
+// false if there is none.
 func (g Grant) Rule() (path string, line int, ok bool) {
 	if g.rule == nil {
 		return "", 0, false
@@ -394,13 +397,13 @@ func (g Grant) Rule() (path string, line int, ok bool) {
 	return g.rule.path, g.rule.line, true
 }
 
-// Restricted tells whether [Grant.Check] may refuse some parameters.
+// Restricted reports whether [Grant.Check] may refuse some parameters.
 func (g Grant) Restricted() bool {
 	return g.rule != nil && (g.rule.allowed != nil || g.rule.denied != nil || g.rule.required != nil)
 }
 
-// Wrapping is for how long the answer must be wrapped, at least and at most; 0:
-// there is no such limit.
+// Wrapping returns the least and the most TTL with which the answer must be wrapped;
+// 0 means no limit.
 func (g Grant) Wrapping() (least, most time.Duration) {
 	if g.rule == nil {
 		return 0, 0
@@ -408,8 +411,8 @@ func (g Grant) Wrapping() (least, most time.Duration) {
 	return g.rule.minWrap, g.rule.maxWrap
 }
 
-// CheckWrap returns [ErrDenied] when the grant is not for a request whose answer
-// is wrapped for ttl; 0: it is not wrapped.
+// CheckWrap returns [ErrDenied] unless the grant allows a request whose answer is
+// wrapped for ttl, or not wrapped if ttl is 0.
 func (g Grant) CheckWrap(ttl time.Duration) error {
 	least, most := g.Wrapping()
 	if (least > 0 || most > 0) && (ttl == 0 || ttl < least || most > 0 && ttl > most) {

@@ -7,12 +7,12 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// A cubbyhole is one record beside the token, so that it goes with the token in one
-// deletion. That of a wrapping token has the wrapped answer, that of any other what
-// package cubbyhole keeps there.
+// A cubbyhole is one record beside the token, so that it is deleted together with the
+// token. For a wrapping token it holds the wrapped answer, for any other token the data
+// of package cubbyhole.
 const (
 	cubbyholeFolder  = "access/cubbyhole"
-	cubbyholeVersion = 1 // of every such record
+	cubbyholeVersion = 1 // of every cubbyhole record
 )
 
 func (id ID) cubbyholePath() string {
@@ -28,9 +28,8 @@ func readCubbyhole(tx *storage.Tx, id ID) ([]byte, error) {
 	return value, nil
 }
 
-// Cubbyhole returns the record that the token keeps, nil when there is none. The
-// token is one that [Lookup] or [Use] returned; the last use that a token is good
-// for still has it.
+// Cubbyhole returns the token's record, or nil if there is none. The token comes from
+// [Lookup] or [Use]; after its last use it still has the record.
 func (t *Token) Cubbyhole(tx *storage.Tx) ([]byte, error) {
 	if t.left != nil {
 		return t.left, nil
@@ -38,8 +37,8 @@ func (t *Token) Cubbyhole(tx *storage.Tx) ([]byte, error) {
 	return readCubbyhole(tx, t.id)
 }
 
-// PutCubbyhole writes the record that the token keeps. The error is [ErrDenied] when
-// the token is no more: nothing would delete the record.
+// PutCubbyhole writes the token's record. The error is [ErrDenied] if the token no
+// longer exists, since nothing would delete the record.
 func (t *Token) PutCubbyhole(tx *storage.Tx, record []byte) error {
 	r, err := read(tx, t.id)
 	if err != nil {

@@ -10,9 +10,8 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// TokenParams say what the tokens are like that a login by some role or user
-// makes. The zero value is a token as long as the method's default, with the
-// policy default.
+// TokenParams describes the tokens that a login as some role or user makes. The zero
+// value is a token with the method's default TTL and the policy default.
 type TokenParams struct {
 	TTL             time.Duration  `json:"token_ttl,omitempty"`              // 0: the method's
 	MaxTTL          time.Duration  `json:"token_max_ttl,omitempty"`          // 0: the method's
@@ -25,7 +24,7 @@ type TokenParams struct {
 	Type            string         `json:"token_type,omitempty"`        // "": default
 }
 
-// Check tells what is wrong with the parameters: [ErrInvalid], with Vault's texts.
+// Check returns what is wrong with the parameters as [ErrInvalid], with Vault's texts.
 // It makes the names of the policies canonical.
 func (p *TokenParams) Check() error {
 	p.Policies = CanonicalNames(p.Policies)
@@ -61,14 +60,14 @@ func (p *TokenParams) Check() error {
 	return nil
 }
 
-// Same tells whether tokens of the parameters have these policies.
+// Same reports whether tokens with these parameters have these policies.
 func (p *TokenParams) Same(policies []string) bool {
 	return slices.Equal(cleanPolicies(p.Policies, !p.NoDefaultPolicy), policies)
 }
 
 const maxCIDRs = 256
 
-// ParseCIDRs reads ranges of addresses like 10.0.0.0/8; a single address is one, too.
+// ParseCIDRs reads ranges of addresses like 10.0.0.0/8, and single addresses.
 func ParseCIDRs(texts []string) ([]netip.Prefix, error) {
 	if len(texts) > maxCIDRs {
 		return nil, mistake("at most %d ranges of addresses are accepted", maxCIDRs)
@@ -92,7 +91,7 @@ func ParseCIDRs(texts []string) ([]netip.Prefix, error) {
 	return list, nil
 }
 
-// ShowCIDRs is the ranges as Vault shows them: single addresses without a length.
+// ShowCIDRs returns the ranges as Vault shows them: single addresses without a length.
 func ShowCIDRs(list []netip.Prefix) []string {
 	texts := make([]string, len(list))
 	for i, p := range list {
@@ -103,23 +102,23 @@ func ShowCIDRs(list []netip.Prefix) []string {
 	return texts
 }
 
-// Within tells whether one of the ranges has the address; no ranges are all of
-// them, and the zero Addr, which is a client that has none, is in no range.
+// Within reports whether the address is in one of the ranges. An empty list contains
+// every address; the zero Addr, of a client without an address, is in no range.
 func Within(list []netip.Prefix, addr netip.Addr) bool {
 	return len(list) == 0 || slices.ContainsFunc(list, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
-// A Login is somebody whom a login method has recognised.
+// A Login is somebody whom a login method has authenticated.
 type Login struct {
 	Method       string        // the UUID under which the method was enabled
 	DefaultTTL   time.Duration // of the method; 0: the keep's
 	MaxTTL       time.Duration // of the method; 0: the keep's
-	Path         string        // of the API, that was asked
+	Path         string        // the API path of the login
 	DisplayName  string
-	Name         string // of the role or user; the token is renewed by what it says then
+	Name         string // of the role or user, whose parameters at that time count for a renewal
 	Params       TokenParams
 	Meta         map[string]string
-	Certificate  string // SHA-256 in hex digits of the one it is renewed with; "": none
+	Certificate  string // SHA-256, in hex, of the certificate needed to renew it; "": none
 	NotRenewable bool
 }
 
@@ -143,7 +142,7 @@ func (l *Login) Token(now time.Time) (t *Token, warnings []string, err error) {
 	return t, warnings, nil
 }
 
-// limit gives the token the times of the login.
+// limit sets the TTLs of the token to those of the login.
 func (l *Login) limit(t *Token) {
 	t.TTL, t.MaxTTL = l.Params.TTL, l.Params.MaxTTL
 	if t.TTL == 0 {
@@ -155,8 +154,8 @@ func (l *Login) limit(t *Token) {
 	t.ExplicitMaxTTL, t.Period = l.Params.ExplicitMaxTTL, l.Params.Period
 }
 
-// methodFolder holds a mark for each login method. Without it the tokens that
-// the method made do not work.
+// methodFolder holds a mark for each login method. Without its mark, the tokens of
+// the method do not work.
 const methodFolder = "access/method"
 
 // EnableMethod lets the tokens of a login method work.
@@ -167,9 +166,8 @@ func EnableMethod(tx *storage.Tx, uuid string) error {
 	return nil
 }
 
-// DisableMethod ends the tokens of a login method, and all that were made with
-// them. It costs the same however many there are; [Stale] and [Tidy] delete them
-// afterwards.
+// DisableMethod ends the tokens of a login method and all their descendants. It costs
+// the same for any number of them; [Stale] and [Tidy] delete them afterwards.
 func DisableMethod(tx *storage.Tx, uuid string) error {
 	if err := tx.Delete(methodFolder + "/" + uuid); err != nil {
 		return fmt.Errorf("deleting a login method: %w", err)
@@ -177,7 +175,7 @@ func DisableMethod(tx *storage.Tx, uuid string) error {
 	return nil
 }
 
-// MethodEnabled tells whether the login method has not been disabled.
+// MethodEnabled reports whether the login method is enabled.
 func MethodEnabled(tx *storage.Tx, uuid string) (bool, error) {
 	value, err := tx.Get(methodFolder + "/" + uuid)
 	if err != nil {

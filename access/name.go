@@ -6,8 +6,8 @@ import (
 )
 
 // CanonicalName returns a name in the form in which it is authorized, compared and
-// stored: without space at its ends, in lower case. It is for policies and for the
-// roles and users of login methods, which are the same in upper case.
+// stored: in lower case, without space at its ends. It is for policies and for the
+// roles and users of login methods, whose names do not distinguish case.
 func CanonicalName(name string) string { return strings.ToLower(strings.TrimSpace(name)) }
 
 // CanonicalNames returns a list of names in canonical form, without empty ones.
@@ -21,8 +21,8 @@ func CanonicalNames(names []string) []string {
 	return clean
 }
 
-// CheckName refuses a name that does not look like what it is: with characters that
-// are not printed, or with space at its ends. The error is [ErrInvalid].
+// CheckName refuses a misleading name: one with unprintable characters, or with space
+// at its ends. The error is [ErrInvalid].
 func CheckName(what, name string) error {
 	for _, c := range name {
 		if c == unicode.ReplacementChar || !unicode.IsPrint(c) {

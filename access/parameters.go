@@ -9,40 +9,40 @@ import (
 	"unicode"
 )
 
-// A ParameterKind says how the handler reads a parameter: which texts are the same
-// value to it.
+// A ParameterKind says how the handler reads a parameter, and so which texts mean the
+// same value to it.
 type ParameterKind uint8
 
 const (
-	AnyParameter      ParameterKind = iota // not known: every form that some handler reads as the same
+	AnyParameter      ParameterKind = iota // not known: all forms that any handler reads as the same
 	TextParameter                          // a text; a number or a boolean is the text that spells it
 	FlagParameter                          // true or false
 	NumberParameter                        // a number
 	DurationParameter                      // see [ParseDuration]
-	ListParameter                          // of texts, of which a text with commas is one
-	JSONParameter                          // JSON as it stands: numbers by their value, texts by themselves
+	ListParameter                          // a list of texts, or a text with commas
+	JSONParameter                          // JSON: numbers are compared by value, texts exactly
 )
 
-// Check returns [ErrDenied] when the grant is not for a request with these
-// parameters, which are as encoding/json decodes them, with json.Number. kind says
-// what the handler makes of each; nil: it is not known. It is for reads and writes,
-// not for lists, scans and deletions.
+// Check returns [ErrDenied] unless the grant allows a request with these parameters,
+// which are as encoding/json decodes them, with json.Number. kind says how the handler
+// reads each; nil means that this is not known. Check is for reads and writes, not for
+// lists, scans and deletions.
 //
 // The rules see what the handler will read:
 //
-//   - A name is written as the API has it, in lower case; another spelling, which
-//     the handler ignores, is refused. With free, the names are the client's data and
-//     compared without regard to case.
-//   - A parameter is given when it has a value: null, "" and the empty list do not
-//     count. Where values are allowed by name, they are not among them, since to the
-//     handler they mean its own value, which may be more.
-//   - What the handler reads as the same is the same: true as 1 or "T", 768h as
-//     2764800 or "32d". A value that is not of the parameter's kind is denied where any
-//     is.
-//   - A list, or a text with commas where the handler splits it, is allowed when all of
-//     its elements are, or it as a whole, and denied when one of them is. So ["app-*"]
+//   - A name must be spelled as in the API, in lower case. Another spelling, which the
+//     handler ignores, is refused. If free is set, the names are the client's data and
+//     are compared without regard to case.
+//   - A parameter counts as given if it has a value: null, "" and the empty list do not
+//     count. Nor are they among the allowed values where values are listed, since for
+//     them the handler uses its default, which may allow more.
+//   - Values that the handler reads as the same are the same: true, 1 and "T"; 768h,
+//     2764800 and "32d". Where any value is denied, a value that is not of the
+//     parameter's kind is, too.
+//   - A list, or a text with commas that the handler splits, is allowed if all of its
+//     elements are, or if it is as a whole, and denied if one of them is. So ["app-*"]
 //     allows ["app-x"], which Vault would not.
-//   - A denied text is denied in upper case, too, and under an older name of the
+//   - A denied text is also denied in upper case, and under an older name of the
 //     parameter.
 func (g Grant) Check(params map[string]any, kind func(name string) ParameterKind, free bool) error {
 	if !g.Restricted() {
@@ -80,20 +80,20 @@ func (g Grant) Check(params map[string]any, kind func(name string) ParameterKind
 	return nil
 }
 
-// empty tells whether a value says nothing.
+// empty reports whether a value counts as not given.
 func empty(v any) bool {
 	list, ok := v.([]any)
 	return v == nil || v == "" || ok && len(list) == 0
 }
 
-// sameParameter are names that the API takes for the same.
+// sameParameter lists names of the API that mean the same parameter.
 var sameParameter = [][]string{
 	{"ttl", "token_ttl", "lease"}, {"max_ttl", "token_max_ttl"}, {"explicit_max_ttl", "token_explicit_max_ttl"}, {"period", "token_period"},
 	{"policies", "token_policies"}, {"num_uses", "token_num_uses"}, {"bound_cidrs", "token_bound_cidrs"},
 	{"secret_id_bound_cidrs", "bound_cidr_list"}, {"path", "paths"}, {"policy", "rules"},
 }
 
-// sameAs are all names of a parameter.
+// sameAs returns all names of a parameter.
 func sameAs(name string) []string {
 	for _, names := range sameParameter {
 		if slices.Contains(names, name) {
@@ -131,7 +131,7 @@ func (r *rule) allows(name string, v any, kind ParameterKind) bool {
 	if _, others := r.allowed["*"]; !others {
 		return false
 	}
-	for _, name := range sameAs(name) { // a value that is not allowed under one name is not under another
+	for _, name := range sameAs(name) { // a value that is not allowed under one name is not allowed under another
 		if values, ok := r.allowed[name]; ok && !kind.allowedBy(values, v) {
 			return false
 		}
@@ -159,7 +159,7 @@ func (k ParameterKind) allowedBy(values []any, v any) bool {
 	return !slices.ContainsFunc(parts, func(part any) bool { return !among(part) })
 }
 
-// elements is what a value is a list of, nil when it is no list.
+// elements returns the elements of a value, or nil if it is not a list.
 func (k ParameterKind) elements(v any) (parts []any) {
 	if k != AnyParameter && k != ListParameter {
 		return nil
@@ -177,7 +177,7 @@ func (k ParameterKind) elements(v any) (parts []any) {
 	return parts
 }
 
-// fits tells whether the handler can read a value.
+// fits reports whether the handler can read a value.
 func (k ParameterKind) fits(v any) bool {
 	text, scalar := spell(v)
 	var err error
@@ -196,8 +196,8 @@ func (k ParameterKind) fits(v any) bool {
 	return err == nil
 }
 
-// same tells whether v is the value of a policy: the same text, or the same JSON,
-// whose numbers are compared by their value.
+// same reports whether v equals the value of a policy: the same text, or the same
+// JSON, with numbers compared by value.
 func same(want, v any) bool {
 	text, scalar := spell(v)
 	plain, ok := spell(want)
@@ -207,7 +207,7 @@ func same(want, v any) bool {
 	return identical(want, v)
 }
 
-// identical tells whether two values are the same JSON.
+// identical reports whether two values are the same JSON.
 func identical(a, b any) bool {
 	switch a := a.(type) {
 	case map[string]any:
@@ -231,7 +231,7 @@ func identical(a, b any) bool {
 	return a == b
 }
 
-// matches is same, where "*" at either end of a policy's text stands for anything.
+// matches is like same, but "*" at either end of a policy's text matches anything.
 func matches(want, v any) bool {
 	pattern, globs := want.(string)
 	text, scalar := spell(v)
@@ -253,13 +253,13 @@ func matches(want, v any) bool {
 	return text == pattern
 }
 
-// alike tells whether the handler may read v as the value of a policy, or as one that
-// its pattern is for.
+// alike reports whether the handler may read v as the value of a policy, or as one
+// that matches the policy's pattern.
 func (k ParameterKind) alike(want, v any) bool {
 	if k == JSONParameter {
 		return matches(want, v)
 	}
-	if v == nil { // which is the zero value
+	if v == nil { // null means the zero value
 		v = ""
 	}
 	if want == nil {
@@ -273,7 +273,7 @@ func (k ParameterKind) alike(want, v any) bool {
 	return ok && scalar && matches(CanonicalName(a), CanonicalName(b))
 }
 
-// means tells whether the handler reads two scalars as the same value.
+// means reports whether the handler reads two scalars as the same value.
 func (k ParameterKind) means(want, v any) bool {
 	a, ok := spell(want)
 	b, scalar := spell(v)
@@ -287,7 +287,7 @@ func (k ParameterKind) means(want, v any) bool {
 		(any || k == DurationParameter) && bothRead(a, b, ParseDuration)
 }
 
-// bothRead tells whether two texts are read as the same value.
+// bothRead reports whether two texts are read as the same value.
 func bothRead[T comparable](a, b string, read func(string) (T, error)) bool {
 	x, err := read(a)
 	y, err2 := read(b)
@@ -308,7 +308,7 @@ func readNumber(text string) (float64, error) {
 	return strconv.ParseFloat(text, 64)
 }
 
-// MaxDuration is the longest that [ParseDuration] reads, either way.
+// MaxDuration is the longest duration that [ParseDuration] reads, positive or negative.
 const MaxDuration = 100 * 365 * 24 * time.Hour
 
 // ParseDuration reads a duration as Vault does: "90" (seconds), "1h30m", "30d";
@@ -345,11 +345,11 @@ func spell(v any) (text string, ok bool) {
 	return "", false
 }
 
-// maxExponent bounds the digits of a number that is spelled out.
+// maxExponent bounds the digits of a number that spellNumber writes out.
 const maxExponent = 400
 
-// spellNumber writes a number of JSON without an exponent and without zeros that say
-// nothing; one with a larger exponent stays as it is.
+// spellNumber writes a JSON number without an exponent and without redundant zeros. A
+// number whose exponent is too large stays as it is.
 func spellNumber(text string) string {
 	mantissa, exponent, scientific := strings.Cut(strings.ToLower(text), "e")
 	if !scientific && !strings.Contains(text, ".") {
@@ -384,12 +384,12 @@ func spellNumber(text string) string {
 	return whole
 }
 
-// FoldParameter returns the form in which the names of parameters are compared: two
-// that differ in case alone have the same.
+// FoldParameter returns the form in which the names of parameters are compared: names
+// that differ only in case have the same form.
 func FoldParameter(name string) string { return fold(name) }
 
-// fold maps names that encoding/json takes for the same to one, which is in lower
-// case where they have one.
+// fold maps names that encoding/json treats as the same to one name, in lower case if
+// possible.
 func fold(name string) string {
 	return strings.Map(func(r rune) rune {
 		least := r

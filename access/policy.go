@@ -18,7 +18,7 @@ import (
 	ctyjson "github.com/zclconf/go-cty/cty/json"
 )
 
-// A Capability is a set of what a policy can allow on a path, in Vault's words.
+// A Capability is a set of capabilities, which a policy can allow on a path.
 type Capability uint16
 
 const (
@@ -40,7 +40,7 @@ var capabilities = []struct {
 }{{"create", CanCreate}, {"delete", CanDelete}, {"deny", Denied}, {"list", CanList}, {"patch", CanPatch},
 	{"read", CanRead}, {"scan", CanScan}, {"sudo", CanSudo}, {"update", CanUpdate}}
 
-// ParseCapability reads one of Vault's words.
+// ParseCapability reads the name of one capability.
 func ParseCapability(word string) (c Capability, ok bool) {
 	for _, k := range capabilities {
 		if k.name == word {
@@ -50,8 +50,8 @@ func ParseCapability(word string) (c Capability, ok bool) {
 	return 0, false
 }
 
-// Names lists the set as sys/capabilities does: sorted; ["deny"] when it is
-// empty, ["root"] for the root policy.
+// Names lists the set as sys/capabilities does: sorted; ["deny"] if it is empty,
+// ["root"] for the root policy.
 func (c Capability) Names() []string {
 	switch {
 	case c&isRoot != 0:
@@ -68,7 +68,7 @@ func (c Capability) Names() []string {
 	return names
 }
 
-// Has tells whether all of need is allowed.
+// Has reports whether all of need is allowed.
 func (c Capability) Has(need Capability) bool {
 	return c&isRoot != 0 || c&Denied == 0 && c&need == need
 }
@@ -76,18 +76,18 @@ func (c Capability) Has(need Capability) bool {
 // MaxPolicy is the longest text of a policy, in bytes.
 const MaxPolicy = 128 << 10
 
-// maxNesting is how deep the text of a policy may be nested; values of
-// parameters need five levels or so. The parser beneath knows no bound.
+// maxNesting is how deep the text of a policy may be nested; values of parameters
+// need about five levels. The parser itself has no bound.
 const maxNesting = 32
 
 // A Policy is a list of paths, each with what is allowed there. It is immutable.
 type Policy struct {
 	Name  string
-	Text  string // as it was written
+	Text  string // as written
 	rules []*rule
 }
 
-// Paths lists the paths of the policy's rules, without a slash at their beginning.
+// Paths lists the paths of the policy's rules, without a leading slash.
 func (p *Policy) Paths() []string {
 	paths := make([]string, len(p.rules))
 	for i, r := range p.rules {
@@ -96,7 +96,7 @@ func (p *Policy) Paths() []string {
 	return paths
 }
 
-// Size is about how many bytes of memory the policy takes.
+// Size returns approximately how many bytes of memory the policy takes.
 func (p *Policy) Size() int {
 	size := 256 + len(p.Text)
 	for _, r := range p.rules {
@@ -105,8 +105,8 @@ func (p *Policy) Size() int {
 	return size
 }
 
-// ParsePolicy reads a policy in HCL or, when its first character is a brace, in
-// JSON. The error is [ErrInvalid] with a line for each mistake.
+// ParsePolicy reads a policy in HCL or, if its first character is a brace, in JSON.
+// The error is [ErrInvalid] with a line for each mistake.
 func ParsePolicy(name, text string) (*Policy, error) {
 	if len(text) > MaxPolicy {
 		return nil, mistake("the policy has %d bytes: at most %d are accepted", len(text), MaxPolicy)
@@ -123,7 +123,7 @@ func ParsePolicy(name, text string) (*Policy, error) {
 		return nil, mistakes(diags)
 	}
 	content, diags := file.Body.Content(&hcl.BodySchema{
-		Attributes: []hcl.AttributeSchema{{Name: "name"}}, // some write it; the path of the API counts
+		Attributes: []hcl.AttributeSchema{{Name: "name"}}, // some policies have it; only the API's path counts
 		Blocks:     []hcl.BlockHeaderSchema{{Type: "path", LabelNames: []string{"path"}}},
 	})
 	p := &Policy{Name: name, Text: text}
@@ -143,7 +143,7 @@ func hclsyntaxParse(src []byte, name string) (*hcl.File, hcl.Diagnostics) {
 	return hclsyntax.ParseConfig(src, name, hcl.InitialPos)
 }
 
-// mistakes makes one error of what was found, at most ten lines.
+// mistakes combines the diagnostics into one error of at most ten lines.
 func mistakes(diags hcl.Diagnostics) error {
 	var lines []string
 	for _, d := range diags {
@@ -164,8 +164,8 @@ func mistakes(diags hcl.Diagnostics) error {
 	return mistake("the policy is wrong: %s", strings.Join(lines, "\n"))
 }
 
-// literals are the tokens of a policy: blocks and values. What is not here makes
-// expressions, which a policy has no use for.
+// literals lists the tokens of a policy: blocks and values. All others form
+// expressions, for which a policy has no use.
 var literals = []hclsyntax.TokenType{
 	hclsyntax.TokenOBrace, hclsyntax.TokenCBrace, hclsyntax.TokenOBrack, hclsyntax.TokenCBrack, hclsyntax.TokenOQuote, hclsyntax.TokenCQuote,
 	hclsyntax.TokenQuotedLit, hclsyntax.TokenStringLit, hclsyntax.TokenNumberLit,
@@ -173,9 +173,9 @@ var literals = []hclsyntax.TokenType{
 	hclsyntax.TokenEOF,
 }
 
-// checkText refuses what the lexer takes long for, the square of its length: a
-// comment that does not end. Strings are passed over, as "secret/*" is none; that
-// where they end is plain, those with templates are refused, and heredocs.
+// checkText refuses a comment that does not end, for which the lexer takes time
+// quadratic in its length. It skips strings, since "secret/*" begins no comment; to
+// know where they end, it refuses templates and heredocs.
 func checkText(src []byte) error {
 	line := 1
 	wrong := func(text string) error { return mistake("the policy is wrong: line %d: %s", line, text) }
@@ -215,7 +215,7 @@ func checkText(src []byte) error {
 	return nil
 }
 
-// checkTokens refuses, before it is parsed, what would cost much to parse.
+// checkTokens refuses, before parsing, what would be expensive to parse.
 func checkTokens(src []byte) error {
 	if err := checkText(src); err != nil {
 		return err
@@ -255,7 +255,7 @@ func checkTokens(src []byte) error {
 	return nil
 }
 
-// checkJSON does the same for the other syntax.
+// checkJSON does the same for JSON.
 func checkJSON(src []byte) error {
 	d := json.NewDecoder(bytes.NewReader(src))
 	d.UseNumber()
@@ -313,7 +313,7 @@ func parseRule(b *hcl.Block) (*rule, hcl.Diagnostics) {
 				}
 				r.caps |= c
 			}
-		case "policy": // the form before capabilities
+		case "policy": // the old form, before capabilities
 			var word string
 			if err = decodeValue(a.Expr, &word); err != nil {
 				break
@@ -367,7 +367,7 @@ func parseRule(b *hcl.Block) (*rule, hcl.Diagnostics) {
 	return r, diags
 }
 
-// parsePath splits the path of a rule into what is compared.
+// parsePath splits the path of a rule into the parts that are compared.
 func (r *rule) parsePath(path string) error {
 	r.path = path
 	path = strings.TrimPrefix(path, "/")
@@ -395,7 +395,7 @@ func (r *rule) parsePath(path string) error {
 	return nil
 }
 
-// value reads what an expression says into JSON: all its values are literals.
+// value returns the value of an expression as JSON. The expression has only literals.
 func value(x hcl.Expression) ([]byte, error) {
 	v, diags := x.Value(nil)
 	if diags.HasErrors() {
@@ -446,8 +446,8 @@ func stringList(x hcl.Expression) ([]string, error) {
 	return list, nil
 }
 
-// parameterMap reads {"name" = ["value"]}. A name that is there twice, in upper
-// and in lower case, has the values of both.
+// parameterMap reads {"name" = ["value"]}. Names that differ only in case are one name
+// with the values of both.
 func parameterMap(x hcl.Expression) (map[string][]any, error) {
 	var in map[string][]any
 	if v, diags := x.Value(nil); !diags.HasErrors() && (v.Type().IsObjectType() || v.Type() == cty.DynamicPseudoType) {

@@ -12,10 +12,10 @@ import (
 // The policies that every keep has.
 const (
 	RootPolicy    = "root"    // allows everything; cannot be changed
-	DefaultPolicy = "default" // what every token may do unless it says otherwise; can be changed
+	DefaultPolicy = "default" // given to every token unless it opts out; can be changed
 )
 
-// defaultText is the default policy until somebody writes another.
+// defaultText is the default policy until it is replaced.
 const defaultText = `# What every token may do: look at itself, renew and revoke itself.
 
 path "auth/token/lookup-self" {
@@ -71,11 +71,11 @@ type policyRecord struct {
 	Text    string `json:"text"`
 }
 
-// PolicyName is the name as policies are stored and compared.
+// PolicyName returns the name as policies are stored and compared.
 func PolicyName(name string) string { return CanonicalName(name) }
 
-// policyPath is where a policy lies, "" when the name cannot be one. A name may
-// have slashes: it is one segment.
+// policyPath returns the path of a policy's record, or "" if the name is impossible. A
+// name may contain slashes: it is stored as one segment.
 func policyPath(name string) string {
 	segment := url.PathEscape(name)
 	if segment == "" || len(segment) > storage.MaxSegment {
@@ -84,7 +84,7 @@ func policyPath(name string) string {
 	return policyFolder + "/" + segment
 }
 
-// GetPolicy returns a policy, nil when there is none of this name.
+// GetPolicy returns a policy, or nil if there is none of this name.
 func GetPolicy(tx *storage.Tx, name string) (*Policy, error) {
 	name = PolicyName(name)
 	switch name {
@@ -138,8 +138,8 @@ func HasPolicy(tx *storage.Tx, name string) (bool, error) {
 	return value != nil, nil
 }
 
-// PutPolicy writes a policy that [ParsePolicy] has read. The error is
-// [ErrInvalid] for one that cannot be changed.
+// PutPolicy writes a policy that [ParsePolicy] read. The error is [ErrInvalid] for a
+// policy that cannot be changed.
 func PutPolicy(tx *storage.Tx, p *Policy) error {
 	name := PolicyName(p.Name)
 	path := policyPath(name)
@@ -162,7 +162,7 @@ func PutPolicy(tx *storage.Tx, p *Policy) error {
 	return nil
 }
 
-// DeletePolicy removes a policy. Removing what is not there is no error.
+// DeletePolicy removes a policy. It is not an error if there is none.
 func DeletePolicy(tx *storage.Tx, name string) error {
 	name = PolicyName(name)
 	path := policyPath(name)
@@ -178,7 +178,7 @@ func DeletePolicy(tx *storage.Tx, name string) error {
 	return nil
 }
 
-// ListPolicies lists the names, sorted, root at the end.
+// ListPolicies lists the names, sorted, with root at the end.
 func ListPolicies(tx *storage.Tx) ([]string, error) {
 	keys, err := tx.List(policyFolder)
 	if err != nil {

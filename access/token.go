@@ -20,17 +20,16 @@ import (
 // MaxToken is the longest token, in bytes.
 const MaxToken = 512
 
-// RandomToken is the length of a token that was not chosen, in bytes.
+// RandomToken is the length of a random token, in bytes.
 const RandomToken = len("hvs.") + randomText
 
 const randomText = 26 // of base32: 130 bits
 
-// MaxDepth is how long a line of tokens may be, each made by the one before. It
-// bounds what a look-up costs.
+// MaxDepth is how many ancestors a token may have. It bounds the cost of a look-up.
 const MaxDepth = 100
 
 const (
-	recordVersion   = 2 // written; 1, of root tokens alone, is read
+	recordVersion   = 2 // written; version 1, of root tokens only, can be read
 	keyPath         = "access/token-key"
 	tokenFolder     = "access/token"
 	accessorFolder  = "access/accessor"
@@ -40,51 +39,51 @@ const (
 	maxAccessorName = 64 // bytes
 )
 
-// A Token is what the keep knows about the bearer of a token. One that
-// [Lookup] returned is shared: it is not to be changed.
+// A Token is what the keep knows about a token. A Token returned by [Lookup] is
+// shared and must not be changed.
 type Token struct {
-	Accessor       string            `json:"accessor"` // names the token without giving it away
+	Accessor       string            `json:"accessor"` // names the token without revealing it
 	DisplayName    string            `json:"display_name"`
 	Path           string            `json:"path"` // the API path that made it
 	Type           string            `json:"type"` // "service"
 	Policies       []string          `json:"policies"`
 	Created        time.Time         `json:"created"`
-	TTL            time.Duration     `json:"ttl"` // that it was made with; 0: never ends
+	TTL            time.Duration     `json:"ttl"` // as created; 0: never ends
 	Orphan         bool              `json:"orphan"`
 	Expires        time.Time         `json:"expires,omitzero"` // zero: never
-	Renewed        time.Time         `json:"renewed,omitzero"` // the last time
+	Renewed        time.Time         `json:"renewed,omitzero"` // last renewal
 	Renewable      bool              `json:"renewable,omitempty"`
 	MaxTTL         time.Duration     `json:"max_ttl,omitempty"`          // since Created; 0: the keep's
 	ExplicitMaxTTL time.Duration     `json:"explicit_max_ttl,omitempty"` // since Created; 0: none
 	Period         time.Duration     `json:"period,omitempty"`           // 0: not periodic
-	NumUses        int               `json:"num_uses,omitempty"`         // that are left; 0: no limit
+	NumUses        int               `json:"num_uses,omitempty"`         // uses left; 0: no limit
 	Parent         ID                `json:"parent,omitzero"`            // zero: an orphan
 	Role           string            `json:"role,omitempty"`
 	Meta           map[string]string `json:"meta,omitempty"`
 	EntityID       string            `json:"entity_id,omitempty"`
 	Method         string            `json:"method,omitempty"`      // UUID of the login method that made it
-	Login          string            `json:"login,omitempty"`       // by which role or user of it
+	Login          string            `json:"login,omitempty"`       // the role or user of that method
 	Certificate    string            `json:"certificate,omitempty"` // see [Login]
-	BoundCIDRs     []netip.Prefix    `json:"bound_cidrs,omitempty"` // whence it may be used; empty: from anywhere
+	BoundCIDRs     []netip.Prefix    `json:"bound_cidrs,omitempty"` // source addresses allowed to use it; empty: all
 
 	id      ID
-	until   time.Time // when it or the first of those above it ends; zero: never
-	depth   int       // how many are above it
-	limited bool      // it had a number of uses, though none may be left now
+	until   time.Time // when it or its first ancestor expires; zero: never
+	depth   int       // number of ancestors
+	limited bool      // it has or had a number of uses, though none may be left
 	left    []byte    // its cubbyhole, if this was its last use
 }
 
 // ID names the token's record.
 func (t *Token) ID() ID { return t.id }
 
-// Alive tells whether neither the token nor one above it has ended by itself.
-// Revocation it does not see: that takes a [Lookup].
+// Alive reports whether neither the token nor an ancestor has expired. It does not see
+// revocations: that takes a [Lookup].
 func (t *Token) Alive(now time.Time) bool { return t.until.IsZero() || now.Before(t.until) }
 
-// Limited tells whether the token may be used a number of times only.
+// Limited reports whether the token may be used only a number of times.
 func (t *Token) Limited() bool { return t.limited }
 
-// Root tells whether the token may do everything.
+// Root reports whether the token may do everything.
 func (t *Token) Root() bool { return slices.Contains(t.Policies, RootPolicy) }
 
 // An ID is the name of a token's record: a keyed hash of the token.
@@ -103,21 +102,21 @@ func (id *ID) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// path is where the record lies, in one of 256 folders, so that work on all
-// records has a folder to stop at.
+// path returns the path of the record, in one of 256 folders, so that work on all
+// records can be done folder by folder.
 func (id ID) path() string {
 	name := hex.EncodeToString(id[:])
 	return tokenFolder + "/" + name[:2] + "/" + name[2:]
 }
 
-// oldPath is where records of version 1 lie.
+// oldPath returns the path of a record of version 1.
 func (id ID) oldPath() string { return tokenFolder + "/" + hex.EncodeToString(id[:]) }
 
 // A Key turns tokens into the names of their records.
 type Key []byte
 
-// ReadKey returns the store's key, which never changes; nil when there has been
-// no token yet.
+// ReadKey returns the store's key, which never changes, or nil if there has been no
+// token yet.
 func ReadKey(tx *storage.Tx) (Key, error) {
 	key, err := tx.Get(keyPath)
 	if err != nil {
@@ -126,8 +125,8 @@ func ReadKey(tx *storage.Tx) (Key, error) {
 	return key, nil
 }
 
-// ID returns the name of the token's record. The error is [ErrDenied] when the
-// text cannot be a token, or there is no key.
+// ID returns the name of the token's record. The error is [ErrDenied] if the text
+// cannot be a token, or if there is no key.
 func (k Key) ID(token string) (ID, error) {
 	if k == nil || !valid(token) {
 		return ID{}, ErrDenied
@@ -137,19 +136,20 @@ func (k Key) ID(token string) (ID, error) {
 	return ID(h.Sum(nil)), nil
 }
 
-// A record is what the store has of a token.
+// A record is the stored form of a token.
 type record struct {
 	Version  int  `json:"version"`
-	Children bool `json:"children,omitempty"` // it has made tokens that are no orphans
-	// Revoked is what is left of a token that was revoked without its children,
-	// until these are orphans in their own records, too. The token is gone.
+	Children bool `json:"children,omitempty"` // it has made tokens that are not orphans
+	// Revoked marks a token that was revoked without its children. The token no
+	// longer works; its record stays until the children's own records say that
+	// they are orphans.
 	Revoked bool `json:"revoked,omitempty"`
 	Token
 
 	path string
 }
 
-// read returns a record, nil when there is none.
+// read returns a record, or nil if there is none.
 func read(tx *storage.Tx, id ID) (*record, error) {
 	path := id.path()
 	value, err := tx.Get(path)
@@ -186,8 +186,8 @@ func (r *record) write(tx *storage.Tx) error {
 	return nil
 }
 
-// works tells whether the record is there, has not ended, and is not of a login
-// method that was disabled.
+// works reports whether the record exists, has not expired, and does not belong to a
+// disabled login method.
 func (r *record) works(tx *storage.Tx, now time.Time) (bool, error) {
 	if r == nil || !r.Alive(now) {
 		return false, nil
@@ -198,9 +198,9 @@ func (r *record) works(tx *storage.Tx, now time.Time) (bool, error) {
 	return MethodEnabled(tx, r.Method)
 }
 
-// find returns the record of a token that works: it and all those above it are
-// there and have not ended. It costs one read, one for each token above, and one
-// for the login that they all come from.
+// find returns the record of a working token: it and all its ancestors exist and have
+// not expired. It costs one read, one for each ancestor, and one for the login method
+// from which they come.
 func find(tx *storage.Tx, id ID, now time.Time) (*record, error) {
 	r, err := read(tx, id)
 	if err != nil {
@@ -234,8 +234,8 @@ func find(tx *storage.Tx, id ID, now time.Time) (*record, error) {
 	return r, nil
 }
 
-// Lookup returns what is known of a token that works, else [ErrDenied]: it is
-// unknown, has ended or was revoked, or one above it was.
+// Lookup returns a working token. The error is [ErrDenied] if the token is unknown, or
+// if it or an ancestor has expired or was revoked.
 func Lookup(tx *storage.Tx, id ID, now time.Time) (*Token, error) {
 	r, err := find(tx, id, now)
 	if err != nil {
@@ -272,9 +272,9 @@ func Accessors(tx *storage.Tx) ([]string, error) {
 	return names, nil
 }
 
-// Use is [Lookup] for a request: it takes one of the uses that the token has
-// left. With the last one the token is revoked; the one returned still serves
-// for this request, and has what was in the cubbyhole.
+// Use is [Lookup] for a request: it takes one of the token's remaining uses. After the
+// last one the token is revoked; the returned Token still serves this request, and has
+// the contents of the cubbyhole.
 func Use(tx *storage.Tx, id ID, now time.Time) (*Token, error) {
 	r, err := find(tx, id, now)
 	if err != nil || r.NumUses == 0 {
@@ -294,9 +294,9 @@ func Use(tx *storage.Tx, id ID, now time.Time) (*Token, error) {
 	return &r.Token, r.write(tx)
 }
 
-// CreateRoot writes a root token, which may do everything and never ends, and
-// returns it. An empty id makes a random one of 130 bits; a chosen id has 1 to
-// [MaxToken] printable ASCII bytes without space, else the error is [ErrToken].
+// CreateRoot writes a root token, which may do everything and never expires, and
+// returns it. An empty id makes a random token of 130 bits; a chosen one must have 1
+// to [MaxToken] printable ASCII bytes without space, else the error is [ErrToken].
 func CreateRoot(tx *storage.Tx, id string, now time.Time) (token string, err error) {
 	return Create(tx, id, &Token{
 		DisplayName: RootPolicy,
@@ -308,14 +308,14 @@ func CreateRoot(tx *storage.Tx, id string, now time.Time) (token string, err err
 	})
 }
 
-// NewSecret returns what a random token is, before there is one: for who has to
-// tell of the token before it is written.
+// NewSecret returns a random token that does not exist yet, for callers that must
+// record the token before they create it.
 func NewSecret() string { return "hvs." + rand.Text()[:randomText] }
 
-// Create writes a token, gives it its accessor and returns the secret. An empty
-// id makes a random one; the error of a chosen one that cannot be a token, or is
-// one already, is [ErrToken]. A parent must work: that is the caller's to see,
-// in the same transaction.
+// Create writes a token, gives it its accessor and returns the secret. An empty id
+// makes a random token; if a chosen one cannot be a token, or already exists, the
+// error is [ErrToken]. The caller must make sure, in the same transaction, that the
+// parent works.
 func Create(tx *storage.Tx, id string, t *Token) (token string, err error) {
 	if id == "" {
 		id = NewSecret()
@@ -375,7 +375,7 @@ func (r *record) index(tx *storage.Tx) error {
 	return nil
 }
 
-// remove deletes all that the store has of a token.
+// remove deletes all records of a token.
 func (r *record) remove(tx *storage.Tx) error {
 	if err := tx.Delete(r.path); err != nil {
 		return fmt.Errorf("deleting a token: %w", err)

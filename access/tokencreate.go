@@ -10,16 +10,16 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// What a token lives, where nobody says otherwise: as in Vault, 32 days at most.
+// The default and the maximum lifetime of a token: 32 days, as in Vault.
 const (
 	DefaultTTL = 768 * time.Hour
 	SystemMax  = 768 * time.Hour
 )
 
-// A CreateRequest is what somebody asks a new token to be.
+// A CreateRequest is a request for a new token.
 type CreateRequest struct {
 	Path            string // below auth/token/: "create", "create-orphan", "create/<role>"
-	ID              string // a chosen token; "": a random one
+	ID              string // a chosen token; "": random
 	Policies        []string
 	NoDefaultPolicy bool
 	NoParent        bool // takes sudo
@@ -34,13 +34,13 @@ type CreateRequest struct {
 	Type            string
 }
 
-// Check refuses what no token may carry. It takes no transaction, so that what is
-// large is refused before one begins.
+// Check refuses what no token may carry. It needs no transaction, so that a large
+// request is refused before one begins.
 func (q *CreateRequest) Check() error {
 	return (&Token{Meta: q.Meta, DisplayName: q.DisplayName, Policies: CanonicalNames(q.Policies)}).checkSize()
 }
 
-// mistakeError is the client's: its text goes to the client as it is.
+// mistakeError is a client's mistake; its text goes to the client unchanged.
 type mistakeError string
 
 func (m mistakeError) Error() string        { return string(m) }
@@ -48,7 +48,7 @@ func (m mistakeError) Is(target error) bool { return target == ErrInvalid }
 
 func mistake(format string, args ...any) error { return mistakeError(fmt.Sprintf(format, args...)) }
 
-// notInName is what a display name does not have.
+// notInName matches characters that a display name must not have.
 var notInName = regexp.MustCompile(`[^a-zA-Z0-9-]`)
 
 // Limits of what a token carries, in bytes.
@@ -59,9 +59,9 @@ const (
 	maxPolicyName  = 512
 )
 
-// Derive computes the token that parent makes, by a role if that is not nil.
-// sudo tells whether parent has that capability on the path. The errors are
-// [ErrInvalid], with Vault's texts. [Create] then writes it.
+// Derive computes the token that parent makes, by a role if that is not nil. sudo says
+// whether parent has that capability on the path. The errors are [ErrInvalid], with
+// Vault's texts. [Create] then writes the token.
 func Derive(parent *Token, role *Role, q *CreateRequest, sudo bool, now time.Time) (t *Token, warnings []string, err error) {
 	kind := q.Type
 	if role != nil && role.Type == serviceType {
@@ -126,7 +126,7 @@ func Derive(parent *Token, role *Role, q *CreateRequest, sudo bool, now time.Tim
 	if !orphan {
 		t.EntityID = parent.EntityID
 	}
-	t.BoundCIDRs = parent.BoundCIDRs // an orphan too: it is not to be used from where its maker was not
+	t.BoundCIDRs = parent.BoundCIDRs // even for an orphan: it must not be usable where its maker is not
 	if role != nil && len(role.BoundCIDRs) > 0 {
 		t.BoundCIDRs = role.BoundCIDRs
 	}
@@ -148,7 +148,7 @@ func Derive(parent *Token, role *Role, q *CreateRequest, sudo bool, now time.Tim
 	return t, warnings, nil
 }
 
-// follow lets the role have its say on what was asked for.
+// follow applies the role to the requested token.
 func (t *Token) follow(role *Role) (warnings []string) {
 	t.Role = role.Name
 	t.Renewable = t.Renewable && role.Renewable
@@ -175,8 +175,9 @@ func (t *Token) follow(role *Role) (warnings []string) {
 	return warnings
 }
 
-// span is how long the token lives from now on when ttl is asked for (0: what it
-// had, or the default), within its limits. It is 0 when these are used up.
+// span returns how long the token lives from now on, within its limits, if ttl is
+// requested (0: the token's own TTL, or the default). It returns 0 if the limits are
+// used up.
 func (t *Token) span(ttl time.Duration, now time.Time) (span time.Duration, warnings []string) {
 	if ttl == 0 {
 		ttl = t.TTL
@@ -190,7 +191,7 @@ func (t *Token) span(ttl time.Duration, now time.Time) (span time.Duration, warn
 	}
 	what := "TTL"
 	left := limit - now.Sub(t.Created)
-	if t.Period > 0 { // its life has no end, but each span has
+	if t.Period > 0 { // its lifetime is unlimited, but each span is not
 		ttl, what, left = t.Period, "period", limit
 	}
 	if t.ExplicitMaxTTL > 0 {
@@ -227,9 +228,8 @@ func (t *Token) checkSize() error {
 	return checkNames("policy", t.Policies)
 }
 
-// childPolicies are those that a new token gets: with a role that has rules of
-// its own, what that allows; else a part of the parent's, unless the parent has
-// sudo.
+// childPolicies returns the policies of a new token: those that the role allows, if it
+// lists any; otherwise a subset of the parent's, unless the parent has sudo.
 func childPolicies(parent *Token, role *Role, q *CreateRequest, sudo bool) ([]string, error) {
 	if role != nil && len(role.AllowedPolicies)+len(role.AllowedPoliciesGlob)+len(role.DisallowedPolicies)+len(role.DisallowedPoliciesGlob) > 0 {
 		return rolePolicies(parent, role, q)
@@ -287,8 +287,8 @@ func rolePolicies(parent *Token, role *Role, q *CreateRequest) ([]string, error)
 	return final, nil
 }
 
-// cleanPolicies are names as they are compared and kept: in lower case, sorted,
-// each once; root stands alone.
+// cleanPolicies returns names as they are compared and stored: in lower case, sorted,
+// each once; root is always alone.
 func cleanPolicies(names []string, addDefault bool) []string {
 	clean := append([]string{}, CanonicalNames(names)...)
 	if slices.Contains(clean, RootPolicy) {
@@ -306,8 +306,7 @@ func globs(patterns []string, name string) bool {
 	return slices.ContainsFunc(patterns, func(pattern string) bool { return Glob(pattern, name) })
 }
 
-// Glob reports whether the pattern, in which each "*" stands for any text, matches
-// name.
+// Glob reports whether the pattern, in which "*" matches any text, matches name.
 func Glob(pattern, name string) bool {
 	parts := strings.Split(pattern, "*")
 	if len(parts) == 1 {
@@ -328,10 +327,10 @@ func Glob(pattern, name string) bool {
 	return strings.HasSuffix(rest, parts[last])
 }
 
-// Renew lets a token live on from now: for increment, or for as long as it was
-// made for when that is 0. A token of a login method has the limits of again,
-// which says what that login would be now. tree tells whether it ends earlier
-// than before, and with it tokens below it.
+// Renew extends a token's life to increment from now, or to its original TTL if that
+// is 0. A token of a login method gets the limits of the Login that again returns,
+// which is what the login would be now. tree reports whether the token now ends earlier
+// than before, and its descendants with it.
 func Renew(tx *storage.Tx, id ID, increment time.Duration, again func(*Token) (*Login, error), now time.Time) (t *Token, tree bool, warnings []string, err error) {
 	r, err := find(tx, id, now)
 	if err != nil {

@@ -9,10 +9,10 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// Revoke ends a token, and all that were made below it: their line is broken,
-// which every [Lookup] sees. The cost is that of one record, however many there
-// are below; [Stale] and [Tidy] delete those afterwards. tree tells whether there
-// are any. Revoking what is not there is no error.
+// Revoke ends a token and all its descendants, since every [Lookup] sees that an
+// ancestor is missing. It costs one record, for any number of descendants; [Stale] and
+// [Tidy] delete those afterwards. tree reports whether there may be any. It is not an
+// error if there is no such token.
 func Revoke(tx *storage.Tx, id ID) (tree bool, err error) {
 	r, err := read(tx, id)
 	if err != nil || r == nil {
@@ -21,8 +21,8 @@ func Revoke(tx *storage.Tx, id ID) (tree bool, err error) {
 	return r.Children, r.remove(tx)
 }
 
-// RevokeOrphan ends a token, and makes those that it made orphans. As long as
-// their records do not say so, a mark in the place of the token does.
+// RevokeOrphan ends a token, and makes its children orphans. Until their records say
+// so, a mark in place of the token does.
 func RevokeOrphan(tx *storage.Tx, id ID) (tree bool, err error) {
 	r, err := read(tx, id)
 	if err != nil || r == nil {
@@ -35,8 +35,8 @@ func RevokeOrphan(tx *storage.Tx, id ID) (tree bool, err error) {
 	return true, mark.write(tx)
 }
 
-// Folders lists the folders that the records lie in, for [Stale], and the records
-// of version 1, which lie beside them, for [Index].
+// Folders lists the folders of the records, for [Stale], and the records of version 1,
+// which are beside them, for [Index].
 func Folders(tx *storage.Tx) (folders []string, old []ID, err error) {
 	names, err := tx.List(tokenFolder)
 	if err != nil {
@@ -56,8 +56,8 @@ func Folders(tx *storage.Tx) (folders []string, old []ID, err error) {
 	return folders, old, nil
 }
 
-// Index gives tokens of version 1 what leads to them from their accessors, if
-// they have not got it.
+// Index writes, for tokens of version 1, the records that lead to them from their
+// accessors, if they are missing.
 func Index(tx *storage.Tx, ids []ID) error {
 	for _, id := range ids {
 		r, err := read(tx, id)
@@ -78,9 +78,9 @@ func Index(tx *storage.Tx, ids []ID) error {
 	return nil
 }
 
-// Stale lists the records of a folder that [Tidy] has something to do with, and
-// the marks that [RevokeOrphan] left. A record that cannot be read is left to
-// whoever checks the store.
+// Stale lists the records of a folder that need [Tidy], and the marks that
+// [RevokeOrphan] left. It skips a record that cannot be read, which a check of the
+// store reports.
 func Stale(tx *storage.Tx, folder string, now time.Time) (stale, marks []ID, err error) {
 	names, err := tx.List(tokenFolder + "/" + folder)
 	if err != nil {
@@ -105,8 +105,8 @@ func Stale(tx *storage.Tx, folder string, now time.Time) (stale, marks []ID, err
 	return stale, marks, nil
 }
 
-// Tidy deletes those of the tokens that do not work any more, and makes orphans
-// of those whose parent was revoked without them.
+// Tidy deletes the tokens that do not work any more, and makes orphans of those whose
+// parent was revoked without them.
 func Tidy(tx *storage.Tx, ids []ID, now time.Time) error {
 	for _, id := range ids {
 		r, s, err := state(tx, id, now)
@@ -126,8 +126,8 @@ func Tidy(tx *storage.Tx, ids []ID, now time.Time) error {
 	return nil
 }
 
-// RemoveMarks deletes marks of [RevokeOrphan]. No record may have one of them as
-// its parent any more: all have been through [Tidy] since the mark was made.
+// RemoveMarks deletes marks of [RevokeOrphan]. No record may have one of them as its
+// parent any more: [Tidy] must have handled all of them since the mark was made.
 func RemoveMarks(tx *storage.Tx, ids []ID) error {
 	for _, id := range ids {
 		r, err := read(tx, id)
@@ -151,7 +151,7 @@ const (
 	adopted            // its parent is a mark
 )
 
-// state tells what has become of a token; no record is as good as one alive.
+// state returns the state of a token; a missing record counts as alive.
 func state(tx *storage.Tx, id ID, now time.Time) (*record, tokenState, error) {
 	r, err := read(tx, id)
 	if err != nil || r == nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// A Role says what tokens are like that are made with auth/token/create/<name>.
+// A Role describes the tokens made with auth/token/create/<name>.
 type Role struct {
 	Name                   string         `json:"-"`
 	AllowedPolicies        []string       `json:"allowed_policies"`
@@ -48,7 +48,7 @@ func rolePath(name string) (string, error) {
 	return roleFolder + "/" + name, nil
 }
 
-// GetRole returns a role, nil when there is none.
+// GetRole returns a role, or nil if there is none.
 func GetRole(tx *storage.Tx, name string) (*Role, error) {
 	path, err := rolePath(name)
 	if err != nil {
@@ -65,16 +65,16 @@ func GetRole(tx *storage.Tx, name string) (*Role, error) {
 	if r.Version != roleVersion {
 		return nil, fmt.Errorf("decoding the token role %q: %w: record version %d, this program reads %d", name, storage.ErrFormat, r.Version, roleVersion)
 	}
-	r.canonical() // which older records are not
+	r.canonical() // older records are not canonical
 	return r.Role, nil
 }
 
-// lists are the names and patterns of policies in the role.
+// lists returns the lists of names and patterns of policies in the role.
 func (r *Role) lists() []*[]string {
 	return []*[]string{&r.AllowedPolicies, &r.AllowedPoliciesGlob, &r.DisallowedPolicies, &r.DisallowedPoliciesGlob}
 }
 
-// canonical makes the lists such as the policies of a token are compared with.
+// canonical makes the lists canonical, as they are compared with a token's policies.
 func (r *Role) canonical() {
 	for _, list := range r.lists() {
 		*list = CanonicalNames(*list)
@@ -116,7 +116,7 @@ func PutRole(tx *storage.Tx, r *Role) error {
 	return tx.Put(path, value)
 }
 
-// DeleteRole deletes a role. Its tokens stay, but are renewed no more.
+// DeleteRole deletes a role. Its tokens stay, but can no longer be renewed.
 func DeleteRole(tx *storage.Tx, name string) error {
 	path, err := rolePath(name)
 	if err != nil {

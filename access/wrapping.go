@@ -9,8 +9,8 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// WrappingPolicy is the policy of a wrapping token, which nobody can give to
-// another: it lets the bearer have the answer, once.
+// WrappingPolicy is the policy of wrapping tokens, which no other token can have: it
+// lets the bearer read the answer, once.
 const WrappingPolicy = "response-wrapping"
 
 const wrappingText = `# What the bearer of a wrapped answer may do: have it.
@@ -29,10 +29,10 @@ type wrapped struct {
 	Response json.RawMessage `json:"response,omitempty"`
 }
 
-// NewWrapped makes one of an HTTP status and a body in JSON, which Open then
-// returns. The error is [storage.ErrTooLarge] for a body that has nearly
-// [storage.MaxValue] bytes or more, and [ErrInvalid] for one that Open could not
-// read, since it is nested as deep as JSON may be.
+// NewWrapped makes a Wrapped of an HTTP status and a body in JSON, which Open then
+// returns. The error is [storage.ErrTooLarge] for a body of nearly [storage.MaxValue]
+// bytes or more, and [ErrInvalid] for one that is nested so deeply that Open could not
+// read it.
 func NewWrapped(status int, body []byte) (Wrapped, error) {
 	value, err := json.Marshal(wrapped{Version: cubbyholeVersion, Status: status, Response: body})
 	if err != nil {
@@ -62,15 +62,15 @@ func (w Wrapped) Open() (status int, body []byte, err error) {
 	return r.Status, r.Response, nil
 }
 
-// Wrapping reports whether the token is there for a wrapped answer only.
+// Wrapping reports whether the token is a wrapping token.
 func (t *Token) Wrapping() bool { return slices.Equal(t.Policies, []string{WrappingPolicy}) }
 
-// Wrapped is the answer of a wrapping token that [Use] has just used up.
+// Wrapped returns the answer of a wrapping token that [Use] has just used up.
 func (t *Token) Wrapped() Wrapped { return t.left }
 
-// Wrap writes a token that is good for one request, and with it the answer that
-// it is for. path is that of the request which had this answer, name that of its
-// bearer. ttl is at least a second.
+// Wrap writes a token for a single use, with the answer that it unlocks. path is the
+// path of the request that had this answer, name the display name of its bearer. ttl
+// is at least a second.
 func Wrap(tx *storage.Tx, path, name string, ttl time.Duration, w Wrapped, now time.Time) (t *Token, secret string, err error) {
 	now = now.UTC()
 	t = &Token{
@@ -87,7 +87,8 @@ func Wrap(tx *storage.Tx, path, name string, ttl time.Duration, w Wrapped, now t
 }
 
 // Unwrap uses up a wrapping token and returns it with its answer. The error is
-// [ErrDenied] when it does not work or is not one; it is then left as it is.
+// [ErrDenied] if the token does not work or is not a wrapping token; it then stays as
+// it is.
 func Unwrap(tx *storage.Tx, id ID, now time.Time) (*Token, error) {
 	t, err := Lookup(tx, id, now)
 	if err == nil && !t.Wrapping() {

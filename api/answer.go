@@ -89,6 +89,11 @@ func NewWrap(t *access.Token, secret string) *Wrap {
 	}
 }
 
+// Names are the data of an answer that lists names.
+type Names struct {
+	Keys []string `json:"keys"`
+}
+
 // Keys is the answer with a list of names; that there are none is [ErrAbsent], as
 // with Vault.
 func Keys(names []string, err error) (Answer, error) {
@@ -98,5 +103,5 @@ func Keys(names []string, err error) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	return Answer{Data: map[string]any{"keys": names}}, nil
+	return Answer{Data: Names{names}}, nil
 }

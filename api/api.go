@@ -21,7 +21,8 @@
 // fills it from the query of a read and from the body of a write, and takes the
 // weak forms that Vault takes ("true" or 1 for true, "1h" for a duration, "a,b" for
 // a list), see [Handler.Decode]. Where the shape of its answers is fixed, the handler
-// says so with [Handler.Answers], and the OpenAPI document has it.
+// says so with [Handler.Answers], by what it answers for an empty record, and the
+// OpenAPI document has it.
 //
 // The pipeline has checked the path: it is valid UTF-8, printable, without empty
 // segments, "." and "..". The errors of package storage have their answers already;

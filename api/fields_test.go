@@ -48,19 +48,44 @@ func TestFields(t *testing.T) {
 	}
 }
 
+// counted writes its own JSON.
+type counted struct{}
+
+func (counted) MarshalJSON() ([]byte, error) { return []byte(`{"n":1,"free":{}}`), nil }
+
 // What a handler answers is described by an example of it.
 func TestOut(t *testing.T) {
+	type embedded struct {
+		Wait Seconds `json:"wait,omitempty"`
+	}
+	type one struct {
+		embedded
+		Share  float64          `json:"share"`
+		Since  time.Time        `json:"since,omitzero"`
+		Until  *time.Time       `json:"until,omitempty"`
+		Some   any              `json:"some"`
+		Raw    json.RawMessage  `json:"raw"`
+		Own    counted          `json:"own"`
+		Others map[string][]one `json:"-"`
+	}
+	members := []Field{
+		{Name: "own", Kind: ObjectField, Fields: []Field{{Name: "free", Kind: ObjectField, Fields: []Field{}}, {Name: "n", Kind: NumberField}}},
+		{Name: "raw", Kind: AnyField}, {Name: "share", Kind: FractionField}, {Name: "since", Kind: TextField, Optional: true},
+		{Name: "some", Kind: AnyField}, {Name: "until", Kind: TextField, Optional: true}, {Name: "wait", Kind: NumberField, Optional: true},
+	}
 	handler := Do(func(*Request, *None) (Answer, error) { return Answer{}, nil })
 	r := Route{Ops: map[Op]Handler{List: handler, Write: handler, Delete: handler.Answers(None{}), Read: handler.Answers(map[string]any{
 		"text": "", "flag": false, "number": 1, "texts": []string(nil), "numbers": []uint32{}, "free": map[string]string{},
-		"null": nil, "inner": map[string]any{"empty": []any{}, "mixed": []any{1, ""}},
+		"null": nil, "inner": map[string]any{"empty": []any{}, "mixed": []any{1, ""}}, "ones": []one{}, "one": &one{}, "by": map[string]one{},
 	})}}
 	for op, want := range map[Op][]Field{
 		List: {{Name: "keys", Kind: TextsField}}, Write: nil, Delete: {}, Patch: nil, Scan: {{Name: "keys", Kind: TextsField}},
 		Read: {
-			{Name: "flag", Kind: FlagField}, {Name: "free", Kind: ObjectField, Fields: []Field{}},
+			{Name: "by", Kind: ObjectField, Fields: []Field{{Name: Each, Kind: ObjectField, Fields: members}}},
+			{Name: "flag", Kind: FlagField}, {Name: "free", Kind: ObjectField, Fields: []Field{{Name: Each, Kind: TextField}}},
 			{Name: "inner", Kind: ObjectField, Fields: []Field{{Name: "empty", Kind: TextsField}, {Name: "mixed", Kind: AnyField}}},
 			{Name: "null", Kind: AnyField}, {Name: "number", Kind: NumberField}, {Name: "numbers", Kind: NumbersField},
+			{Name: "one", Kind: ObjectField, Fields: members}, {Name: "ones", Kind: ObjectsField, Fields: members},
 			{Name: "text", Kind: TextField}, {Name: "texts", Kind: TextsField},
 		},
 	} {

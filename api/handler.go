@@ -7,7 +7,8 @@ type Handler struct {
 	plan  *plan
 	fresh func() any
 	run   func(*Request, any) (Answer, error)
-	data  any // an example of Answer.Data; nil: its fields are not fixed
+	data  any  // an example of Answer.Data; nil: its fields are not fixed
+	raw   bool // it is of Answer.Raw.JSON
 }
 
 // None is what a handler takes that takes nothing.

@@ -72,7 +72,9 @@ type Frame interface {
 	Remote() string
 	// Tell records an answer that tells something once, which nobody can ask for
 	// again, before what it tells is committed. After an error it must not be. The
-	// handler returns that answer, to which it may add warnings.
+	// handler returns that answer, to which it may add warnings. It is for a handler
+	// made by Do that knows the answer before its transaction; without Tell an answer
+	// that cannot be recorded is withheld after the change was made.
 	Tell(Answer) error
 	// TakeTime lets the answer take as long as it needs; the request's context still
 	// ends when the client goes away.

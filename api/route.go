@@ -61,7 +61,9 @@ const (
 //
 // Its path is below the mount; "" is the mount itself. "{name}" stands for one segment;
 // one such part, of the form "{name...}", may stand for several, and "{name...}" alone
-// for the mount itself, too. Of the routes that fit a path, the
+// for the mount itself, too; "a/{name...}" does not fit "a", which takes a route of its
+// own. A slash at the end of a path is cut off before; [Request].Slash says that it was
+// there. Of the routes that fit a path, the
 // one with the longer text before its first brace counts, then the one with the
 // longer text after its last; two for which that is the same are a mistake that
 // stops the start.

@@ -18,8 +18,8 @@ type Head struct {
 	Hash string `json:"hash"` // 64 hex digits, "" with Seq 0
 }
 
-// maxLine is the length of the longest line that is read, in bytes. Lines that are
-// written are far shorter: see maxData.
+// maxLine is the length of the longest line that is read, in bytes. The lines written
+// are far shorter: see maxData.
 const maxLine = 4 << 20
 
 const (
@@ -86,18 +86,18 @@ func parseLine(line []byte) (h Head, prev string, err error) {
 const maxFindings = 100
 
 // A Verifier checks the lines of an audit log. Call [Verifier.Read] for each file, in
-// the order in which they were written, then [Verifier.Close]. It needs little
-// memory, however long the files are.
+// the order in which they were written, then [Verifier.Close]. It needs little memory
+// for files of any length.
 type Verifier struct {
-	// Known is the head that the keep says it has written: a line that the log
-	// must have, unless its number is 0.
+	// Known is the last line that the keep recorded as written. The log must have
+	// it, unless its number is 0.
 	Known Head
-	// From is the number of the first line, 0 if it is not known.
+	// From is the number of the first line, or 0 if not known.
 	From uint64
 
 	Lines    int      // read
-	First    Head     // the first line that was whole
-	Last     Head     // the last one
+	First    Head     // the first whole line
+	Last     Head     // the last whole line
 	Findings []string // "FILE:LINE: what is wrong", at most 100
 	More     int      // findings beyond those
 
@@ -115,7 +115,7 @@ func (v *Verifier) find(name string, line int, format string, args ...any) {
 	v.Findings = append(v.Findings, name+": "+fmt.Sprintf(format, args...))
 }
 
-// Read checks one file. The error is that of reading it.
+// Read checks one file. It returns an error only if the file cannot be read.
 func (v *Verifier) Read(name string, r io.Reader) error {
 	in := bufio.NewReaderSize(r, 64<<10)
 	for n := 1; ; n++ {
@@ -136,8 +136,8 @@ func (v *Verifier) Read(name string, r io.Reader) error {
 	}
 }
 
-// readLine returns the next line without its newline. A last line that has none is
-// not whole. A line that is too long comes back empty; at the end line is nil.
+// readLine returns the next line without its newline. A last line without a newline
+// is not whole. A line that is too long is returned empty; at the end line is nil.
 func readLine(in *bufio.Reader) (line []byte, whole bool, err error) {
 	line = []byte{}
 	tooLong := false
@@ -187,7 +187,7 @@ func (v *Verifier) check(name string, n int, line []byte) {
 		if !v.lost && h.Seq == 1 && prev != noHash {
 			v.find(name, n, "line 1 of the log names a line before it")
 		}
-	case h.Seq > last.Seq+1 && v.lost && h.Seq == last.Seq+2: // the line between was reported
+	case h.Seq > last.Seq+1 && v.lost && h.Seq == last.Seq+2: // the line between them was reported
 	case h.Seq > last.Seq+1:
 		v.find(name, n, "lines %d to %d of the log are missing before this one", last.Seq+1, h.Seq-1)
 	case h == last:
@@ -209,6 +209,6 @@ func (v *Verifier) Close(name string) {
 	case v.Known.Seq > v.Last.Seq:
 		v.find(name, 0, "the end is missing: the log ends with line %d, the keep has written %d", v.Last.Seq, v.Known.Seq)
 	case v.Known.Seq > 0 && v.Known.Seq < v.First.Seq:
-		v.find(name, 0, "the log begins with line %d, the keep has only written %d: it is that of another keep or device", v.First.Seq, v.Known.Seq)
+		v.find(name, 0, "the log begins with line %d, the keep has only written %d: it belongs to another keep or device", v.First.Seq, v.Known.Seq)
 	}
 }

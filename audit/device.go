@@ -17,7 +17,7 @@ import (
 
 // A Device is the configuration of an audit device. Its options have Vault's names.
 type Device struct {
-	Path        string            `json:"path"` // ends in a slash
+	Path        string            `json:"path"` // ends with a slash
 	Type        string            `json:"type"` // file, journal or socket
 	Description string            `json:"description"`
 	Options     map[string]string `json:"options"`
@@ -28,9 +28,9 @@ type Device struct {
 // deviceOptions are a Device's Options.
 type deviceOptions struct {
 	raw, hmacAccessor, elide bool
-	file                     string // or stdout, or discard
+	file                     string // a path, stdout or discard
 	mode                     fs.FileMode
-	network, address         string // of a socket; the address also of the journal's
+	network, address         string // of a socket; address also of the journal's socket
 	wait                     time.Duration
 }
 
@@ -94,7 +94,7 @@ func (d Device) parse() (o deviceOptions, err error) {
 			if err != nil || mode > 0o777 {
 				return wrong("the mode is three octal digits such as 0640, or 0000 to leave it, not %q", m)
 			}
-			o.mode = fs.FileMode(mode) &^ 0o111 // nobody executes a log
+			o.mode = fs.FileMode(mode) &^ 0o111 // a log is never executable
 		}
 	case "journal":
 		o.address = journalPath
@@ -118,7 +118,7 @@ func (d Device) parse() (o deviceOptions, err error) {
 	return o, nil
 }
 
-// file returns the path of the file that the device writes to, "" if there is none.
+// file returns the path of the file to which the device writes, or "" if there is none.
 func (d Device) file() string {
 	o, err := d.parse()
 	if err != nil || o.file == "discard" || o.file == "stdout" {
@@ -131,8 +131,8 @@ func (d Device) equal(o Device) bool {
 	return d.Path == o.Path && d.Type == o.Type && d.FromAPI == o.FromAPI && d.Description == o.Description && maps.Equal(d.Options, o.Options)
 }
 
-// probe opens the device's target as the device would, and writes nothing. If held
-// is true, this keep has the file open already.
+// probe opens the device's target as the device would, and writes nothing. held means
+// that this keep already has the file open.
 func (d Device) probe(held bool) error {
 	o, err := d.parse()
 	if err != nil {
@@ -157,7 +157,7 @@ func (d Device) probe(held bool) error {
 }
 
 // Probe opens the devices that are not yet in force, and closes them again. A
-// configuration with a device that cannot be opened must not come into force.
+// configuration with a device that cannot be opened must not take effect.
 func Probe(devices, inForce []Device) error {
 	for _, d := range devices {
 		if slices.ContainsFunc(inForce, d.equal) {
@@ -186,21 +186,21 @@ type device struct {
 	opening sync.Mutex // held while the device is opened; taken before mu
 
 	mu     sync.Mutex
-	out    sink // nil when it could not be opened
+	out    sink // nil if it could not be opened
 	head   Head
-	line   []byte        // the last line, whose space is used again
+	line   []byte        // the last line; its buffer is reused
 	err    error         // why the device fails; nil while it works
 	since  time.Time     // when it began to fail
 	lost   uint64        // records lost since then
 	next   time.Time     // when it is tried again
-	pause  time.Duration // before the try after that
+	pause  time.Duration // before the attempt after that
 	closed bool
 	saved  Head // in the store
 	total  struct{ written, lost uint64 }
 }
 
-// record writes one line and returns the head before it. On a device that fails it
-// returns at once: [Log.Run] tries the device again.
+// record writes one line and returns the head before it. If the device is failing it
+// returns at once; [Log.Run] tries the device again.
 func (d *device) record(l *Log, body []byte) (before Head, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -236,7 +236,7 @@ func (l *Log) line(b []byte, h Head, body []byte) ([]byte, Head) {
 	return h.line(b, append(stamp, '"', ','), body)
 }
 
-// works reports whether the device is open and does not fail.
+// works reports whether the device is open and not failing.
 func (d *device) works() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -255,10 +255,10 @@ func (d *device) failLocked(l *Log, err error) {
 	l.notify()
 }
 
-// reopen opens a device that fails, or a file, which may have been renamed, and
-// writes a line that says so. A file that works goes on when it cannot be opened
-// anew. Records wait while a working file is opened anew; they wait for nothing else,
-// since a collector may take any time to answer.
+// reopen opens a failing device, or reopens a file, which may have been renamed, and
+// writes a line that says so. If a working file cannot be reopened, the device keeps
+// using it. Records wait only while a working file is reopened; they do not wait for
+// failing devices, since a collector may take any time to answer.
 func (d *device) reopen(l *Log) error {
 	d.opening.Lock()
 	defer d.opening.Unlock()
@@ -275,7 +275,7 @@ func (d *device) reopen(l *Log) error {
 	}
 	failed, lost, head := d.err != nil, d.lost, d.head
 	old := d.out
-	if file, ok := old.(*fileSink); ok { // it may be the file that is opened
+	if file, ok := old.(*fileSink); ok { // the same file may be opened again
 		file.unlock()
 	}
 	if failed {
@@ -290,7 +290,7 @@ func (d *device) reopen(l *Log) error {
 		err = errClosed
 	}
 	switch {
-	case err != nil && !failed: // the old file goes on
+	case err != nil && !failed: // keep using the old file
 		old.(*fileSink).lock()
 		return fmt.Errorf("opening the audit device %s anew: %w", d.conf.Path, err)
 	case err != nil:
@@ -298,7 +298,7 @@ func (d *device) reopen(l *Log) error {
 		return fmt.Errorf("opening the audit device %s: %w", d.conf.Path, err)
 	}
 	if old != nil {
-		old.sync() // if it still can
+		old.sync() // if that is still possible
 		old.close()
 	}
 	if !d.since.IsZero() {
@@ -322,7 +322,7 @@ func (d *device) openFirst(l *Log) error {
 	return nil
 }
 
-// open opens a sink for the log that goes on after head, and writes the first line.
+// open opens a sink for the log that continues after head, and writes its first line.
 func (d *device) open(l *Log, head Head, lost uint64) (out sink, next Head, err error) {
 	event := deviceEvent{Path: d.conf.Path, Event: "opened", Lost: lost}
 	switch {
@@ -347,9 +347,9 @@ func (d *device) open(l *Log, head Head, lost uint64) (out sink, next Head, err 
 	return out, next, nil
 }
 
-// join returns the head after which the log goes on in a file: the file's last line,
-// or the known one if the file does not end as it should, which join notes in event
-// and in the program's log.
+// join returns the head after which the log continues in a file: the file's last line,
+// or the known one if the file does not end as expected. It notes that in event and in
+// the program's log.
 func (d *device) join(known Head, t tail, event *deviceEvent) Head {
 	event.Cut = t.cut
 	log := d.log.With("device", d.conf.Path, "file", d.opts.file)
@@ -382,7 +382,7 @@ type deviceEvent struct {
 	Path  string `json:"path"`
 	Event string `json:"event"`           // opened
 	Lost  uint64 `json:"lost,omitempty"`  // records that could not be written before it
-	Cut   int64  `json:"cut,omitempty"`   // bytes of half a line
+	Cut   int64  `json:"cut,omitempty"`   // bytes of a partial line
 	Found string `json:"found,omitempty"` // what is wrong with the lines before
 }
 

@@ -15,8 +15,8 @@ import (
 	"unicode/utf8"
 )
 
-// What one line has room for. Data of a request or an answer beyond these limits is
-// replaced by one HMAC of all of it.
+// Limits of one line. Data of a request or an answer that exceeds them is replaced by
+// a single HMAC of all of it.
 const (
 	maxData = 64 << 10 // bytes of JSON, after hashing
 	maxText = 4 << 10  // bytes of an error, or of a path that is not valid
@@ -30,11 +30,11 @@ type Entry struct {
 	Operation  string // read, list, update, patch or delete; "" for any other
 	Path       string
 	Mount      Mount
-	Auth       *Auth    // the token, without ClientToken; nil when there was no valid one
-	Secret     string   // the token as it was sent
-	Decided    bool     // the policies were asked
+	Auth       *Auth    // the token, without ClientToken; nil if there was no valid one
+	Secret     string   // the token as sent
+	Decided    bool     // the policies were consulted
 	Allowed    bool     // what the policies said
-	Data       []byte   // JSON; nil when there is none
+	Data       []byte   // JSON; nil if there is none
 	Plain      []string // names of fields whose texts in Data are shown; all others are hidden
 	Whole      []string // names of fields of Data that have one HMAC if they are an object or a list
 	RemoteAddr string
@@ -52,7 +52,7 @@ type Mount struct{ Point, Type, Accessor, Class string }
 type shownEntry struct {
 	device *device
 	fields []byte
-	before Head // the line before the request's; zero while that is not written
+	before Head // the line before the request's; zero until that is written
 }
 
 // Before returns the last line that the device at path wrote before the request's own,
@@ -69,7 +69,7 @@ func (e *Entry) Before(path string, head Head) Head {
 	return head
 }
 
-// wrote notes the line before the request's, which is the first line of an entry.
+// wrote notes the line before the request's. The request's is the first line of an entry.
 func (e *Entry) wrote(d *device, before Head) {
 	for i := range e.shown {
 		if s := &e.shown[i]; s.device == d && s.before.Seq == 0 {
@@ -82,17 +82,17 @@ func (e *Entry) wrote(d *device, before Head) {
 // without content.
 type Outcome struct {
 	Error    string
-	Data     []byte   // JSON; nil when there is none
+	Data     []byte   // JSON; nil if there is none
 	Plain    []string // see Entry
 	Whole    []string // see Entry
-	List     bool     // Data is a list's
+	List     bool     // Data is the answer to a list
 	Auth     *Auth    // a token that is handed out
-	Wrap     *Wrap    // where the answer was wrapped
+	Wrap     *Wrap    // set if the answer was wrapped
 	Warnings []string
 }
 
-// Auth is a token: the one that a request was sent with, or one that an answer hands
-// out. The names are Vault's.
+// Auth describes a token: the one with which a request was sent, or one that an answer
+// hands out. The names are Vault's.
 type Auth struct {
 	ClientToken   string            `json:"client_token,omitempty"`
 	Accessor      string            `json:"accessor,omitempty"`
@@ -113,7 +113,7 @@ type policyResults struct {
 	Allowed bool `json:"allowed"`
 }
 
-// Wrap describes an answer that was wrapped. The names are Vault's.
+// Wrap describes a wrapped answer. The names are Vault's.
 type Wrap struct {
 	TTL             int64  `json:"ttl,omitempty"` // seconds
 	Token           string `json:"token,omitempty"`
@@ -155,12 +155,12 @@ type shownResponse struct {
 }
 
 // A veil hides secrets from the readers of a log. The same text has the same HMAC
-// under the same salt, so that somebody who knows a value can look for it.
+// under the same salt, so that anybody who knows a value can search for it.
 type veil struct {
 	salt         []byte
-	raw          bool // nothing is hidden
+	raw          bool // hide nothing
 	hmacAccessor bool
-	elide        bool // lists are counted instead of shown
+	elide        bool // count the members of lists instead of showing them
 	hashes       sync.Pool
 }
 
@@ -234,7 +234,7 @@ func (v *veil) data(raw []byte, plain, whole []string, list bool) []byte {
 }
 
 // A dataWriter copies valid JSON without its space, and hides texts. Its methods
-// return false when there is too much.
+// return false if the data exceeds a limit.
 type dataWriter struct {
 	veil  *veil
 	in    []byte // the rest
@@ -250,7 +250,7 @@ func (w *dataWriter) next() byte {
 	return w.in[0]
 }
 
-// value copies one value. Texts in it are not hidden if clear is true.
+// value copies one value. If clear is true, texts in it are not hidden.
 func (w *dataWriter) value(depth int, clear bool) bool {
 	c := w.next()
 	switch {
@@ -292,7 +292,7 @@ func (w *dataWriter) text() []byte {
 	return token
 }
 
-// unquote returns the text that stands in quotes.
+// unquote returns the text of a quoted token.
 func unquote(token []byte) []byte {
 	if bytes.IndexByte(token, '\\') < 0 {
 		return token[1 : len(token)-1]
@@ -376,7 +376,7 @@ func (w *dataWriter) count() (members int) {
 
 // show returns what the lines of a request and of its answer have in common.
 func (v *veil) show(e *Entry) ([]byte, error) {
-	auth := &Auth{TokenType: "default"} // as Vault writes without a token
+	auth := &Auth{TokenType: "default"} // as Vault writes if there is no token
 	secret := v.text(e.Secret)
 	if e.Auth != nil {
 		auth = v.auth(*e.Auth)
@@ -416,7 +416,7 @@ func appendData(b, data []byte) []byte {
 	return append(append(append(b, `"data":`...), data...), '}')
 }
 
-// showOutcome returns what only the line of an answer has.
+// showOutcome returns the fields that only the line of an answer has.
 func (v *veil) showOutcome(m Mount, o *Outcome) ([]byte, error) {
 	response := shownResponse{
 		MountPoint: m.Point, MountType: m.Type, MountAccessor: m.Accessor, MountClass: m.Class,
@@ -440,7 +440,7 @@ func appendError(b []byte, text string) []byte {
 	return append(append(b, `,"error":`...), quoted...)
 }
 
-// Shorten cuts text to the length that a line has room for.
+// Shorten cuts text to the length allowed in a line.
 func Shorten(text string) string {
 	if len(text) > maxText {
 		text = text[:maxText] + "..."

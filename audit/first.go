@@ -8,9 +8,9 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// First records the making of a store, inside the transaction that makes it. It
+// First records the creation of a store, inside the transaction that creates it. It
 // opens the devices, calls record, closes the devices and stores the last line of
-// each log, so that no store is made that no device knows of. Without devices it
+// each log, so that no store is created without an audit record. Without devices it
 // does not call record.
 func First(tx *storage.Tx, devices []Device, now func() time.Time, log *slog.Logger, record func(*Log) error) (err error) {
 	if len(devices) == 0 {
@@ -37,7 +37,7 @@ func First(tx *storage.Tx, devices []Device, now func() time.Time, log *slog.Log
 		}
 		d := l.unopened(conf, opts, salt, head)
 		open = append(open, d)
-		d.reopen(l) // an error shows when the device has to write
+		d.reopen(l) // an error shows up when the device has to write
 	}
 	l.devices.Store(&open)
 	if err := record(l); err != nil {

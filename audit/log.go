@@ -15,14 +15,14 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// How the log behaves:
+// Limits and intervals of the log:
 //
 //	lineWait       how long a pipe, a socket or the journal may take for one line
-//	retryFirst     pause before a device that failed is tried again; it doubles each time
+//	retryFirst     pause before a failed device is tried again; it doubles each time
 //	retryMost      longest such pause
-//	headInterval   how often the store learns the last line of each log
-//	headTimeout    how long the store may take to learn it when the keep is sealed
-//	maxDevices     devices of one keep
+//	headInterval   how often the last line of each log is stored
+//	headTimeout    how long storing it may take when the keep is sealed
+//	maxDevices     most devices of one keep
 const (
 	lineWait     = 2 * time.Second
 	retryFirst   = 250 * time.Millisecond
@@ -49,11 +49,11 @@ type Log struct {
 	stdout  *streamSink
 	devices atomic.Pointer[[]*device]
 	wake    chan struct{}
-	users   sync.RWMutex  // held for reading from a request's record to its answer's
+	users   sync.RWMutex  // held for reading from the record of a request to that of its answer
 	closed  bool          // guarded by users
 	done    chan struct{} // closed after the devices
 
-	changing sync.Mutex // held while devices changes
+	changing sync.Mutex // held while devices is changed
 }
 
 // newLog returns a log without devices.
@@ -61,9 +61,9 @@ func newLog(now func() time.Time, log *slog.Logger) *Log {
 	return &Log{log: log, now: now, stdout: newStream(os.Stdout, lineWait), wake: make(chan struct{}, 1), done: make(chan struct{})}
 }
 
-// Open opens the devices given and those made over the API, which are in the store.
-// [Log.Run] tries a device again that cannot be opened; the error is that of the
-// store. An earlier log of the same store must be closed first.
+// Open opens the given devices and those made over the API, which are in the store.
+// [Log.Run] retries a device that cannot be opened; an error comes only from the store.
+// An earlier log of the same store must be closed first.
 func Open(ctx context.Context, store *storage.Store, devices []Device, now func() time.Time, log *slog.Logger) (*Log, error) {
 	l := newLog(now, log)
 	l.devices.Store(new([]*device))
@@ -73,14 +73,14 @@ func Open(ctx context.Context, store *storage.Store, devices []Device, now func(
 // On reports whether there are devices. Without any, nothing is recorded.
 func (l *Log) On() bool { return len(*l.devices.Load()) > 0 }
 
-// Set replaces the devices of the configuration. Those that stay the same are
-// opened anew, so that a log that was renamed goes on in a new file. When a device
-// that worked cannot be opened anew, or a new one cannot be opened, nothing changes.
+// Set replaces the devices of the configuration. It reopens the devices that stay the
+// same, so that a log that was renamed continues in a new file. If a working device
+// cannot be reopened, or a new one cannot be opened, nothing changes.
 func (l *Log) Set(ctx context.Context, store *storage.Store, devices []Device) error {
 	return l.set(ctx, store, devices, true)
 }
 
-// set is Set. Unless all is true, devices that do not open are tried again later.
+// set is Set, but unless all is true, devices that do not open are tried again later.
 func (l *Log) set(ctx context.Context, store *storage.Store, devices []Device, all bool) error {
 	l.changing.Lock()
 	defer l.changing.Unlock()
@@ -107,7 +107,7 @@ func (l *Log) set(ctx context.Context, store *storage.Store, devices []Device, a
 		if i := slices.IndexFunc(old, func(d *device) bool { return d.conf.equal(conf) }); i >= 0 {
 			next = append(next, old[i])
 			works := old[i].works()
-			if err := old[i].reopen(l); err != nil && works { // it goes on unchanged
+			if err := old[i].reopen(l); err != nil && works { // it continues unchanged
 				stuck = append(stuck, err)
 			}
 			continue
@@ -117,7 +117,7 @@ func (l *Log) set(ctx context.Context, store *storage.Store, devices []Device, a
 			return err
 		}
 		next = append(next, d)
-		if slices.ContainsFunc(old, func(o *device) bool { return clash(o.conf, conf) }) { // which must be closed first
+		if slices.ContainsFunc(old, func(o *device) bool { return clash(o.conf, conf) }) { // the old one must be closed first
 			late = append(late, d)
 		} else {
 			first = append(first, d)
@@ -126,7 +126,7 @@ func (l *Log) set(ctx context.Context, store *storage.Store, devices []Device, a
 	if stuck != nil {
 		return errors.Join(stuck...)
 	}
-	for _, d := range first { // before the old ones are gone, so that there is a device at any time
+	for _, d := range first { // before the old ones are closed, so that there is always a device
 		if err := d.reopen(l); err != nil && all {
 			for _, d := range first {
 				d.close()
@@ -154,9 +154,9 @@ func (l *Log) set(ctx context.Context, store *storage.Store, devices []Device, a
 	return nil
 }
 
-// swap opens devices that take over the path or the file of others, and go on where
-// those ended. Records for the others wait meanwhile; if a device cannot be opened,
-// the others get them after all.
+// swap opens devices that take over the path or the file of others, and continue where
+// those ended. Records for the others wait in the meantime; if a device cannot be
+// opened, the others get them after all.
 func swap(l *Log, others, devices []*device) (err error) {
 	if len(devices) == 0 {
 		return nil
@@ -186,7 +186,7 @@ func swap(l *Log, others, devices []*device) (err error) {
 	for _, o := range others {
 		for _, d := range devices {
 			if d.out != nil && o.conf.file() != "" && o.conf.file() == d.conf.file() {
-				o.head = d.head // the file has its first line
+				o.head = d.head // d has written its first line to the file
 			}
 		}
 	}
@@ -238,7 +238,7 @@ func (l *Log) unopened(conf Device, opts deviceOptions, salt []byte, head Head) 
 var errClosed = errors.New("the device is not open")
 
 // Enable adds a device, writes a first line to it and stores it. The error is
-// [ErrInvalid] when the device does not work.
+// [ErrInvalid] if the device does not work.
 func (l *Log) Enable(ctx context.Context, store *storage.Store, conf Device) error {
 	l.changing.Lock()
 	defer l.changing.Unlock()
@@ -322,8 +322,8 @@ func (l *Log) Status() []DeviceStatus {
 	return list
 }
 
-// Hash returns what stands for text in the lines of a device. The error is
-// [ErrInvalid] when there is no such device.
+// Hash returns the HMAC that replaces text in the lines of a device. The error is
+// [ErrInvalid] if there is no such device.
 func (l *Log) Hash(path, text string) (string, error) {
 	for _, d := range *l.devices.Load() {
 		if d.conf.Path == path {
@@ -334,7 +334,7 @@ func (l *Log) Hash(path, text string) (string, error) {
 }
 
 // Begin keeps the log open from the record of a request to that of its answer, after
-// which [Log.End] must be called. It returns false when the log is being closed.
+// which [Log.End] must be called. It returns false if the log is being closed.
 func (l *Log) Begin() bool {
 	if !l.users.TryRLock() {
 		return false
@@ -349,9 +349,8 @@ func (l *Log) Begin() bool {
 // End undoes one Begin.
 func (l *Log) End() { l.users.RUnlock() }
 
-// Request records a request before it is carried out. A request that is refused
-// has the text of its error in refused. The error is [ErrFailed] when no device
-// wrote the record.
+// Request records a request before it is carried out. For a refused request, refused
+// is the text of its error. The error is [ErrFailed] if no device wrote the record.
 func (l *Log) Request(e *Entry, refused string) error {
 	return l.record(e, func(d *device) ([]byte, error) {
 		b, err := e.of(d)
@@ -359,7 +358,7 @@ func (l *Log) Request(e *Entry, refused string) error {
 	})
 }
 
-// Response records an answer before it is sent. The error is that of Request.
+// Response records an answer before it is sent. Its errors are those of Request.
 func (l *Log) Response(e *Entry, o Outcome) error {
 	return l.record(e, func(d *device) ([]byte, error) {
 		b, err := e.of(d)
@@ -412,7 +411,7 @@ func (l *Log) record(e *Entry, show func(*device) ([]byte, error)) error {
 	switch {
 	case written:
 		return nil
-	case l.devices.Load() != list: // the devices were replaced meanwhile
+	case l.devices.Load() != list: // the devices were replaced in the meantime
 		return l.record(e, show)
 	}
 	return ErrFailed
@@ -445,7 +444,7 @@ func (l *Log) Run(ctx context.Context, store *storage.Store) {
 		}
 		if l.On() && time.Since(last) >= headInterval {
 			if err := l.save(ctx, store); err != nil && ctx.Err() == nil {
-				l.log.Error("keeping in the store how far the audit log has come failed", "error", err)
+				l.log.Error("storing the last line of each audit log failed", "error", err)
 			}
 			last = time.Now()
 		}
@@ -486,9 +485,9 @@ func (l *Log) save(ctx context.Context, store *storage.Store) error {
 		if head == saved {
 			continue
 		}
-		if out != nil { // nil: it was flushed before it was closed
+		if out != nil { // nil: flushed before it was closed
 			if err := out.sync(); err != nil {
-				if !errors.Is(err, fs.ErrClosed) { // closed: it has been opened anew since
+				if !errors.Is(err, fs.ErrClosed) { // closed: it has been reopened since
 					l.log.Error("an audit log could not be flushed to its disk", "device", d.conf.Path, "error", err)
 				}
 				continue
@@ -517,17 +516,17 @@ func (l *Log) save(ctx context.Context, store *storage.Store) error {
 	return err
 }
 
-// Save stores the last line of each log before the store is sealed, when [Log.Run]
+// Save stores the last line of each log before the store is sealed, after [Log.Run]
 // has ended.
 func (l *Log) Save(store *storage.Store) {
 	ctx, cancel := context.WithTimeout(context.Background(), headTimeout)
 	defer cancel()
 	if err := l.save(ctx, store); err != nil {
-		l.log.Error("keeping in the store how far the audit log has come failed", "error", err)
+		l.log.Error("storing the last line of each audit log failed", "error", err)
 	}
 }
 
-// Close closes the devices after the last answer has been recorded: see [Log.Begin].
+// Close closes the devices after the last answer has been recorded; see [Log.Begin].
 func (l *Log) Close() {
 	l.users.Lock()
 	l.closed = true
@@ -540,7 +539,7 @@ func (l *Log) Close() {
 	close(l.done)
 }
 
-// Wait waits until the log is closed, but no longer than 2 s.
+// Wait waits until the log is closed, for at most 2 s.
 func (l *Log) Wait() {
 	select {
 	case <-l.done:

@@ -14,10 +14,10 @@ import (
 	"time"
 )
 
-// A sink is the target of a device. write gets one whole line with its newline; if
-// it fails, it takes back the part that it has written, where it can. It returns
-// within the device's deadline, unless the disk hangs. After sync the lines survive
-// a loss of power.
+// A sink is the target of a device. write gets one whole line with its newline; if it
+// fails, it removes the part that was written, if possible. It returns within the
+// device's deadline, unless the disk hangs. After sync the lines survive a loss of
+// power.
 type sink interface {
 	write(line []byte) error
 	sync() error
@@ -32,7 +32,7 @@ type fileSink struct {
 	f       *os.File
 	regular bool
 	wait    time.Duration // for a pipe
-	torn    bool          // part of a line stands at its end and could not be cut off
+	torn    bool          // a partial line at its end could not be cut off
 }
 
 // A tail describes the end of a file when it was opened.
@@ -41,11 +41,11 @@ type tail struct {
 	empty   bool
 	last    Head              // zero if the file does not end in a line of an audit log
 	hashes  map[uint64]string // of its last lines, by number
-	cut     int64             // bytes of half a line that were cut off
+	cut     int64             // bytes of a partial line that were cut off
 }
 
 // openFile opens a file to append to, and reads its end. The lock keeps other keeps
-// away from the log, and this one from writing into its own store.
+// from writing to the log, and this one from writing into its own store.
 func openFile(path string, mode fs.FileMode, wait time.Duration) (s *fileSink, t tail, err error) {
 	f, err := appendTo(path, mode, true)
 	if err != nil {
@@ -68,10 +68,11 @@ func openFile(path string, mode fs.FileMode, wait time.Duration) (s *fileSink, t
 	return s, t, err
 }
 
-// appendTo opens a file, locks it if it is a regular one, and gives it its mode.
+// appendTo opens a file, locks it if lock is set and it is a regular file, and sets
+// its mode.
 func appendTo(path string, mode fs.FileMode, lock bool) (f *os.File, err error) {
 	flags := os.O_RDWR | os.O_APPEND | os.O_CREATE
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() { // fails at once if a pipe has no reader
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() { // a pipe without a reader then fails at once
 		flags = os.O_WRONLY | os.O_APPEND | syscall.O_NONBLOCK
 	}
 	if f, err = os.OpenFile(path, flags, 0o600); err != nil {
@@ -99,7 +100,7 @@ func appendTo(path string, mode fs.FileMode, lock bool) (f *os.File, err error) 
 
 func lockFile(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) }
 
-// unlock lets the same file be opened once more; lock takes that back.
+// unlock lets the same file be opened once more; lock undoes that.
 func (s *fileSink) unlock() {
 	if s.regular {
 		syscall.Flock(int(s.f.Fd()), syscall.LOCK_UN)
@@ -108,11 +109,11 @@ func (s *fileSink) unlock() {
 
 func (s *fileSink) lock() {
 	if s.regular {
-		lockFile(s.f) // if another keep has locked the file by now, both write, as both were told to
+		lockFile(s.f) // if another keep has locked the file by now, both write, as both are configured to
 	}
 }
 
-// readTail finds the last lines of a file, and cuts off half a line at its end.
+// readTail finds the last lines of a file, and cuts off a partial line at its end.
 func readTail(f *os.File, size int64) (t tail, err error) {
 	t = tail{regular: true, empty: size == 0, hashes: make(map[uint64]string)}
 	b := make([]byte, min(size, tailRead))
@@ -176,7 +177,7 @@ func (s *fileSink) close() { s.f.Close() }
 type streamSink struct {
 	w    io.Writer
 	wait time.Duration
-	busy chan struct{} // holds a value while a write is under way
+	busy chan struct{} // holds a value during a write
 }
 
 func newStream(w io.Writer, wait time.Duration) *streamSink {
@@ -262,13 +263,13 @@ const journalID = "sealkeep-audit"
 
 // A journalSink speaks the journal's own protocol: one datagram for each line.
 type journalSink struct {
-	path, name string // of the socket, of the device
+	path, name string // path of the socket, name of the device
 	wait       time.Duration
 	conn       *net.UnixConn
 }
 
 func (s *journalSink) write(line []byte) error {
-	if s.conn == nil { // not connected: over a connection no file could be passed
+	if s.conn == nil { // unconnected: a file cannot be passed over a connection
 		conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram"})
 		if err != nil {
 			return err
@@ -292,7 +293,7 @@ func (s *journalSink) write(line []byte) error {
 	return err
 }
 
-// pass hands over a message that is too long for a datagram, in an unlinked file.
+// pass passes a message that is too long for a datagram in an unlinked file.
 func (s *journalSink) pass(message []byte, to *net.UnixAddr) error {
 	f, err := os.CreateTemp("/dev/shm", "sealkeep-journal-")
 	if err != nil {
@@ -305,7 +306,7 @@ func (s *journalSink) pass(message []byte, to *net.UnixAddr) error {
 	if _, err := f.Write(message); err != nil {
 		return err
 	}
-	s.conn.SetWriteDeadline(time.Now().Add(s.wait)) // writing the file took some of it
+	s.conn.SetWriteDeadline(time.Now().Add(s.wait)) // writing the file took some time
 	_, _, err = s.conn.WriteMsgUnix(nil, syscall.UnixRights(int(f.Fd())), to)
 	return err
 }

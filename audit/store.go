@@ -27,8 +27,8 @@ const (
 	maxRecord       = 64 << 10 // bytes
 )
 
-// readRecord reads what writeRecord wrote, nil when there is nothing; what names
-// the record in errors.
+// readRecord reads a record of writeRecord, or returns nil if there is none. what
+// names the record in errors.
 func readRecord[T any](tx *storage.Tx, path, what string) (*T, error) {
 	value, err := tx.Get(path)
 	if err != nil {
@@ -57,8 +57,8 @@ type tooLarge string
 func (t tooLarge) Error() string        { return string(t) }
 func (t tooLarge) Is(target error) bool { return target == ErrInvalid }
 
-// writeRecord writes a record of at most maxRecord bytes; the error of a longer one
-// is [ErrInvalid].
+// writeRecord writes a record of at most maxRecord bytes. The error is [ErrInvalid] if
+// it is longer.
 func writeRecord(tx *storage.Tx, path, what string, data any) error {
 	value, err := json.Marshal(data)
 	if err == nil {
@@ -90,8 +90,8 @@ func writeDevices(tx *storage.Tx, devices []Device) error {
 	return writeRecord(tx, devicesPath, "the audit devices", &devices)
 }
 
-// forgetDevice deletes a device's salt and head. Without the salt nobody can find
-// a value in the device's lines any more, not even by guessing.
+// forgetDevice deletes a device's salt and head. Without the salt nobody can search
+// for a value in the device's lines any more, not even by guessing.
 func forgetDevice(tx *storage.Tx, path string) error {
 	for _, folder := range []string{saltFolder, headFolder} {
 		if err := tx.Delete(folder + "/" + url.PathEscape(path)); err != nil {
@@ -101,8 +101,8 @@ func forgetDevice(tx *storage.Tx, path string) error {
 	return nil
 }
 
-// readState returns a device's salt and the last head that was stored. The salt is
-// nil when there is none yet.
+// readState returns a device's salt and the last stored head. The salt is nil if there
+// is none yet.
 func readState(tx *storage.Tx, path string) (salt []byte, h Head, err error) {
 	s, err := readRecord[[]byte](tx, saltFolder+"/"+url.PathEscape(path), "an audit salt")
 	if err != nil || s == nil {

@@ -13,10 +13,10 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
-// auditTypes are the kinds of audit devices, in the order of the table.
+// auditTypes lists the types of audit devices, in the order of the table.
 var auditTypes = []string{"file", "journal", "socket"}
 
-// nameAudit names audit blocks that have no name after their type. In JSON the name has to be there.
+// nameAudit names audit blocks that have no name after their type. In JSON the name is required.
 func nameAudit(b hcl.Body) {
 	native, ok := b.(*hclsyntax.Body)
 	if !ok {
@@ -29,7 +29,7 @@ func nameAudit(b hcl.Body) {
 	}
 }
 
-// auditBlock reads a device. Its options may stand in it or, as OpenBao has them, in a block options inside.
+// auditBlock reads a device. Its options may be in the block itself or, as in OpenBao, in a nested block "options".
 func (l *loader) auditBlock(b *hcl.Block, typ, name string, at pos) {
 	if typ == "syslog" {
 		l.errorf(at, "audit %q does not exist here: write audit \"journal\" {}, or a file or a socket that a collector reads", typ)
@@ -82,7 +82,7 @@ func (l *loader) finishAudit() []Audit {
 	return out
 }
 
-// special tells whether a file_path stands for something else than a file.
+// special reports whether a file_path means something other than a file.
 func special(v string) bool {
 	return strings.EqualFold(v, "stdout") || strings.EqualFold(v, "discard") || v == "/dev/stdout"
 }
@@ -97,7 +97,7 @@ func checkAuditFile(v string) string {
 	return checkFile(v)
 }
 
-// checkTimeout wants seconds or a duration.
+// checkTimeout requires seconds or a duration.
 func checkTimeout(v string) string {
 	d, err := time.ParseDuration(v)
 	if n, notNumber := strconv.Atoi(v); notNumber == nil {

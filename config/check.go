@@ -15,7 +15,7 @@ import (
 	"strings"
 )
 
-// The checks of the table: each says what is wrong with a value and what to write instead, or "".
+// The checks of the table. Each returns what is wrong with a value and what to write instead, or "".
 
 const noTemplate = "templates in {{ }} are not filled in: write the address, or env(\"NAME\") for one from the environment"
 
@@ -40,7 +40,7 @@ func checkName(v string) string {
 	return fmt.Sprintf("%q is no name for a seal: use letters, digits, - and _ only", v)
 }
 
-// checkPath wants a path of Vault's API.
+// checkPath requires a path of Vault's API.
 func checkPath(v string) string {
 	if strings.ContainsAny(v, "?#%\\") || slices.ContainsFunc(strings.Split(strings.Trim(v, "/"), "/"), func(s string) bool { return s == "" || s == "." || s == ".." }) {
 		return fmt.Sprintf("%q is no path: write names with single slashes between them", v)
@@ -48,7 +48,7 @@ func checkPath(v string) string {
 	return ""
 }
 
-// checkKVPath wants the path of a KV version 2 secret as the API has it, which the command line of Vault does not show.
+// checkKVPath requires the API's path of a KV version 2 secret, which Vault's command line does not show.
 func checkKVPath(v string) string {
 	if why := checkPath(v); why != "" {
 		return why
@@ -59,7 +59,7 @@ func checkKVPath(v string) string {
 	return ""
 }
 
-// checkRecipients wants age recipients, of which no more than the beginning is known here.
+// checkRecipients requires age recipients, and checks only how they begin.
 func checkRecipients(v string) string {
 	seen := make(map[string]bool)
 	for i, r := range strings.Split(v, ",") {
@@ -83,7 +83,7 @@ func checkPriority(v string) string {
 	return ""
 }
 
-// checkURL wants http:// or https:// with a host. It does not quote what may have a password in it.
+// checkURL requires http:// or https:// with a host. It does not quote a value that may contain a password.
 func checkURL(v string) string {
 	u, err := url.Parse(v)
 	switch {
@@ -97,7 +97,7 @@ func checkURL(v string) string {
 	return ""
 }
 
-// checkAddress is checkURL for a server that may also listen on a unix socket.
+// checkAddress is like checkURL, for a server that may also listen on a unix socket.
 func checkAddress(v string) string {
 	if path, ok := strings.CutPrefix(v, "unix://"); ok {
 		return checkFile(path)
@@ -134,7 +134,7 @@ const maxRate = 1_000_000
 
 func checkRate(v string) string {
 	if n, err := strconv.Atoi(v); err != nil || n > maxRate {
-		return fmt.Sprintf("%q is more than anybody can make: write a number up to %d", v, maxRate)
+		return fmt.Sprintf("%q is too large: write a number up to %d", v, maxRate)
 	}
 	return ""
 }
@@ -165,7 +165,7 @@ func checkKMSKey(v string) string {
 	return ""
 }
 
-// arnRegion returns the region inside the ARN of a KMS key, "" when v is no ARN.
+// arnRegion returns the region in the ARN of a KMS key, or "" if v is not an ARN.
 func arnRegion(v string) string {
 	if f := strings.SplitN(v, ":", 6); len(f) == 6 && f[0] == "arn" {
 		return f[3]
@@ -180,7 +180,7 @@ func checkKey(v string) string {
 	return ""
 }
 
-// KeyID is the ID of a static key that was given none: 64 bits of a hash, which do not tell the key.
+// KeyID returns the ID of a static key without a configured one: 64 bits of a hash, which do not reveal the key.
 func KeyID(key []byte) string {
 	sum := sha256.Sum256(append([]byte("sealkeep static key ID\x00"), key...))
 	return hex.EncodeToString(sum[:8])
@@ -208,13 +208,13 @@ func DecodeKey(s string) ([]byte, error) {
 	return key, nil
 }
 
-// An endpoint is a host and port in a form in which equal places are equal.
+// An endpoint is a host and port in canonical form.
 type endpoint struct {
 	host string // an IP address, a name in lower case, or a path
 	port string
 }
 
-// endpointOf reads an address of a listener (host:port) or a URL; a URL without a port has that of its scheme.
+// endpointOf reads a listener's address (host:port) or a URL; a URL without a port has its scheme's.
 func endpointOf(v string) endpoint {
 	if path, ok := strings.CutPrefix(v, "unix://"); ok {
 		return endpoint{host: path}
@@ -248,13 +248,13 @@ func plainHost(host string) string {
 	return host
 }
 
-// loopback reports whether the host is only reached from this machine.
+// loopback reports whether the host can only be reached from this machine.
 func (e endpoint) loopback() bool {
 	ip, err := netip.ParseAddr(e.host)
 	return err == nil && ip.IsLoopback()
 }
 
-// any reports whether the host stands for every address of this machine.
+// any reports whether the host means every address of this machine.
 func (e endpoint) any() bool {
 	ip, err := netip.ParseAddr(e.host)
 	return e.host == "" || err == nil && ip.IsUnspecified()
@@ -271,7 +271,7 @@ func (e endpoint) clash(o endpoint) bool {
 	return e.covers(o) || o.covers(e)
 }
 
-// covers reports whether e listens on every address of o's family: 0.0.0.0 is IPv4 only, [::] and nothing are both.
+// covers reports whether e listens on every address of o's family: 0.0.0.0 is IPv4 only, [::] and an empty host are both.
 func (e endpoint) covers(o endpoint) bool {
 	if !e.any() {
 		return false
@@ -280,7 +280,7 @@ func (e endpoint) covers(o endpoint) bool {
 	return e.host != "0.0.0.0" || err == nil && ip.Is4()
 }
 
-// same reports whether a client that dials o may reach the listener e: all loopback and unspecified hosts are one.
+// same reports whether a client that dials o may reach the listener e: all loopback and unspecified hosts count as one.
 func (e endpoint) same(o endpoint) bool {
 	local := func(e endpoint) bool { return e.loopback() || e.any() }
 	return e.port == o.port && (e.host == o.host || e.port != "" && local(e) && local(o))

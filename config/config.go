@@ -7,32 +7,32 @@ import (
 	"strings"
 )
 
-// A Config is everything that sealkeep is told, checked and with its defaults filled in.
+// A Config is the whole configuration of sealkeep, checked and with its defaults filled in.
 type Config struct {
 	Storage   Storage
-	Listeners []Listener // one at least, in the order of the files
-	Seals     []Seal     // by priority, best (lowest number) first; names unique; one at least is enabled unless there is a recovery block
-	Recovery  []string   // age recipients of the recovery slot; each begins with age1, no more is known of it; empty when not wanted
+	Listeners []Listener // at least one, in the order of the files
+	Seals     []Seal     // by priority, best (lowest number) first; names unique; at least one is enabled unless there is a recovery block
+	Recovery  []string   // age recipients of the recovery slot, checked only to begin with age1; empty for none
 
 	Audit         []Audit // devices of the audit log, in the order of the files
 	AllowAuditAPI bool    // devices may also be made over the API; default false
 
-	APIAddr   string // URL under which clients reach this keep; "" when not set
+	APIAddr   string // URL at which clients reach this keep; "" if not set
 	LogLevel  string // trace, debug, info, warn or error; default info
 	LogFormat string // text or json; default text
-	PIDFile   string // "" when not wanted
+	PIDFile   string // "" for none
 
 	Limits Limits
 
-	EnableGenerateRoot bool // a lost root token may be made anew from recovery shares; default false
+	EnableGenerateRoot bool // recovery shares may make a new root token; default false
 
-	Settings []Setting // everything that is in force and where it comes from: top level, storage, listeners, seals
+	Settings []Setting // everything in force and where it comes from: top level, storage, listeners, seals
 
-	// Warnings are sentences "file:line: text" about what was read but has no effect, or not the likely one.
+	// Warnings are sentences "file:line: text" about settings that have no effect, or an unexpected one.
 	Warnings []string
 }
 
-// Limits say how many requests are answered. The zero value limits nobody.
+// Limits says how many requests are served. The zero value limits nobody.
 type Limits struct{ PerToken, PerSource Rate }
 
 // A Rate is a number of requests a second.
@@ -44,7 +44,7 @@ type Rate struct {
 // Storage says where the store is.
 type Storage struct {
 	Path            string // the bbolt file; never empty
-	InitialMmapSize int64  // bytes of address space; 0 leaves the choice to the store
+	InitialMmapSize int64  // bytes of address space; 0 lets the store choose
 }
 
 // A Listener is one socket that serves the HTTP API.
@@ -52,22 +52,22 @@ type Listener struct {
 	Type    string // tcp or unix
 	Address string // tcp: host:port, the host may be empty; unix: the socket's path
 
-	TLSDisable    bool   // serve plain HTTP; always true on a unix socket and when there is no certificate
+	TLSDisable    bool   // serve plain HTTP; always true on a unix socket and without a certificate
 	TLSCertFile   string // PEM, set unless TLSDisable
 	TLSKeyFile    string // PEM, set unless TLSDisable
 	TLSMinVersion uint16 // tls.VersionTLS12 (the default) or tls.VersionTLS13
 
-	// TLSClientAuth says what is wanted of clients: tls.RequestClientCert (the default: asked for, not verified here),
-	// tls.NoClientCert (also without TLS) or tls.RequireAndVerifyClientCert.
+	// TLSClientAuth says which certificate clients need: tls.RequestClientCert (the default: requested, but not verified
+	// here), tls.NoClientCert (also without TLS) or tls.RequireAndVerifyClientCert.
 	TLSClientAuth   tls.ClientAuthType
-	TLSClientCAFile string // PEM; "" is the system's authorities, and without tls.RequireAndVerifyClientCert
+	TLSClientCAFile string // PEM; "" means the system's authorities; only with tls.RequireAndVerifyClientCert
 
 	Forwarded Forwarded // tcp only
 
 	SocketMode  fs.FileMode // unix only; default 0600
 	SocketUser  string      // unix only; name or number, "" leaves the owner
 	SocketGroup string      // unix only; name or number, "" leaves the group
-	Operator    bool        // unix only, with SocketMode 0600: root may lift what operator seal holds
+	Operator    bool        // unix only, with SocketMode 0600: root may lift the hold of operator seal
 
 	UnauthenticatedMetricsAccess bool // serve metrics without a token after unsealing too
 
@@ -79,27 +79,27 @@ type Audit struct {
 	Type        string // file, journal or socket
 	Name        string // its path in the API, without a slash at its end; unique; default is the type
 	Description string
-	Options     map[string]string // those of the reference in the package documentation but the description; checked
+	Options     map[string]string // the options of the reference in the package documentation, except description; checked
 	At          string            // "file:line"
 }
 
-// Forwarded says whose X-Forwarded-For tells the address of the client. The zero value believes nobody.
+// Forwarded says whose X-Forwarded-For is trusted to give the address of the client. The zero value trusts nobody.
 type Forwarded struct {
-	Authorized          []netip.Prefix // the proxies that may send it; masked, IPv4 in its own form; without any the rest is zero
-	HopSkips            int            // addresses at its end that are passed over, 0 or more
+	Authorized          []netip.Prefix // the proxies that may send it; masked, IPv4 not mapped to IPv6; if empty, the rest is zero
+	HopSkips            int            // addresses to skip at its end, 0 or more
 	RejectNotPresent    bool           // refuse requests without it, whoever sends them
-	RejectNotAuthorized bool           // refuse it from others; else it is ignored
+	RejectNotAuthorized bool           // refuse it from others; otherwise it is ignored
 }
 
 // A Seal is the configuration of one key service. Its parameters are those of the reference in the package
-// documentation, resolved (secrets read from where they are kept) and checked.
+// documentation, checked and resolved (secrets are read from where they are kept).
 type Seal struct {
 	Type     string // awskms, transit, vaultkv or static
 	Name     string // the slot's name; default is the type
 	Priority int    // 1 or more, lower is better
 	Disabled bool
 	Params   map[string]Param // set parameters only; booleans are "true" or "false"
-	At       string           // "file:line", or "environment" when variables alone made this seal
+	At       string           // "file:line", or "environment" if variables alone made this seal
 }
 
 // A Param is one resolved parameter of a seal. Value may be a secret.
@@ -108,7 +108,7 @@ type Param struct {
 	Origin string // "file:line", followed by the indirection in brackets if there was one; or the variable's name; or "default"
 }
 
-// Get returns the value of a parameter, "" when it is not set.
+// Get returns the value of a parameter, or "" if it is not set.
 func (s Seal) Get(key string) string { return s.Params[key].Value }
 
 // An Error lists every mistake of a configuration, by file and line.

@@ -1,81 +1,81 @@
 // Package config turns HCL files and the environment into plain data, or into an error that lists every mistake with
-// its file and line. It only reads: nothing is created, nothing is asked over a network. Loading costs one pass over
-// each file and over one table in code, from which the reference below is made.
+// its file and line. It only reads: it creates nothing and uses no network. Loading costs one pass over each file and
+// over one table in code, from which the reference below is generated.
 //
 // # Files
 //
 // A file is HCL v2, or HCL's JSON when its name ends in .json. Several files and folders are merged: lists of seals
-// and listeners add up in the order of the files, anything else may be set once. Vault's habits work: 1, 0, "true" and
-// "false" are booleans, numbers may stand in quotes and text may be a number, an empty text is as good as none.
-// A key that only Vault has is a warning when sealkeep can do without, an unknown key is an error. Nothing is computed:
-// there are no operators and no loops. Without a storage
-// block the store is $STATE_DIRECTORY/sealkeep.db; without a listener it is plain HTTP on 127.0.0.1:8200.
+// and listeners add up in the order of the files; anything else may be set only once. Vault's habits work: 1, 0, "true"
+// and "false" are booleans, numbers may be in quotes, text may be a number, and an empty text counts as unset. A key
+// that only Vault has is a warning if sealkeep can do without it; an unknown key is an error. Nothing is computed:
+// there are no operators and no loops. Without a storage block the store is $STATE_DIRECTORY/sealkeep.db; without a
+// listener sealkeep serves plain HTTP on 127.0.0.1:8200.
 //
 // Three functions read values from elsewhere: env("NAME"), file("/path") and credential("name"), a file in systemd's
-// $CREDENTIALS_DIRECTORY. A value marked "follows" below may also be env://NAME or file:///path (where the value is a
-// path, file:///path is that path). One newline is taken off the end of what is read, except that a key of exactly 32
-// bytes is never touched.
+// $CREDENTIALS_DIRECTORY. A value marked "follows" below may also be env://NAME or file:///path (if the value is a
+// path, file:///path is that path). One newline is removed from the end of what is read, except that a key of exactly
+// 32 bytes is never changed.
 //
 // # Listeners
 //
 // A listener with a certificate speaks TLS 1.3, and 1.2 unless tls_min_version says otherwise. Its files are read again on
-// SIGHUP, and when they have changed and rest for a second; what then does not fit together leaves the old ones in force.
-// Clients are asked for a certificate but need none, unless tls_require_and_verify_client_cert is true. Without TLS a
-// listener that other machines reach must say tls_disable = true, and there is a warning at every start.
+// SIGHUP, and once they have changed and then stay unchanged for a second; if the new ones do not match, the old ones stay
+// in force. Clients are asked for a certificate but need none, unless tls_require_and_verify_client_cert is true. A listener
+// without TLS that other machines can reach must say tls_disable = true, and gives a warning at every start.
 //
-// Behind a proxy the client is who X-Forwarded-For names, if the proxy is one of x_forwarded_for_authorized_addrs. The last
-// address counts, or the one before as many as x_forwarded_for_hop_skips says: what clients make up stands before those.
+// Behind a proxy the client is the address in X-Forwarded-For, if the proxy is one of x_forwarded_for_authorized_addrs. The
+// last address counts, after skipping x_forwarded_for_hop_skips of them at the end: addresses that clients make up come
+// before those.
 //
-// A listener "unix" with operator = true lets root lift what `sealkeep operator seal` holds: a keep that was sealed by request
-// is otherwise opened by a restart or by people. Its socket_mode must be 0600. A request with Forwarded, X-Forwarded-* or Via
-// never counts, whoever sends it; still, put no proxy in front of that socket: one that runs as root would make every caller
-// root.
+// A listener "unix" with operator = true lets root lift the hold of `sealkeep operator seal`: otherwise only a restart or
+// people open a keep that was sealed by request. Its socket_mode must be 0600. A request with Forwarded, X-Forwarded-* or Via
+// never counts, whoever sends it. Even so, do not put a proxy in front of that socket: one that runs as root would make every
+// caller root.
 //
 // # Seals
 //
-// One block per key service, seal "awskms", "transit", "vaultkv" or "static", tried by priority. For one parameter, in this
-// order:
+// One block per key service, seal "awskms", "transit", "vaultkv" or "static", tried by priority. A parameter comes from, in
+// this order:
 //
 //  1. the variables under "wins", made to steer a seal: they win over the file;
 //  2. the file;
 //  3. the variables under "else", that other programs read too;
 //  4. the default.
 //
-// Variables of one list mean the same: those that are set must agree (AWS_REGION goes before AWS_DEFAULT_REGION with a
-// warning, and AWS_ENDPOINT_URL_KMS, which is more special, before AWS_ENDPOINT_URL without one; neither counts when
-// AWS_IGNORE_CONFIGURED_ENDPOINT_URLS is true). A file that is overruled, or that overrules, is a warning when the values
-// differ. A variable that ends in _FILE holds the path of a file with the value. A variable that is set and empty counts
-// as unset.
+// Variables in one list mean the same: those that are set must agree (AWS_REGION wins over AWS_DEFAULT_REGION with a
+// warning, and AWS_ENDPOINT_URL_KMS, which is more specific, over AWS_ENDPOINT_URL without one; neither counts if
+// AWS_IGNORE_CONFIGURED_ENDPOINT_URLS is true). If a file and a variable differ, a warning says which one wins. A variable
+// that ends in _FILE holds the path of a file with the value. A variable that is set but empty counts as unset.
 //
-// VAULT_SEAL_TYPE, BAO_SEAL_TYPE or KMS_BACKEND make a seal without any block, or replace the only enabled block by
-// another type; its parameters are then dropped, with a warning. With several
-// enabled blocks the variables under "wins" must say which one they mean: VAULT_SEAL_TYPE_backup,
-// VAULT_AWSKMS_SEAL_KEY_ID_backup and so on speak to the seal named backup (- in a name is _ in a variable).
+// VAULT_SEAL_TYPE, BAO_SEAL_TYPE or KMS_BACKEND make a seal without any block, or change the type of the only enabled
+// block, whose parameters are then dropped with a warning. With several enabled blocks the variables under "wins" must say
+// which one they mean: VAULT_SEAL_TYPE_backup, VAULT_AWSKMS_SEAL_KEY_ID_backup and so on apply to the seal named backup
+// (- in a name is _ in a variable).
 //
-// The variables of terraform-backend are enough as they are: KMS_BACKEND=local is a static seal with the key of KMS_KEY
+// The variables of terraform-backend work as they are: KMS_BACKEND=local is a static seal with the key of KMS_KEY
 // or KMS_KEY_FILE, whose current_key_id is derived from it unless one is given; KMS_BACKEND=vault is vaultkv with the key
-// at KMS_VAULT_KEY_PATH; KMS_BACKEND=transit is transit. Of a variable and its twin that ends in _FILE the file wins.
+// at KMS_VAULT_KEY_PATH; KMS_BACKEND=transit is transit. A variable that ends in _FILE wins over its twin that does not.
 //
-// A transit or vaultkv seal logs in with its token. Without one it logs in with a Kubernetes service account, to the role
-// of kube_auth_role; in a block that says kube_auth_role, the general variables with a token do not count.
+// A transit or vaultkv seal uses its token. Without one it logs in with a Kubernetes service account, to the role of
+// kube_auth_role. If a block says kube_auth_role, the general variables with a token do not count.
 //
-// AWS credentials are not copied from the environment: variables marked "SDK" are read by the AWS SDK when the block
-// has no credentials. As soon as a transit or vaultkv block has a tls_ key, no TLS variable counts. An address
-// that is this keep's own is refused.
+// AWS credentials are not copied from the environment: the AWS SDK reads the variables marked "SDK" if the block has no
+// credentials. If a transit or vaultkv block has any tls_ key, no TLS variable counts. This keep's own address is refused.
 //
 // # Recovery
 //
-// People can open a keep too. recovery "age" { recipients = ["age1..."] } names those who may do so alone, each with an
-// age identity that is kept elsewhere. recovery "shares" {} only says that shares, made by init, are enough: with either
-// of them a keep needs no seal, and then waits for people at each start. Recipients that a reload changes open the keep
-// beside the old ones; those end when the identity of a new one is given (sealkeep operator recovery verify).
+// People can open a keep, too. recovery "age" { recipients = ["age1..."] } names those who may do so alone, each with an
+// age identity that is kept elsewhere. recovery "shares" {} only says that shares, made by init, are enough. With either
+// of them a keep needs no seal; without a seal it waits for people at each start. After a reload with changed recipients,
+// old and new ones open the keep; the old ones end when the identity of a new one is given (sealkeep operator recovery
+// verify).
 //
 // # Audit
 //
 // Each block is a device that gets every record: audit "file", "journal" (systemd's) or "socket". A second label is its
-// name, by default its type; in JSON it has to be there. As OpenBao has it, the options may stand in a block options { }
-// inside. On SIGHUP blocks may come, change and go, and files are opened anew. If a device cannot be opened then, the
-// whole reload is refused, and what was in force stays.
+// name, by default its type; in JSON it is required. As in OpenBao, the options may be in a nested block options { }. On
+// SIGHUP blocks may be added, changed and removed, and files are reopened. If a device cannot be opened then, the whole
+// reload is refused and the old configuration stays in force.
 //
 // # Reference
 //

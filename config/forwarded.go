@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-const maxHops = 100 // no chain of proxies is longer
+const maxHops = 100 // longer than any chain of proxies
 
-// finishForwarded fills in whose X-Forwarded-For is believed. It takes out of v what has no effect.
+// finishForwarded fills in whose X-Forwarded-For is trusted. It removes from v what has no effect.
 func (l *loader) finishForwarded(n *Listener, v map[string]value) {
 	hops, present, authorized := v["x_forwarded_for_hop_skips"], v["x_forwarded_for_reject_not_present"], v["x_forwarded_for_reject_not_authorized"]
 	if addrs := v["x_forwarded_for_authorized_addrs"]; addrs.text != "" {
@@ -32,8 +32,8 @@ func (l *loader) finishForwarded(n *Listener, v map[string]value) {
 	}
 }
 
-// parseAddrs reads IP addresses and CIDR ranges with commas between them. When one is neither, it returns its number,
-// from 1; else 0.
+// parseAddrs reads IP addresses and CIDR ranges separated by commas. If one is neither, wrong is its number, from 1;
+// otherwise it is 0.
 func parseAddrs(list string) (out []netip.Prefix, wrong int) {
 	for i, text := range strings.Split(list, ",") {
 		text = strings.TrimSpace(text)
@@ -41,7 +41,7 @@ func parseAddrs(list string) (out []netip.Prefix, wrong int) {
 		if a, notAddr := netip.ParseAddr(text); notAddr == nil && a.Zone() == "" {
 			p, err = netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), nil
 		}
-		if err != nil || p.Addr().Is4In6() { // a range of those would match no address
+		if err != nil || p.Addr().Is4In6() { // such a range would match no address
 			return nil, i + 1
 		}
 		out = append(out, p.Masked())

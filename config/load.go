@@ -13,11 +13,11 @@ import (
 	"strings"
 )
 
-// stateDirectory is the variable in which systemd says where a service keeps its state; of several folders, separated by
-// colons, the first one counts.
+// stateDirectory is the variable in which systemd says where a service keeps its state. It may list several folders,
+// separated by colons; the first one counts.
 const stateDirectory = "STATE_DIRECTORY"
 
-// A loader collects what the files say, then checks it as a whole.
+// A loader collects the contents of the files, then checks them as a whole.
 type loader struct {
 	env   func(string) (string, bool)
 	paths []string // as given
@@ -32,7 +32,7 @@ type loader struct {
 	settings  []Setting
 	via       []string // functions called by the expression being evaluated
 
-	broken    bool // something was not understood, so that what is missing may stand there
+	broken    bool // something was not understood, and may be what seems to be missing
 	noStorage bool // there is a storage block, of another kind
 	noSeal    bool // there is a seal block, of another kind
 	noKey     bool // KMS_BACKEND=local, and no key
@@ -56,11 +56,11 @@ func (l *loader) warnf(at pos, format string, args ...any) {
 
 // Load reads the files and folders of paths and the environment, and returns the whole configuration or an [*Error]
 // that lists every mistake in it. A folder stands for its files *.hcl and *.json in the order of their names and may
-// be empty; no paths at all mean the environment alone. env is [os.LookupEnv] or the like, nil is an empty
-// environment; a variable that is set and empty counts as unset.
+// be empty; no paths at all mean the environment alone. env is [os.LookupEnv] or the like; nil is an empty
+// environment. A variable that is set but empty counts as unset.
 //
 // Load resolves secrets, and so reads the files that the configuration names for them. It changes nothing and uses no
-// network. Calling it again, on a reload, reads everything anew.
+// network. Calling it again, on a reload, reads everything again.
 func Load(paths []string, env func(string) (string, bool)) (*Config, error) {
 	l := &loader{env: env, paths: paths, top: make(map[string]value)}
 	for _, name := range l.find() {
@@ -171,7 +171,7 @@ func (l *loader) rate(top map[string]value, key string) Rate {
 	return r
 }
 
-// whole is the place of what is missing everywhere.
+// whole returns the place to name for a missing setting.
 func (l *loader) whole() pos {
 	if len(l.paths) == 0 {
 		return pos{environment, 0}
@@ -179,7 +179,7 @@ func (l *loader) whole() pos {
 	return pos{strings.Join(l.paths, ", "), 0}
 }
 
-// lines renders notes in the order of the files and their lines, the environment last, each once.
+// lines renders notes without repetitions, in the order of the files and their lines, the environment last.
 func (l *loader) lines(notes []note) []string {
 	rank := func(p pos) int {
 		if p.file == environment {
@@ -197,8 +197,8 @@ func (l *loader) lines(notes []note) []string {
 	return out
 }
 
-// read resolves the settings of a block that no variable touches, and fills in their defaults. A wrong or missing
-// value is a mistake and not in the answer.
+// read resolves the settings of a block that has no variables, and fills in their defaults. A wrong or missing value
+// is a mistake, and absent from the result.
 func (l *loader) read(b block, in ...scope) map[string]value {
 	out := make(map[string]value)
 	for _, s := range rows(in...) {
@@ -280,8 +280,8 @@ func (l *loader) finishListeners() []Listener {
 	return out
 }
 
-// finishTLS fills in how a tcp listener encrypts, and refuses to serve other machines in the clear by accident. It takes
-// out of v what has no effect.
+// finishTLS fills in how a tcp listener encrypts, and refuses to serve other machines unencrypted by accident. It
+// removes from v what has no effect.
 func (l *loader) finishTLS(n *Listener, b block, v map[string]value) {
 	n.TLSMinVersion = tls.VersionTLS12
 	if v["tls_min_version"].text == "tls13" {
@@ -322,7 +322,7 @@ func (l *loader) finishTLS(n *Listener, b block, v map[string]value) {
 	}
 }
 
-// finishClientCerts fills in what is wanted of the clients of a tcp listener. It takes out of v what has no effect.
+// finishClientCerts fills in which certificates a tcp listener requires of clients. It removes from v what has no effect.
 func (l *loader) finishClientCerts(n *Listener, v map[string]value) {
 	require, none := v["tls_require_and_verify_client_cert"], v["tls_disable_client_certs"]
 	ca, hasCA := v["tls_client_ca_file"]

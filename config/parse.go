@@ -38,12 +38,12 @@ type value struct {
 	text string
 	at   pos
 	name string // the key, or the variable's name
-	via  string // `env("X")` or file:///path, when the text came from there
-	bad  bool   // there, but wrong, and reported
-	def  bool   // not there: the default
+	via  string // `env("X")` or file:///path, if the text came from there
+	bad  bool   // given but wrong, and reported
+	def  bool   // not given: the default
 }
 
-// origin is the place of a value for Param.Origin.
+// origin returns the place of a value for Param.Origin.
 func (v value) origin() string {
 	o := v.at.String()
 	if v.def {
@@ -153,7 +153,7 @@ func (l *loader) sealBlock(b *hcl.Block, label string, at pos) {
 	l.seals = append(l.seals, block{label: label, at: at, values: values})
 }
 
-// unknownSeal says why a type of seal cannot be used and what to do, "" when it can.
+// unknownSeal says why a type of seal cannot be used and what to do, or returns "" if it can.
 func unknownSeal(typ string) string {
 	switch {
 	case slices.Contains(sealTypes(), typ):
@@ -169,8 +169,8 @@ func unknownSeal(typ string) string {
 	return fmt.Sprintf("does not exist here: %s", suggest(typ, sealTypes()))
 }
 
-// body reads the values of one body and returns its blocks of the given kinds. What its scopes do not know is a
-// mistake, what they only tolerate a warning.
+// body reads the values of one body and returns its blocks of the given kinds. A key that its scopes do not know is a
+// mistake; one that they only tolerate is a warning.
 func (l *loader) body(b hcl.Body, in []scope, blocks ...hcl.BlockHeaderSchema) (map[string]value, hcl.Blocks) {
 	schema := &hcl.BodySchema{Blocks: blocks}
 	var known []string
@@ -196,13 +196,13 @@ func (l *loader) body(b hcl.Body, in []scope, blocks ...hcl.BlockHeaderSchema) (
 	return values, content.Blocks
 }
 
-// A leftover is an attribute or a block (without an expression) that a schema did not take.
+// A leftover is an attribute, or a block (without an expression), that is not in a schema.
 type leftover struct {
 	at   pos
 	expr hcl.Expression
 }
 
-// left returns what the schema did not take of a body, by name.
+// left returns by name what is in a body but not in the schema.
 func (l *loader) left(b, rest hcl.Body, schema *hcl.BodySchema) map[string]leftover {
 	out := make(map[string]leftover)
 	native, ok := b.(*hclsyntax.Body)
@@ -233,7 +233,7 @@ func (l *loader) unknown(name string, u leftover, in []scope, known []string, bl
 	switch {
 	case ok && s.ignored != "":
 		l.warnf(at, "%s has no effect: %s", name, s.ignored)
-	case ok && s.refused != "" && s.kind == boolean && off(u.expr): // says what holds anyway
+	case ok && s.refused != "" && s.kind == boolean && off(u.expr): // asks for what is always so
 	case ok && s.refused != "":
 		l.errorf(at, "%s is not supported: %s", name, s.refused)
 		l.noStorage = l.noStorage || name == "backend"
@@ -256,7 +256,7 @@ func (l *loader) unknown(name string, u leftover, in []scope, known []string, bl
 	}
 }
 
-// suggest names the known word that is nearest to what was written, or else all of them.
+// suggest names the known word closest to what was written, or else all known words.
 func suggest(word string, known []string) string {
 	best, least := "", len(word)/3+2
 	for _, k := range known {
@@ -273,8 +273,8 @@ func suggest(word string, known []string) string {
 	return "known here: " + strings.Join(known, ", ")
 }
 
-// eval computes an attribute as text: numbers and booleans are written out, null is as if it were not there, and of a
-// list, where one may stand, the texts are joined by commas.
+// eval computes an attribute as text: numbers and booleans are written out, null counts as unset, and the texts of a
+// list, where one is allowed, are joined by commas.
 func (l *loader) eval(attr *hcl.Attribute, k kind) (value, bool) {
 	l.via = nil
 	v := value{at: posOf(attr.NameRange), name: attr.Name}
@@ -357,20 +357,20 @@ func off(expr hcl.Expression) bool {
 	return false
 }
 
-// native returns the expression inside a JSON value: HCL parses the templates in JSON only when they are computed.
+// native returns the expression inside a JSON value: HCL parses templates in JSON only when it evaluates them.
 func native(expr hcl.Expression) (hcl.Expression, hcl.Diagnostics) {
 	if _, ok := expr.(hclsyntax.Expression); ok {
 		return expr, nil
 	}
-	v, diags := expr.Value(nil) // without a context, text is as it was written
+	v, diags := expr.Value(nil) // without a context, text stays as written
 	if !diags.HasErrors() && v.Type() == cty.String {
 		return hclsyntax.ParseTemplate([]byte(v.AsString()), expr.Range().Filename, expr.Range().Start)
 	}
 	return hcl.StaticExpr(v, expr.Range()), diags
 }
 
-// computes says what stands in an expression that could keep the parser computing for ever, "" when nothing does:
-// loops, operators, and numbers that no one can mean, such as 1e99999999.
+// computes says what in an expression could keep the parser computing for ever, or returns "" if nothing could: loops,
+// operators, and absurd numbers such as 1e99999999.
 func computes(expr hcl.Expression) string {
 	why := ""
 	look := func(v cty.Value) {
@@ -398,7 +398,7 @@ func computes(expr hcl.Expression) string {
 	return why
 }
 
-// syntax records the errors of the HCL parser. Its file says nothing reliable about what is missing.
+// syntax records the errors of the HCL parser. A file with errors does not reliably show what is missing.
 func (l *loader) syntax(diags hcl.Diagnostics) {
 	for _, d := range diags {
 		if d.Severity != hcl.DiagError {
@@ -415,8 +415,8 @@ func (l *loader) syntax(diags hcl.Diagnostics) {
 
 var quoted = regexp.MustCompile(`"[^"]*"`)
 
-// explain turns a diagnostic of HCL into a sentence. Some quote the text around the mistake, which may be a secret:
-// only words that the table knows and punctuation are left in quotes.
+// explain turns a diagnostic of HCL into a sentence. Some quote the text around the mistake, which may be a secret, so
+// only words of the table and punctuation stay in quotes.
 func explain(d *hcl.Diagnostic) string {
 	if call, ok := hcl.DiagnosticExtra[hclsyntax.FunctionCallDiagExtra](d); ok && call.FunctionCallError() != nil {
 		return call.FunctionCallError().Error()

@@ -11,22 +11,22 @@ import (
 // fileSuffix ends the names of variables that hold the path of a file with the value.
 const fileSuffix = "_FILE"
 
-// A draft is a seal while it is put together.
+// A draft is a seal under construction.
 type draft struct {
 	block
 	typ, name string
 	priority  int
 	disabled  bool
-	unnamed   bool             // the name was wrong, and reported
-	bare      bool             // the only enabled seal: variables without a name speak to it
+	unnamed   bool             // the name was wrong and reported
+	bare      bool             // the only enabled seal: variables without a name apply to it
 	from      value            // says the type
-	own       map[string]value // what every seal has: name, priority, disabled
+	own       map[string]value // settings that every seal has: name, priority, disabled
 	params    map[string]value
 }
 
 func (d draft) scope() scope { return sealScope(d.typ) }
 
-// suffix is what a variable's name ends in when it speaks to this seal.
+// suffix returns the end of the names of variables that apply to this seal.
 func (d draft) suffix() string { return "_" + strings.ReplaceAll(d.name, "-", "_") }
 
 func (d draft) String() string {
@@ -95,7 +95,7 @@ func (l *loader) finishSeals() []draft {
 	return drafts
 }
 
-// retype lets a variable replace the type of a block. The parameters of the old type are dropped.
+// retype replaces the type of a block if a variable says so, and drops the parameters of the old type.
 func (l *loader) retype(d *draft) {
 	asked := *d
 	if asked.name == "" {
@@ -120,7 +120,7 @@ func (l *loader) retype(d *draft) {
 	d.at = v.at
 }
 
-// uniqueNames wants names that differ, also as the ends of variables.
+// uniqueNames requires names that differ, also as the ends of variables.
 func (l *loader) uniqueNames(drafts []draft) {
 	seen := make(map[string]draft)
 	for _, d := range drafts {
@@ -164,7 +164,7 @@ func (l *loader) uniquePriorities(drafts []draft) {
 	}
 }
 
-// ambiguous refuses variables that steer a seal without saying which of several.
+// ambiguous refuses variables that steer a seal but do not say which of several.
 func (l *loader) ambiguous(drafts []draft, enabled int) {
 	if enabled < 2 {
 		return
@@ -194,7 +194,7 @@ func (l *loader) ambiguous(drafts []draft, enabled int) {
 	}
 }
 
-// missingSeal says what to write when there is none.
+// missingSeal says what to write if there is no seal.
 func (l *loader) missingSeal() {
 	var set []string
 	for _, s := range table {
@@ -240,7 +240,7 @@ func (l *loader) finishParams(d *draft, several bool) {
 			s.env = nil
 		}
 		if s.key == "token" && d.values["kube_auth_role"].text != "" {
-			s.env = nil // somebody's token must not count in place of the login that the block asks for
+			s.env = nil // somebody's token must not replace the login that the block asks for
 		}
 		if off, _ := l.lookup("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"); s.key == "endpoint" && strings.EqualFold(off, "true") {
 			s.env = nil // as in every AWS SDK
@@ -269,8 +269,8 @@ func (l *loader) finishParams(d *draft, several bool) {
 	}
 }
 
-// ignoreTLS warns of the variables of a setting. TLS is all from the file or all from the environment: half of each
-// would be no one's intention.
+// ignoreTLS warns about the variables of a setting. TLS settings come either all from the file or all from the
+// environment: nobody wants half of each.
 func (l *loader) ignoreTLS(s setting, d draft) {
 	for _, name := range s.env {
 		if _, ok := l.lookup(name); ok {
@@ -280,7 +280,7 @@ func (l *loader) ignoreTLS(s setting, d draft) {
 }
 
 // param resolves one parameter: variables made to steer a seal, then the file, then the general variables. An empty
-// text with true stands for a value that was wrong and is reported.
+// text with true means that the value was wrong and has been reported.
 func (l *loader) param(s setting, d draft) (value, bool) {
 	file := d.values[s.key]
 	if v, ok := l.variables(s, d); ok {
@@ -311,8 +311,8 @@ func (l *loader) param(s setting, d draft) (value, bool) {
 	return file, true
 }
 
-// variables returns what the steering variables say about a setting of a seal: those that end in its name, and the
-// bare ones when it is the only one.
+// variables returns what the steering variables say about a setting of a seal: those that end in its name, and also
+// those without a name if it is the only seal.
 func (l *loader) variables(s setting, d draft) (value, bool) {
 	var set []value
 	if d.name != "" {
@@ -334,7 +334,7 @@ func (l *loader) variables(s setting, d draft) (value, bool) {
 	return v, ok
 }
 
-// all returns the variables that are set. One whose name ends in _FILE gives the path of a file.
+// all returns the variables that are set. A variable whose name ends in _FILE holds the path of a file.
 func (l *loader) all(names []string, suffix string) []value {
 	var out []value
 	for _, name := range names {
@@ -354,8 +354,8 @@ func (l *loader) all(names []string, suffix string) []value {
 	return out
 }
 
-// twins resolves variables that mean the same and wants them to agree. A file wins over the variable without _FILE, as
-// with terraform-backend.
+// twins resolves variables that mean the same and requires them to agree. A file wins over the variable without _FILE,
+// as in terraform-backend.
 func (l *loader) twins(s setting, set []value) (value, bool) {
 	var all []value
 	for _, v := range set {
@@ -378,7 +378,7 @@ func (l *loader) twins(s setting, set []value) (value, bool) {
 		case i == 0:
 			first = v
 		case v.text == first.text:
-		case s.firstWins && strings.HasPrefix(first.name, v.name+"_"): // for this alone, and the other for much more
+		case s.firstWins && strings.HasPrefix(first.name, v.name+"_"): // specific to this setting, while the other is general
 		case s.firstWins:
 			l.warnf(v.at, "%s and %s differ: %s wins, unset the other", first.name, v.name, first.name)
 		default:
@@ -419,7 +419,7 @@ func (l *loader) together(d draft) {
 		switch {
 		case region.text == in || region.text == "" || in == "":
 		case region.name != "region":
-			// The environment's is for whoever says nothing else: two seals in two regions are an everyday case.
+			// The environment's region is only a default: two seals in two regions are an everyday case.
 			delete(p, "region")
 		default:
 			l.errorf(region.at, "%s is %s, but the key's ARN (%s) is in %s: remove the region or correct it", region.name, region.text, p["kms_key_id"].origin(), in)
@@ -443,7 +443,7 @@ func (l *loader) together(d draft) {
 	}
 }
 
-// pair wants both keys or none.
+// pair requires both keys or none.
 func (l *loader) pair(d draft, a, b string) {
 	va, hasA := d.params[a]
 	vb, hasB := d.params[b]
@@ -455,7 +455,7 @@ func (l *loader) pair(d draft, a, b string) {
 	}
 }
 
-// refuseSelf refuses a transit or vaultkv seal that asks this very keep: it could never open.
+// refuseSelf refuses a transit or vaultkv seal that points at this very keep, since it could never open it.
 func (l *loader) refuseSelf(drafts []draft, listeners []Listener, api value) {
 	for _, d := range drafts {
 		v := d.params["address"]

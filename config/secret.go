@@ -16,11 +16,11 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// maxFile is the most that is read of any file. A configuration or a secret is never near it, and HCL's parser, which
-// recurses without a bound of its own, cannot use up the stack on so little.
+// maxFile bounds how much is read of any file. No configuration or secret comes near it, and HCL's parser, which recurses
+// without bounds, cannot exhaust the stack on so little.
 const maxFile = 32 << 10
 
-// functions are what an expression may call. Each notes where its answer came from in l.via.
+// functions returns the functions that an expression may call. Each notes in l.via where its result came from.
 func (l *loader) functions() *hcl.EvalContext {
 	fn := func(name string, read func(string) (string, error)) function.Function {
 		return function.New(&function.Spec{
@@ -47,8 +47,8 @@ func (l *loader) functions() *hcl.EvalContext {
 	}}
 }
 
-// asText makes content fit for an HCL string, which is normalized Unicode: a raw key of 32 bytes becomes base64, as a
-// static seal reads it.
+// asText makes content fit into an HCL string, which is normalized Unicode: a raw key of 32 bytes becomes base64, which
+// a static seal can read.
 func asText(s string) (string, error) {
 	switch {
 	case norm.NFC.IsNormalString(s) && strings.ToValidUTF8(s, "") == s:
@@ -119,11 +119,11 @@ func readFile(path string) ([]byte, error) {
 	return b, err
 }
 
-// resolve follows env:// and file://, takes one newline off the end, brings booleans and numbers into one form and
-// checks the result. It returns what is wrong, or "".
+// resolve follows env:// and file://, removes one newline from the end, normalizes booleans and numbers, and checks the
+// result. It also returns what is wrong, or "".
 func (l *loader) resolve(s setting, v value) (value, string) {
 	v, why := l.follow(s, v)
-	if v.via != "" { // what was read from elsewhere may be a secret in the wrong place
+	if v.via != "" { // a value read from elsewhere may be a secret in the wrong place
 		why = strings.ReplaceAll(why, strconv.Quote(v.text), "the value")
 	}
 	return v, why

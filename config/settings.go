@@ -10,24 +10,24 @@ import (
 type Setting struct {
 	Scope  string `json:"scope"`  // "top level", or the block: `seal "awskms" named backup`
 	Key    string `json:"key"`    // as in a file; a seal's label is its type
-	Value  string `json:"value"`  // [Hidden] when it is a secret
+	Value  string `json:"value"`  // [Hidden] if it is a secret
 	Origin string `json:"origin"` // as in [Param]
 	Secret bool   `json:"secret"`
 }
 
-// A Variable is an environment variable that has a say in one setting of a configuration. It is safe to show.
+// A Variable is an environment variable that affects one setting of a configuration. It is safe to show.
 type Variable struct {
 	Name   string `json:"name"`
 	Scope  string `json:"scope"` // as in [Setting]
 	Key    string `json:"key"`
-	Wins   bool   `json:"wins"` // over the file; else the file wins
+	Wins   bool   `json:"wins"` // over the file; otherwise the file wins
 	SDK    bool   `json:"sdk"`  // read by the AWS SDK inside the seal
 	Set    bool   `json:"set"`  // and not empty
 	Value  string `json:"value,omitempty"`
 	Secret bool   `json:"secret"`
 }
 
-// Hidden stands in the place of a secret, whatever its length.
+// Hidden replaces a secret, whatever its length.
 const Hidden = "(hidden)"
 
 func shown(text string, secret bool) string {
@@ -46,8 +46,8 @@ func (l *loader) inForce(where string, values map[string]value, in ...scope) {
 	}
 }
 
-// sealInForce records what holds for a seal. What the AWS SDK takes from the environment is in it, unless the block has
-// credentials or a profile of its own, which the SDK would take first.
+// sealInForce records the settings of a seal. They include what the AWS SDK takes from the environment, unless the block
+// has credentials or a profile of its own, which the SDK would use first.
 func (l *loader) sealInForce(d draft) {
 	where := d.String()
 	l.settings = append(l.settings, Setting{where, sealType.key, d.typ, d.from.origin(), false})
@@ -77,8 +77,8 @@ func (l *loader) sealInForce(d draft) {
 	l.inForce(where, params, d.scope())
 }
 
-// Variables lists the environment variables that have a say in the configuration, and what they say in env. A variable
-// that can steer several seals is there once for each, with the name of the seal at its end.
+// Variables lists the environment variables that affect the configuration, with their state in env. A variable that can
+// steer several seals is listed once for each, with the name of the seal at its end.
 func (c *Config) Variables(env func(string) (string, bool)) []Variable {
 	l := &loader{env: env}
 	var out []Variable

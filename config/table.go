@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// A scope is the kind of block in which a setting stands.
+// A scope is the kind of block that a setting belongs to.
 type scope string
 
 const (
@@ -29,7 +29,7 @@ const (
 	text kind = iota
 	boolean
 	number
-	texts // a list in brackets, or one text; as a value they are joined by commas
+	texts // a list in brackets, or one text; the value joins them by commas
 )
 
 // A setting is one row of the table that drives parsing, precedence, the help in errors and the reference in the
@@ -40,24 +40,24 @@ type setting struct {
 	kind kind
 
 	steer []string // variables that win over the file; a name that ends in _FILE holds the path of a file with the value
-	env   []string // variables that count when the file is silent; likewise
+	env   []string // variables that count if the file does not set the key; likewise
 	// chain: env is read by the AWS SDK inside the seal, never here; it is only compared with the file.
 	chain bool
-	// firstWins: env variables may differ, the first one is taken and a warning says so, unless its name goes on from the
-	// other's and so is the more special one. Elsewhere twins must agree.
+	// firstWins: env variables may differ; the first one wins, with a warning unless its name extends the other's, which
+	// makes it the more specific one. Without firstWins twins must agree.
 	firstWins bool
 
 	required bool
 	def      string            // default value
-	alias    map[string]string // other words for a value; upper and lower case are then the same
+	alias    map[string]string // other words for a value; case is then ignored
 	secret   bool              // never shown
 	indirect bool              // env://NAME and file:///path are followed
 	raw      bool              // bytes: exactly 32 of them are taken as they are
 
-	check func(string) string // says what is wrong with a value and what to write, "" when nothing is; never quotes a secret
+	check func(string) string // returns what is wrong with a value and what to write, or ""; never quotes a secret
 
 	ignored string // why this key of Vault's has no effect here: a warning; a key may end in * for several
-	refused string // why this key of Vault's is an error here; for a boolean one, unless it is false
+	refused string // why this key of Vault's is an error here, unless it is a boolean and false
 	doc     string
 }
 
@@ -76,7 +76,7 @@ const (
 	checks  = "sealkeep checks its seals on a plan of its own"
 )
 
-// table has every key that a file may have.
+// table lists every key that a file may have.
 var table = []setting{
 	{in: scopeTop, key: "api_addr", check: checkURL, doc: "URL under which clients reach this keep"},
 	{in: scopeTop, key: "log_level", def: "info", alias: map[string]string{"notice": "info", "warning": "warn", "err": "error"}, check: oneOf("trace", "debug", "info", "warn", "error"), doc: "trace, debug, info, warn or error"},
@@ -275,7 +275,7 @@ var table = []setting{
 	{in: `seal "static"`, key: "previous_key_id", steer: []string{"BAO_STATIC_SEAL_PREVIOUS_KEY_ID"}, doc: "its name"},
 }
 
-// sealTypes are the kinds of seals, in the order of the table.
+// sealTypes returns the types of seals, in the order of the table.
 func sealTypes() []string { return []string{"awskms", "transit", "vaultkv", "static"} }
 
 // find returns the row of a key in any of the scopes.
@@ -289,7 +289,7 @@ func find(key string, in ...scope) (setting, bool) {
 	return setting{}, false
 }
 
-// rows returns the rows of the scopes that have an effect, in the table's order.
+// rows returns the rows of the scopes, without those that have no effect, in the table's order.
 func rows(in ...scope) []setting {
 	var out []setting
 	for _, s := range table {

@@ -109,6 +109,10 @@ func TestTransitByVaultAPI(t *testing.T) {
 		k.equal(path, len(write(path, nil)["random_bytes"].(string)), length)
 	}
 
+	// Who hangs on a key.
+	uses, _ := call("get", "keys/app/uses", nil)["uses"].([]any)
+	k.equal("tokens that have used the key", len(uses), 1)
+
 	// Leaving, coming back.
 	exported := call("get", "export/encryption-key/app", nil)["keys"].(m)
 	k.equal("exported", len(exported), 2)

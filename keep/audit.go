@@ -7,7 +7,7 @@ import (
 )
 
 // SetAudit replaces the audit devices, as a reload of the configuration does.
-// Those that stay are opened anew. When a device is wrong, or cannot be opened,
+// It reopens the devices that stay. If a device is invalid or cannot be opened,
 // nothing changes.
 func (k *Keep) SetAudit(devices []audit.Device, allowAPI bool) error {
 	for _, d := range devices {
@@ -15,7 +15,7 @@ func (k *Keep) SetAudit(devices []audit.Device, allowAPI bool) error {
 			return err
 		}
 	}
-	k.opening.Lock() // a keep that is being opened takes the old ones
+	k.opening.Lock() // a keep that is just opening uses the old devices
 	defer k.opening.Unlock()
 	k.mu.Lock()
 	inForce := k.devices
@@ -34,8 +34,8 @@ func (k *Keep) SetAudit(devices []audit.Device, allowAPI bool) error {
 	return nil
 }
 
-// ReopenAudit opens the files of the audit devices anew, as after a reload of a
-// configuration that is wrong: they may have been renamed.
+// ReopenAudit reopens the files of the audit devices, which may have been
+// renamed. A reload does this even if the new configuration is invalid.
 func (k *Keep) ReopenAudit() error {
 	k.opening.Lock()
 	defer k.opening.Unlock()

@@ -18,16 +18,16 @@ type drillStatus struct {
 	Slots    []drilling `json:"slots"`
 }
 
-// drilling is what is known of one recovery slot.
+// drilling describes one recovery slot.
 type drilling struct {
 	Name      string    `json:"name"`
 	Type      string    `json:"type"`
 	KeyID     string    `json:"key_id"`
 	Shares    int       `json:"shares,omitempty"`
 	Threshold int       `json:"threshold,omitempty"`
-	Set       string    `json:"set,omitempty"`     // of the shares
-	Verified  time.Time `json:"verified,omitzero"` // when people last showed that they can open it
-	Since     time.Time `json:"since,omitzero"`    // when it was made to take another one's place
+	Set       string    `json:"set,omitempty"`     // ID of the shares
+	Verified  time.Time `json:"verified,omitzero"` // when people last proved that they can open it
+	Since     time.Time `json:"since,omitzero"`    // when it was made to replace another slot
 }
 
 func (u *Unsealed) drillStatus() (out drillStatus, err error) {
@@ -69,9 +69,9 @@ func showDrill(u *Unsealed) (api.Answer, error) {
 	return api.Answer{Inject: true, Data: out}, err
 }
 
-// writeDrill takes a share or an identity, opens the slot as it stands in the
-// file when there are enough, and notes the date. It changes nothing else, unless
-// that shows that people hold what is new; see [Keep.settle].
+// writeDrill takes a share or an identity, opens the slot as stored once there
+// are enough, and records the date. It changes nothing else, unless the drill
+// proves that people hold new shares or identities; see [Keep.settle].
 func (k *Keep) writeDrill(r *api.Request, in *offer) (api.Answer, error) {
 	u := Of(r)
 	g := &u.drilling

@@ -12,13 +12,13 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// A rootGeneration makes a root token for people whose shares, or identity, open
-// the keep, when the last root token is lost. It is off unless the configuration
-// says otherwise, for it is open to anybody until then, and always in the log.
-// The token is sent under a one-time password, which who began alone knows.
+// A rootGeneration makes a root token for people whose shares or identity open
+// the keep, when the last root token is lost. Anybody can begin one, so it is
+// off unless the configuration enables it, and every step is logged. The token
+// is sent encrypted with a one-time password that only the initiator knows.
 type rootGeneration struct {
 	gathering
-	otp string // empty: none is under way; guarded by mu
+	otp string // empty: none in progress; guarded by mu
 }
 
 // rootStatus has Vault's fields.
@@ -35,9 +35,9 @@ type rootStatus struct {
 	OTPLength        int    `json:"otp_length"`
 }
 
-var errGenerateRoot = &api.Error{Code: api.Denied, Text: "generating a root token is off: set enable_generate_root = true in the configuration, reload (SIGHUP), and take it out again afterwards"}
+var errGenerateRoot = &api.Error{Code: api.Denied, Text: "root generation is disabled: set enable_generate_root = true in the configuration, reload (SIGHUP), and remove it again afterwards"}
 
-// generating refuses unless the configuration allows it.
+// generating returns an error unless the configuration allows root generation.
 func (k *Keep) generating() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -74,7 +74,7 @@ type generateRootInput struct {
 
 func (k *Keep) beginGenerateRoot(r *api.Request, in *generateRootInput) (api.Answer, error) {
 	if err := k.generating(); err != nil {
-		k.log.Warn("a root token was asked for, which is off", "from", r.Frame.Remote(), "request", r.ID)
+		k.log.Warn("a root token was requested, but root generation is disabled", "from", r.Frame.Remote(), "request", r.ID)
 		return api.Answer{}, err
 	}
 	u := Of(r)
@@ -87,7 +87,7 @@ func (k *Keep) beginGenerateRoot(r *api.Request, in *generateRootInput) (api.Ans
 	case in.OTP != "" && len(in.OTP) != access.RandomToken:
 		return api.Answer{}, invalid("the otp has %d characters, not %d: leave it out to get one", len(in.OTP), access.RandomToken)
 	case t == 0:
-		return api.Answer{}, invalid("this store has no recovery slot: there is nobody to ask whether a root token may be made")
+		return api.Answer{}, invalid("this store has no recovery slot: nobody can approve a root token")
 	}
 	g := &u.generation
 	g.mu.Lock()
@@ -102,7 +102,7 @@ func (k *Keep) beginGenerateRoot(r *api.Request, in *generateRootInput) (api.Ans
 		}
 	}
 	nonce := g.beginLocked()
-	k.log.Warn("a root token was asked for", "nonce", nonce, "from", r.Frame.Remote(), "request", r.ID)
+	k.log.Warn("a root token was requested", "nonce", nonce, "from", r.Frame.Remote(), "request", r.ID)
 	out, err := u.rootStatusLocked()
 	if in.OTP == "" {
 		out.OTP = g.otp
@@ -118,7 +118,7 @@ func (k *Keep) cancelGenerateRoot(r *api.Request, _ *api.None) (api.Answer, erro
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.otp != "" {
-		k.log.Warn("the root token was called off", "nonce", g.progress().nonce, "from", r.Frame.Remote(), "request", r.ID)
+		k.log.Warn("the request for a root token was cancelled", "nonce", g.progress().nonce, "from", r.Frame.Remote(), "request", r.ID)
 	}
 	g.otp = ""
 	g.resetLocked()
@@ -173,16 +173,20 @@ type decodeTokenInput struct {
 	OTP     string `json:"otp"`
 }
 
-// writeDecodeToken takes the one-time password off a token.
+type decodedToken struct {
+	Token string `json:"token"`
+}
+
+// writeDecodeToken decrypts a token with its one-time password.
 func (k *Keep) writeDecodeToken(r *api.Request, in *decodeTokenInput) (api.Answer, error) {
 	b, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(in.Encoded, "="))
 	if err != nil || len(b) != len(in.OTP) || len(b) == 0 {
-		return api.Answer{}, invalid("encoded_token is not base64, or does not have the length of otp")
+		return api.Answer{}, invalid("encoded_token is not base64, or its length differs from that of otp")
 	}
-	return api.Answer{Inject: true, Data: map[string]string{"token": string(xor(string(b), in.OTP))}}, nil
+	return api.Answer{Inject: true, Data: decodedToken{string(xor(string(b), in.OTP))}}, nil
 }
 
-// newOTP returns a one-time password for a token, in base62 as Vault has it.
+// newOTP returns a one-time password for a token, in base62 as in Vault.
 func newOTP() (string, error) {
 	const digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 	b := make([]byte, access.RandomToken)
@@ -196,7 +200,7 @@ func newOTP() (string, error) {
 	return string(b), nil
 }
 
-// xor is of two strings of one length.
+// xor returns a XOR b; the strings have the same length.
 func xor(a, b string) []byte {
 	out := make([]byte, len(a))
 	for i := range out {

@@ -12,21 +12,21 @@ import (
 	"github.com/sealkeep/sealkeep/api"
 )
 
-// A hold keeps a keep sealed that was sealed by request. What lifts it:
+// A hold keeps a keep that was sealed by request sealed, until it is lifted by
 //
-//	a restart        unless the hold was to outlast it; the log says so
+//	a restart        unless the hold was made to survive one; the log says so
 //	people           with shares or an identity: sys/unseal
 //	the operator     root, over a unix listener that says operator = true
 //
-// A sealed keep can check no token, so a bare sys/unseal from anybody else is
+// A sealed keep cannot check tokens, so a bare sys/unseal from anybody else is
 // refused, and a reload of the configuration changes nothing.
 //
-// The hold is in memory, and in a file beside the store, in clear: it is there
-// for the next start, which has no key either. Whoever may write to that folder
-// may delete it, and may replace the store and the program's configuration, too.
+// The hold is in memory and in an unencrypted file beside the store: the next
+// start must read it before it has a key. Anybody who can write to that folder
+// can delete the file, but can also replace the store and its configuration.
 type holdRecord struct {
 	Version int       `json:"version"` // recordVersion
-	Keep    bool      `json:"keep"`    // over restarts
+	Keep    bool      `json:"keep"`    // survives restarts
 	Since   time.Time `json:"since"`
 }
 
@@ -41,8 +41,8 @@ var errHeld = &api.Error{Code: api.Denied, Text: "the keep was sealed by request
 
 func (k *Keep) holdPath() string { return k.config.Path + holdSuffix }
 
-// takeUpHold looks for the hold that the process before has left, when there is
-// a store. What cannot be read holds: somebody wanted the keep sealed.
+// takeUpHold restores the hold that the previous process left, if there is a
+// store. An unreadable file holds too: somebody wanted the keep sealed.
 func (k *Keep) takeUpHold() {
 	b, err := os.ReadFile(k.holdPath())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -58,7 +58,7 @@ func (k *Keep) takeUpHold() {
 	switch {
 	case err != nil:
 		k.held, k.keepHeld = true, true
-		k.log.Error("held: what the last process has left of being sealed by request cannot be read", "path", k.holdPath(), "error", err, "next", holdWays)
+		k.log.Error("held: the mark of a keep that was sealed by request cannot be read", "path", k.holdPath(), "error", err, "next", holdWays)
 	case rec.Keep:
 		k.held, k.keepHeld = true, true
 		k.log.Warn("held: the keep was sealed by request, to stay so over restarts", "since", rec.Since, "next", holdWays)
@@ -68,7 +68,7 @@ func (k *Keep) takeUpHold() {
 	}
 }
 
-// writeHold leaves the hold for the next start.
+// writeHold writes the hold for the next start.
 func (k *Keep) writeHold(keep bool) (err error) {
 	defer func() {
 		if err != nil {
@@ -83,7 +83,7 @@ func (k *Keep) writeHold(keep bool) (err error) {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // gone, when all went well
+	defer os.Remove(f.Name()) // already renamed if all went well
 	_, err = f.Write(b)
 	if err == nil {
 		err = f.Sync()
@@ -111,7 +111,7 @@ func (k *Keep) removeHold() {
 func (k *Keep) liftLocked(by string) {
 	if k.held {
 		k.held, k.keepHeld = false, false
-		k.log.Warn("a keep that was sealed by request is sealed by request no longer", "lifted_by", by)
+		k.log.Warn("the hold of a keep that was sealed by request is lifted", "lifted_by", by)
 	}
 	k.removeHold()
 }

@@ -13,20 +13,20 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// InitRequest says how to initialize a keep. The names are Vault's, but for
-// recovery_age_recipients. In a request over HTTP the recovery shares are 5 and
-// 3 where they are absent, unless the configuration has recipients.
+// InitRequest says how to initialize a keep. The names are Vault's, except
+// recovery_age_recipients. A request over HTTP that names no recovery shares
+// gets 5 with a threshold of 3, unless the configuration has recipients.
 type InitRequest struct {
 	SecretShares      int      `json:"secret_shares"`
 	SecretThreshold   int      `json:"secret_threshold"`
 	PGPKeys           []string `json:"pgp_keys"`
 	RecoveryShares    int      `json:"recovery_shares"` // 0: none
 	RecoveryThreshold int      `json:"recovery_threshold"`
-	RecoveryAge       []string `json:"recovery_age_recipients"` // one for each share, which is handed out encrypted to it
+	RecoveryAge       []string `json:"recovery_age_recipients"` // one per share, which is handed out encrypted to it
 	RecoveryPGPKeys   []string `json:"recovery_pgp_keys"`
 	RootTokenPGPKey   string   `json:"root_token_pgp_key"`
 
-	RootToken string `json:"-"` // the root token to make; empty: a random one
+	RootToken string `json:"-"` // the root token to create; empty: a random one
 }
 
 // InitResponse is what init hands out, once.
@@ -40,16 +40,16 @@ type InitResponse struct {
 	Warnings           []string `json:"warnings,omitempty"`
 }
 
-// Init makes the store: a fresh root key, wrapped by every enabled seal and
-// opened again, wrapped for the people who may recover it, a root token and the
-// mount secret/. Either all of it is there afterwards, and the keep is unsealed,
-// or nothing. One call at a time does it; later ones get [ErrInitialized].
+// Init creates the store, with a root token and the mount secret/. It makes a
+// new root key, which every enabled seal wraps and unwraps once, and wraps it for
+// the people who may recover it. It creates either everything, and unseals
+// the keep, or nothing. Calls run one at a time; later ones get [ErrInitialized].
 func (k *Keep) Init(ctx context.Context, in InitRequest) (*InitResponse, error) {
 	return k.initialize(ctx, in, nil)
 }
 
-// initialize is Init. record, if there is one, records the answer in the audit log
-// before the store is there; its error ends it all.
+// initialize is Init. record, if not nil, records the answer in the audit log
+// before the store exists; if it fails, nothing is created.
 func (k *Keep) initialize(ctx context.Context, in InitRequest, record func(*audit.Log, *InitResponse) error) (*InitResponse, error) {
 	select {
 	case k.initializing <- struct{}{}:
@@ -71,7 +71,7 @@ func (k *Keep) initialize(ctx context.Context, in InitRequest, record func(*audi
 	defer set.users.Done()
 
 	seals := slices.DeleteFunc(slices.Clone(set.all), Seal.Disabled)
-	// A configuration without any seal block asks for it (config.Load says so).
+	// A configuration without any seal block means this (config.Load says so).
 	manual := len(set.all) == 0 && (in.RecoveryShares > 0 || k.hasRecipients())
 	out, err := in.check(seals, manual)
 	if err != nil {
@@ -108,12 +108,12 @@ func (k *Keep) initialize(ctx context.Context, in InitRequest, record func(*audi
 		return nil, fmt.Errorf("%w: %w", ErrInitialized, err)
 	case errors.Is(err, audit.ErrFailed):
 		k.metrics.withheld.WithLabelValues("response").Inc()
-		return nil, fmt.Errorf("nothing was written, because the answer could not be recorded: %w; mend the audit devices, then begin again", audit.ErrFailed)
+		return nil, fmt.Errorf("nothing was written, because the answer could not be recorded: %w; repair the audit devices, then try again", audit.ErrFailed)
 	case err != nil:
 		return nil, fmt.Errorf("creating the store: %w", err)
 	}
 	k.log.Info("initialized", "store", id, "fingerprint", out.Fingerprint, "slots", len(slots))
-	// From here on the store is there, and its root token must reach the user.
+	// From here on the store exists, and its root token must reach the user.
 	if err := k.openFirst(root); err != nil {
 		k.log.Error("the new store did not open", "error", err)
 		out.Warnings = append(out.Warnings, fmt.Sprintf("the store was made but did not open: %v; keep the root token, then restart the server", err))
@@ -122,7 +122,7 @@ func (k *Keep) initialize(ctx context.Context, in InitRequest, record func(*audi
 	return out, nil
 }
 
-// openFirst opens the store that was just made.
+// openFirst opens the store that was just created.
 func (k *Keep) openFirst(root []byte) error {
 	k.opening.Lock()
 	defer k.opening.Unlock()
@@ -149,7 +149,7 @@ func (k *Keep) openFirst(root []byte) error {
 }
 
 // check refuses what a keep cannot do, and begins the answer. manual means that
-// people shall open the keep, and no seal.
+// people open the keep, and no seal does.
 func (in InitRequest) check(seals []Seal, manual bool) (*InitResponse, error) {
 	if len(seals) == 0 && !manual {
 		return nil, invalid("no enabled seal is configured: add a seal block, such as seal \"awskms\" {}, and restart or reload")
@@ -166,7 +166,7 @@ func (in InitRequest) check(seals []Seal, manual bool) (*InitResponse, error) {
 		}
 	}
 	out := &InitResponse{Keys: []string{}, KeysBase64: []string{}, RecoveryKeys: []string{}, RecoveryKeysBase64: []string{}}
-	// Vault refuses these with a seal that opens itself, but many clients send 5 and 3 without being asked to.
+	// Vault refuses these with an auto-unseal, but many clients always send 5 and 3.
 	if in.SecretShares != 0 && !manual {
 		out.Warnings = append(out.Warnings, "secret_shares and secret_threshold were ignored: this keep opens itself, with seal type "+seals[0].Type()+", and has no unseal keys")
 	}
@@ -176,7 +176,7 @@ func (in InitRequest) check(seals []Seal, manual bool) (*InitResponse, error) {
 	return out, nil
 }
 
-// addRecovery adds the slots that people open, and their shares to the answer.
+// addRecovery adds the slots that people open, and adds their shares to the answer.
 func (k *Keep) addRecovery(slots []storage.Slot, in InitRequest, out *InitResponse, root []byte, id string) ([]storage.Slot, error) {
 	k.mu.Lock()
 	recipients := k.recipients
@@ -199,7 +199,7 @@ func (k *Keep) addRecovery(slots []storage.Slot, in InitRequest, out *InitRespon
 		slots = append(slots, slot)
 	}
 	if len(recipients) == 0 && in.RecoveryShares == 0 {
-		out.Warnings = append(out.Warnings, "there is no recovery slot: when the keys in the key services are gone, so is all that this keep holds; "+
+		out.Warnings = append(out.Warnings, "there is no recovery slot: if the keys in the key services are lost, so is everything in this keep; "+
 			"`sealkeep operator rekey -init` makes recovery shares, a block recovery \"age\" in the configuration a slot for age identities")
 	}
 	return slots, nil
@@ -211,9 +211,9 @@ func (k *Keep) hasRecipients() bool {
 	return len(k.recipients) != 0
 }
 
-// wrapAll makes a slot with every seal, side by side. A slot counts when it has
-// been opened again: a key that encrypts but may not decrypt is found here, not
-// at the next boot.
+// wrapAll makes a slot with every seal, concurrently. A slot counts only once it
+// has been opened again, so that a key that may encrypt but not decrypt is found
+// here, not at the next boot.
 func (k *Keep) wrapAll(ctx context.Context, seals []Seal, root []byte, id string) ([]storage.Slot, error) {
 	slots, errs := make([]storage.Slot, len(seals)), make([]error, len(seals))
 	var wait sync.WaitGroup

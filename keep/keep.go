@@ -1,48 +1,48 @@
-// Package keep is the life of a keep: how its store is made, opened, sealed and kept
-// able to open.
+// Package keep runs the life of a keep: it creates, opens and seals the store, and
+// makes sure that the store can be opened again.
 //
 // # Lifecycle
 //
-// A keep is not initialized (there is no store), sealed, or unsealed. [Keep.Open]
+// A keep is not initialized (it has no store), sealed, or unsealed. [Keep.Open]
 // opens the store, if its file exists, and starts the race of its slots in the
-// background: no key service is ever waited for, so the listener can be up
-// first and a sealed keep says why it is sealed. Everything that lives only
-// while unsealed (mount tables, tokens seen, background work) hangs on one
-// value, [Unsealed], which is published when a slot opened and dropped when the
-// keep is sealed. See lifecycle.go for the race, hold.go for a keep that was
-// sealed by request, probe.go and reconcile.go for what becomes of the slots
-// thereafter.
+// background. It never waits for a key service, so the listener can be up first
+// and a sealed keep can say why it is sealed. Everything that lives only while
+// unsealed (mount tables, tokens seen, background work) belongs to one value,
+// [Unsealed], which is published when a slot opens the store and dropped when
+// the keep is sealed. See lifecycle.go for the race, hold.go for a keep that was
+// sealed by request, and probe.go and reconcile.go for what happens to the slots
+// of an open keep.
 //
 // # Recovery
 //
-// People open a keep that no key service opens any more, with shares or an age
-// identity (package recovery), over the same API. A recovery slot is wrapped to
-// public recipients, so that nobody is needed to make it anew (recovery.go); what
-// people send is gathered and judged in one place (people.go), for unsealing,
-// for drills (drill.go), new shares (rekey.go) and a lost root token
-// (generateroot.go). What is new opens beside what is old until people have used
-// it, so that nobody is locked out by an answer that was lost. After that
-// reconciliation gives the seals of the configuration their slots, and the keep is
-// automatic again.
+// When no key service opens a keep any more, people open it over the same API,
+// with shares or an age identity (package recovery). The root key of a recovery
+// slot is wrapped to public recipients, so it can be wrapped again without them
+// (recovery.go). One place collects and checks what people send (people.go), for
+// unsealing, for drills (drill.go), for new shares (rekey.go) and for a lost root
+// token (generateroot.go). Old and new shares both open the keep until people
+// have used the new ones, so that a lost answer locks nobody out. After a
+// recovery, reconciliation gives the configured seals their slots, and the keep
+// unseals automatically again.
 //
 // # Requests
 //
-// What of the API acts on the keep itself is here, too: [Keep.Routes]. A handler acts
-// on the unsealed instance that authorized its request, see [Of], not on whatever is
+// The routes that act on the keep itself are here, too: [Keep.Routes]. A handler acts
+// on the unsealed instance that authorized its request, see [Of], not on whichever is
 // open by then.
 //
 // # Cost
 //
 // An open keep asks each key service about once an hour (probe.go), and reads its
-// whole store once a day (scrub.go). Nothing here is on the way of a request.
+// whole store once a day (scrub.go). None of this slows a request down.
 //
 // # In the store
 //
-//	sys/rotate-config JSON {"version":1,"enabled":...}: when the barrier's key is rotated by itself
+//	sys/rotate-config JSON {"version":1,"enabled":...}: when the barrier's key is rotated automatically
 //	sys/recovery      JSON {"version":1,"drills":{...}}: when people last opened a recovery slot
 //	sys/unused        JSON {"version":1}: until a token has been used
 //
-// and what package mount has. Beside the store lies, in clear:
+// and the records of package mount. Beside the store, unencrypted:
 //
 //	<store>.held      JSON {"version":1,"keep":...}: the keep was sealed by request
 package keep
@@ -67,7 +67,7 @@ import (
 )
 
 var (
-	// ErrInitialized means that the keep has been initialized before.
+	// ErrInitialized means that the keep is already initialized.
 	ErrInitialized = errors.New("the keep is already initialized")
 	// ErrNotInitialized means that there is no store yet.
 	ErrNotInitialized = errors.New("not initialized: run `sealkeep operator init`")
@@ -78,17 +78,17 @@ func invalid(format string, args ...any) error { return api.Invalid.Errorf(forma
 // A Seal wraps and unwraps the root key with one key service. Wrap, Unwrap and
 // KeyID return when their context ends, and may be called by several goroutines
 // at once. Their errors carry a class: interface{ Class() string }, found by
-// errors.As. Close is called once, when no call is under way.
+// errors.As. Close is called once, after all calls have returned.
 //
-// A seal may also have these methods, which ask nobody: Warning() string tells of
-// trouble to come; Manual() bool, that no slot is to be made for it unless
-// somebody asks for one; TokenTTL() (time.Duration, bool), how long its token
-// lives, if it has one.
+// A seal may also have these methods, which make no request: Warning() string
+// describes trouble to come; Manual() bool reports whether a slot is made for it
+// only when somebody asks for one; TokenTTL() (time.Duration, bool) returns the
+// lifetime of its token, if it has one.
 type Seal interface {
 	Name() string // unique among the seals of a keep
 	Type() string
 	Priority() int  // the lowest number is tried first
-	Disabled() bool // opens what it has wrapped, when nothing else does; wraps nothing new
+	Disabled() bool // opens what it wrapped if nothing else does; wraps nothing new
 	Wrap(ctx context.Context, secret, aad []byte) (blob []byte, keyID string, err error)
 	Unwrap(ctx context.Context, blob, aad []byte) (secret []byte, err error)
 	KeyID(ctx context.Context) (string, error) // what Wrap would return now
@@ -102,31 +102,31 @@ type Config struct {
 	Seals   []Seal          // at least one enabled seal to initialize; closed by the keep
 	Logger  *slog.Logger    // optional: default none
 
-	// Recovery are age recipients to whom the root key is wrapped, too: the
-	// identity of any one of them opens the keep without any key service.
+	// Recovery lists age recipients to which the root key is wrapped, too: the
+	// identity of any one of them opens the keep without a key service.
 	// Optional. Without it, Init makes recovery shares unless told not to.
 	Recovery []string
 	// EnableGenerateRoot lets people who can open a recovery slot make a root
 	// token, through sys/generate-root.
 	EnableGenerateRoot bool
 
-	// Audit are the audit devices. Optional. With AllowAuditAPI the API may add
-	// others, and so write to files of this machine.
+	// Audit lists the audit devices. Optional. AllowAuditAPI lets the API add
+	// others, and so write to files on this machine.
 	Audit         []audit.Device
 	AllowAuditAPI bool
 
 	Version   string // optional: shown by sys/seal-status
 	BuildDate string // optional: shown by sys/seal-status, RFC 3339
 
-	Now func() time.Time // optional: default time.Now; the times that are stored and shown
+	Now func() time.Time // optional: default time.Now; the clock for times stored and shown
 
 	// Changed is called after every change of state, one call at a time, and
 	// must return quickly. Optional.
 	Changed func(Status)
 }
 
-// A Keep is one store and what opens it. Its methods may be called by several
-// goroutines at once.
+// A Keep is one store and the seals that open it. Its methods may be called by
+// several goroutines at once.
 type Keep struct {
 	config  Config
 	log     *slog.Logger
@@ -139,12 +139,12 @@ type Keep struct {
 	scrubbed atomic.Pointer[scrubbed] // the last one; nil before the first
 
 	unsealing gathering     // of shares to unseal with
-	refusals  *rate.Limiter // of recovery shares that are refused
+	refusals  *rate.Limiter // of refused recovery shares
 
 	initializing chan struct{} // holds one value while Init runs
 	opening      struct {      // held while the store is being unsealed or sealed
 		sync.Mutex
-		oldAudit *audit.Log // of the instance before, which may not be closed yet
+		oldAudit *audit.Log // of the previous instance, which may not be closed yet
 	}
 	notifying sync.Mutex // held around Config.Changed
 
@@ -152,21 +152,21 @@ type Keep struct {
 	state
 }
 
-// background is what ends with a keep.
+// background holds the work of a keep, which ends with it.
 type background struct {
 	ctx  context.Context // ends when the keep is closed
 	end  context.CancelFunc
 	work sync.WaitGroup // every goroutine of the keep
 }
 
-// state is what changes while a keep runs.
+// state holds what changes while a keep runs.
 type state struct {
 	store    *storage.Store
-	damage   error // why the store, which is there, cannot be opened; nil: it can. It does not change after Open
+	damage   error // why the existing store cannot be opened; nil: it can; set by Open
 	seals    *sealSet
 	slots    []*slot
 	held     bool // sealed by request: no automatic unseal (hold.go)
-	keepHeld bool // and a restart does not change that
+	keepHeld bool // and held over restarts, too
 	closed   bool
 	race     *race // the latest one; nil before the first
 
@@ -174,7 +174,7 @@ type state struct {
 	generateRoot bool               // see Config.EnableGenerateRoot
 	devices      []audit.Device     // see Config.Audit
 	auditAPI     bool               // see Config.AllowAuditAPI
-	shares       struct{ n, t int } // of the recovery shares, as the file says
+	shares       struct{ n, t int } // of the recovery shares, according to the file
 }
 
 const damageHint = "`sealkeep operator storage check` finds what is damaged; `sealkeep operator restore` puts a backup in its place; then restart the server"
@@ -185,8 +185,8 @@ type sealSet struct {
 	users sync.WaitGroup
 }
 
-// New makes a keep, which is to be opened. It owns the seals from now on, and Close
-// closes them.
+// New returns a keep that has yet to be opened. The keep owns the seals from now
+// on; Close closes them.
 func New(c Config) *Keep {
 	k := &Keep{
 		config:       c,
@@ -211,10 +211,10 @@ func New(c Config) *Keep {
 }
 
 // Open opens the store, if there is one, and begins to unseal it. It is called once,
-// and returns quickly, whatever the key services do. types are those of its mounts. A
-// store so damaged that it cannot be opened makes a keep that stays sealed and says
-// why. The error is about the audit devices, or about the store's file: it is of a
-// newer format, or another process has it.
+// and returns quickly, whatever the key services do. types lists the types of mounts.
+// If the store is too damaged to be opened, the keep stays sealed and says why. The
+// error is about the audit devices, or about the store's file: its format is newer, or
+// another process has it open.
 func (k *Keep) Open(types *mount.Types) error {
 	k.types = types
 	for _, d := range k.devices {
@@ -248,9 +248,9 @@ func (k *Keep) Open(types *mount.Types) error {
 }
 
 // SetSeals replaces the seals, as a reload of the configuration does. A sealed
-// keep tries them at once, unless it was sealed by request; an unsealed one
-// serves on, and its slots are brought to what the seals say (reconcile.go). The
-// old seals are closed when their last call has ended.
+// keep tries them at once, unless it was sealed by request. An unsealed one
+// keeps serving and reconciles its slots with the new seals (reconcile.go). The
+// old seals are closed after their last call has returned.
 func (k *Keep) SetSeals(seals []Seal) {
 	next := newSealSet(seals)
 	k.mu.Lock()
@@ -266,18 +266,18 @@ func (k *Keep) SetSeals(seals []Seal) {
 	k.startLocked()
 	k.work.Go(func() { closeSeals(k.log, old) })
 	if u := k.unsealed.Load(); u != nil {
-		if u.stopRound != nil { // a seal that hangs is not waited for
+		if u.stopRound != nil { // do not wait for a seal that hangs
 			u.stopRound()
 		}
-		u.wakeVisits() // the new seals have to be known to work, and to begin what they do in the background
+		u.wakeVisits() // check the new seals, and let them start their background work
 	}
 	k.mu.Unlock()
 	k.changed()
 }
 
 // Close seals the keep, closes the store and the seals, and returns when all
-// background work has ended. When ctx ends first it returns its error, the rest
-// goes on in the background. Requests under way fail; end them first.
+// background work has ended. If ctx ends first, Close returns its error and the
+// rest goes on in the background. Running requests fail; end them first.
 func (k *Keep) Close(ctx context.Context) error {
 	k.mu.Lock()
 	if k.closed {
@@ -303,7 +303,7 @@ func (k *Keep) Close(ctx context.Context) error {
 				err = fmt.Errorf("closing the store: %w", err)
 			}
 		}
-		k.opening.Unlock() // an attempt that is still out may be waiting for it
+		k.opening.Unlock() // an attempt still running may be waiting for it
 		k.work.Wait()
 		closeSeals(k.log, seals)
 		done <- err
@@ -316,10 +316,10 @@ func (k *Keep) Close(ctx context.Context) error {
 	}
 }
 
-// Unsealed is the instance that is open now; nil unless the keep is unsealed.
+// Unsealed returns the instance that is open now, or nil if the keep is not unsealed.
 func (k *Keep) Unsealed() *Unsealed { return k.unsealed.Load() }
 
-// changed reports the state as it is now.
+// changed reports the current state to Config.Changed.
 func (k *Keep) changed() {
 	if k.config.Changed == nil {
 		return
@@ -329,7 +329,7 @@ func (k *Keep) changed() {
 	k.config.Changed(k.Status())
 }
 
-// closeSeals waits for the last call of the seals and closes them.
+// closeSeals waits for the last call of each seal and closes them.
 func closeSeals(log *slog.Logger, set *sealSet) {
 	set.users.Wait()
 	for _, seal := range set.all {

@@ -8,14 +8,14 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// BackupPath is where a backup of the store can be made that is not to stay there:
-// the next start removes what a killed process has left.
+// BackupPath returns a path for a temporary backup of the store. The next start
+// removes what a killed process left there.
 func (k *Keep) BackupPath() string {
 	return filepath.Join(filepath.Dir(k.config.Path), "."+filepath.Base(k.config.Path)+".backup-"+storage.NewUUID())
 }
 
-// sweepBackups removes what a killed process has left of backups and, beside it,
-// of restores. The store is open: no other process makes any.
+// sweepBackups removes unfinished backups and restores that a killed process left
+// beside the store. The store is open, so no other process is making any.
 func (k *Keep) sweepBackups() {
 	dir, base := filepath.Split(k.config.Path)
 	entries, err := os.ReadDir(filepath.Clean(dir))

@@ -13,18 +13,18 @@ import (
 )
 
 // The race: each slot with a configured seal has a goroutine that tries to open
-// the store with it until one of them did, or the race is ended. A slot that
-// hangs or fails holds up no other.
+// the store with it until one slot has opened it or the race is stopped. A slot
+// that hangs or fails does not hold up the others.
 //
-//	attemptTimeout   what one call of a key service may take
-//	headStart        how long the best slot is alone
+//	attemptTimeout   limit for one call to a key service
+//	headStart        how long the best slot runs alone
 //	standbyDelay     how long the slots of disabled seals wait for the others
-//	maxInterval      at most, from the start of one attempt to that of the next:
-//	                 with attemptTimeout below it, a key service that is back
-//	                 opens the keep within 5 s however long it was away
-//	minPause         at least, from the end of one attempt to the next
+//	maxInterval      longest time between the starts of two attempts: since
+//	                 attemptTimeout is shorter, a key service that comes back
+//	                 opens the keep within 5 s, however long it was away
+//	minPause         shortest time from the end of one attempt to the next
 //	unsealWait       how long a request to unseal waits for the outcome
-//	turnInterval     at least, between two requests to unseal that are heeded
+//	turnInterval     shortest time between two turns begun by requests to unseal
 const (
 	attemptTimeout = 3 * time.Second
 	headStart      = 500 * time.Millisecond
@@ -43,14 +43,14 @@ type race struct {
 	turn  *turn // the latest one; guarded by Keep.mu
 }
 
-// A turn is one try of every slot, after which they go on by themselves. A new
-// one ends the pauses of all slots, but no attempt: else whoever asks often
-// enough could keep a slow key service from ever answering.
+// A turn is one try of every slot, after which the slots continue on their own.
+// A new turn ends the pauses of all slots, but interrupts no attempt: otherwise
+// frequent requests could keep a slow key service from ever answering.
 type turn struct {
 	began   time.Time
-	left    int           // slots that have not tried yet; guarded by Keep.mu
+	left    int           // slots still to be tried; guarded by Keep.mu
 	settled bool          // guarded by Keep.mu
-	done    chan struct{} // closed when settled: one opened the keep, all have tried, or the race has ended
+	done    chan struct{} // closed when settled: a slot opened the keep, all were tried, or the race ended
 	over    chan struct{} // closed when the next turn begins
 }
 
@@ -79,7 +79,7 @@ func newSealSet(seals []Seal) *sealSet {
 	return &sealSet{all: all}
 }
 
-// startLocked ends the race under way and begins one, unless the keep is open,
+// startLocked stops the current race and starts a new one, unless the keep is open,
 // held, closed or not initialized.
 func (k *Keep) startLocked() {
 	k.stopLocked()
@@ -117,7 +117,7 @@ func (k *Keep) startLocked() {
 	}
 }
 
-// stopLocked ends the race under way; an attempt in flight ends soon after.
+// stopLocked stops the current race; an attempt in flight ends soon after.
 func (k *Keep) stopLocked() {
 	if k.race != nil {
 		k.race.stop()
@@ -127,7 +127,7 @@ func (k *Keep) stopLocked() {
 
 // run tries one slot until the race ends.
 func (k *Keep) run(ctx context.Context, r *race, sl *slot, delay time.Duration) {
-	select { // an attempt of an earlier race may still be out
+	select { // an attempt of an earlier race may still be running
 	case sl.busy <- struct{}{}:
 		defer func() { <-sl.busy }()
 	case <-ctx.Done():
@@ -161,14 +161,14 @@ func (k *Keep) run(ctx context.Context, r *race, sl *slot, delay time.Duration) 
 	}
 }
 
-// interval is the time from the start of attempt n (from 0) to that of the next:
-// it doubles up to maxInterval; up to a quarter is taken off by chance.
+// interval returns the time from the start of attempt n (from 0) to the start of
+// the next. It doubles up to maxInterval, less a random amount of up to a quarter.
 func interval(n int) time.Duration {
 	d := min(firstInterval<<min(n, 8), maxInterval)
 	return d - rand.N(d/4)
 }
 
-// sleep waits for d, or less when wake is closed; false means that ctx ended.
+// sleep waits for d or until wake is closed. It reports false if ctx ended.
 func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
 	if d <= 0 {
 		return ctx.Err() == nil
@@ -183,8 +183,8 @@ func sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
 	return ctx.Err() == nil
 }
 
-// attempt asks the key service once and opens the keep with what it gives. The
-// class says in one word why it failed.
+// attempt asks the key service once and opens the keep with the key it returns.
+// The class says in one word why the attempt failed.
 func (k *Keep) attempt(ctx context.Context, sl *slot) (class string, err error) {
 	call, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
@@ -206,14 +206,14 @@ func (k *Keep) attempt(ctx context.Context, sl *slot) (class string, err error) 
 }
 
 // open unseals the store with the root key and publishes the keep. It does
-// nothing when another slot has been quicker.
+// nothing if another slot was faster.
 func (k *Keep) open(ctx context.Context, by *slot, root []byte) error {
 	k.opening.Lock()
 	defer k.opening.Unlock()
 	k.mu.Lock()
 	store := k.store
 	k.mu.Unlock()
-	if err := ctx.Err(); err != nil { // another slot opened it, or the race was ended
+	if err := ctx.Err(); err != nil { // another slot opened it, or the race was stopped
 		return err
 	}
 	if k.unsealed.Load() != nil {
@@ -249,8 +249,8 @@ func (k *Keep) open(ctx context.Context, by *slot, root []byte) error {
 	return nil
 }
 
-// publishLocked makes the keep serve, then ends the race: who waits for its
-// outcome must find the keep. The store is unsealed, opening is held.
+// publishLocked makes the keep serve, then stops the race, so that callers who
+// wait for its outcome find the keep open. The store is unsealed, opening is held.
 func (k *Keep) publishLocked(u *Unsealed, by *slot) {
 	k.unsealed.Store(u)
 	lifter := "init"
@@ -261,7 +261,7 @@ func (k *Keep) publishLocked(u *Unsealed, by *slot) {
 	k.stopLocked()
 	k.arrangeLocked()
 	for _, sl := range k.slots {
-		if by == nil && sl.stored { // init has wrapped and opened it just now
+		if by == nil && sl.stored { // init has just wrapped and opened it
 			sl.KeyInForce = sl.KeyID
 			sl.settleLocked()
 		}
@@ -269,7 +269,7 @@ func (k *Keep) publishLocked(u *Unsealed, by *slot) {
 			sl.FailedSince, sl.logged = time.Time{}, ""
 			sl.LastOpened, sl.Opener = k.now(), true
 			if sl.settleLocked(); sl.seal == nil {
-				sl.State = SlotOpened // people's: no key is in force but theirs
+				sl.State = SlotOpened // people open it: its key is always the one in force
 			}
 		}
 	}
@@ -282,16 +282,16 @@ func (k *Keep) publishLocked(u *Unsealed, by *slot) {
 }
 
 // Seal seals the keep and holds it sealed until the process is restarted, people
-// open it, or [Keep.Unseal] is called. Transactions under way end first, within
-// the store's ViewTimeout.
+// open it, or [Keep.Unseal] is called. It waits for running transactions, which end
+// within the store's ViewTimeout.
 func (k *Keep) Seal() {
 	if err := k.seal(false); err != nil {
 		k.log.Warn("the next start will not tell that the keep was sealed by request", "error", err)
 	}
 }
 
-// SealAndKeep is Seal, but a restart does not lift the hold. An error means that
-// it will: the keep is sealed all the same.
+// SealAndKeep is like Seal, but a restart does not lift the hold. If it returns an
+// error, the keep is sealed, but a restart will lift the hold.
 func (k *Keep) SealAndKeep() error { return k.seal(true) }
 
 func (k *Keep) seal(keep bool) error {
@@ -314,7 +314,7 @@ func (k *Keep) seal(keep bool) error {
 	return err
 }
 
-// drop forgets the keep and seals the store; opening is held.
+// drop withdraws the open instance and seals the store; opening is held.
 func (k *Keep) drop() bool {
 	u := k.unsealed.Swap(nil)
 	if u == nil {
@@ -324,17 +324,17 @@ func (k *Keep) drop() bool {
 	u.Audit.Save(u.Store)
 	u.Store.Seal()
 	k.opening.oldAudit = u.Audit
-	k.work.Go(u.Audit.Close) // when what is under way has its answer recorded
+	k.work.Go(u.Audit.Close) // waits until the answers of running requests are recorded
 	return true
 }
 
 // Unseal lifts the hold of [Keep.Seal], tries all slots at once and waits for
-// the outcome, at most 5 s. The error is [ErrNotInitialized], [ErrRequest] for a
-// store that cannot be opened, or that of ctx; whether the keep is open then says
-// [Keep.Status].
+// the outcome, at most 5 s. The error is [ErrNotInitialized], [api.ErrSealed] for
+// a store that cannot be opened, or the error of ctx. [Keep.Status] says whether
+// the keep is open afterwards.
 func (k *Keep) Unseal(ctx context.Context) error { return k.unseal(ctx, true) }
 
-// unseal refuses with errHeld where it may not lift a hold.
+// unseal is Unseal, but unless lift is set it returns errHeld for a held keep.
 func (k *Keep) unseal(ctx context.Context, lift bool) error {
 	limited, cancel := context.WithTimeout(ctx, unsealWait)
 	defer cancel()
@@ -354,9 +354,9 @@ func (k *Keep) unseal(ctx context.Context, lift bool) error {
 	}
 }
 
-// nextTurn begins a turn, or joins one that has only begun, and returns the
-// channel that tells its end. When the last one has just ended it returns how
-// long to wait before asking again.
+// nextTurn begins a turn, or joins one that began only recently, and returns a
+// channel that is closed when the turn settles. If a recent turn has already
+// settled, nextTurn also returns how long to wait before calling it again.
 func (k *Keep) nextTurn(lift bool) (done <-chan struct{}, pause time.Duration, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -8,8 +8,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are the figures of one keep. Labels come from the configured seals and the
-// lists of classes: their number is bounded.
+// metrics holds the metrics of one keep. Labels come from the configured seals and
+// the lists of classes, so their number is bounded.
 type metrics struct {
 	attempts *prometheus.CounterVec
 	rewraps  *prometheus.CounterVec
@@ -44,14 +44,14 @@ func newMetrics() *metrics {
 	}
 }
 
-// operation times a call of a slot's key service until what it returns is called.
+// operation times a call to a slot's key service. The call ends with done.
 func (m *metrics) operation(slot, operation string) (done func()) {
 	began := time.Now()
 	return func() { m.services.WithLabelValues(slot, operation).Observe(time.Since(began).Seconds()) }
 }
 
-// Withheld counts a record of the audit log, a request or a response, that could not
-// be made, so that the other is withheld.
+// Withheld counts an audit record that could not be written. A request that cannot be
+// recorded is not carried out, and a response that cannot be recorded is not sent.
 func (k *Keep) Withheld(record string) { k.metrics.withheld.WithLabelValues(record).Inc() }
 
 // Collector gathers the metrics of the keep.
@@ -116,17 +116,17 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descHeld, oneIf(st.Held))
 	for i, sl := range st.Slots {
 		if slices.ContainsFunc(st.Slots[:i], func(o SlotStatus) bool { return o.Name == sl.Name && o.Type == sl.Type }) {
-			continue // two metrics must not have the same labels
+			continue // no two metrics may have the same labels
 		}
 		up, class := sl.FailedSince.IsZero(), sl.Class
 		switch sl.State {
-		case SlotRecovery: // nobody can tell but its people
+		case SlotRecovery: // only its people know whether it opens
 			continue
 		case SlotRevoked:
-			if up, class = false, string(sl.State); sl.Priority == 0 { // no seal is left that could be taken out
+			if up, class = false, string(sl.State); sl.Priority == 0 { // it has no seal that could be taken out
 				continue
 			}
-		case SlotPending: // one that is stored opens
+		case SlotPending: // a pending slot opens if it is stored
 			up, class = up && sl.KeyID != "", string(sl.State)
 		case SlotOrphaned, SlotQuarantined, SlotMissing:
 			up, class = false, string(sl.State)

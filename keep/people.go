@@ -16,22 +16,21 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// People open a recovery slot with an age identity at once, or with shares one
-// at a time, which a gathering keeps until there are enough. There is one for
-// each purpose: to unseal (the server's), and while unsealed to show that it
-// works, to make new shares and to make a root token (the keep's, which end with
-// it).
+// People open a recovery slot with a single age identity, or with shares sent one
+// at a time, which a gathering keeps until there are enough. Each purpose has its
+// own gathering: the Keep has one for unsealing, and each Unsealed has one for
+// drills, one for new shares, one for verifying them and one for a root token.
 //
-// Where anybody may send shares, what is refused is limited: after refusedBurst
-// one a second is told why, the others get 429. A share that is right always
-// counts, so that nobody can keep people from opening their keep by sending
-// nonsense. Guessing is no danger: a share has 252 bits.
+// Anybody may send shares to some of these, so refusals are limited: after
+// refusedBurst of them, one a second is told why, and the others get 429. A
+// correct share always counts, so nobody can keep people from opening their keep
+// by sending nonsense. Guessing is hopeless: a share has 252 bits.
 const (
 	refusedBurst = 5
-	maxIdentity  = 4 << 10 // bytes of text, at most some fifty identities
+	maxIdentity  = 4 << 10 // bytes of text, about fifty identities
 )
 
-// An offer is what people send.
+// An offer is a share or an identity that somebody sends.
 type offer struct {
 	Key      string `json:"key"`      // a share, in hex or base64
 	Identity string `json:"identity"` // the text of an age identity file
@@ -39,25 +38,25 @@ type offer struct {
 	Reset    bool   `json:"reset"`
 }
 
-// A gathering collects shares: those of each set apart, so that a share of one
-// set changes nothing about the other. Its mutex is taken before all others; that
-// of keep.rekey comes before that of keep.rekey.verifying.
+// A gathering collects shares, separately for each set, so that a share of one
+// set does not affect another. Its mutex is taken before all others; the mutex of
+// rekey is taken before the one of rekey.verifying.
 type gathering struct {
-	mu   sync.Mutex // held while an offer is dealt with
+	mu   sync.Mutex // held while an offer is handled
 	sets []*shareSet
 
 	shown atomic.Pointer[progress] // nil: nothing yet
 }
 
-// A shareSet is what has been given of the shares of one lock.
+// A shareSet holds the shares of one lock that were given so far.
 type shareSet struct {
 	lock   []byte
 	n, k   int
 	shares *recovery.Collection
 }
 
-// progress is what is shown of a gathering: how far the set is that a share was
-// last given of.
+// progress is the visible state of a gathering: how many shares it has of the set
+// that got the latest one.
 type progress struct {
 	nonce string // of this round
 	have  int
@@ -83,7 +82,7 @@ func (g *gathering) resetLocked() {
 	g.shown.Store(nil)
 }
 
-// forgetLocked forgets the shares; the round goes on.
+// forgetLocked forgets the shares and keeps the nonce of the round.
 func (g *gathering) forgetLocked() {
 	nonce := g.progress().nonce
 	g.resetLocked()
@@ -100,8 +99,8 @@ func (g *gathering) beginLocked() string {
 	return nonce
 }
 
-// A proof is a slot that an offer has opened, and how. Of a sealed store nobody
-// vouches for the slot: the root key shows whether it is the store's own.
+// A proof is a slot that an offer opened, and how. While the store is sealed its
+// slots cannot be trusted; the root key shows whether the slot is the store's own.
 type proof struct {
 	slot     storage.Slot
 	identity string
@@ -116,7 +115,8 @@ func forget(proofs []proof) {
 }
 
 // giveLocked takes one offer for the slots of a store. It returns no proofs until
-// there are enough shares. The caller checks and forgets them, and ends the round.
+// there are enough shares. The caller checks the proofs, forgets them and ends the
+// round.
 func (k *Keep) giveLocked(g *gathering, in offer, slots []storage.Slot, uuid string) ([]proof, error) {
 	proofs, result, err := g.takeLocked(in, slots, uuid)
 	k.metrics.shares.WithLabelValues(result).Inc()
@@ -130,7 +130,7 @@ func (k *Keep) giveLocked(g *gathering, in offer, slots []storage.Slot, uuid str
 	return nil, err
 }
 
-// The results of an offer, for the metric.
+// Results of an offer, for the metric.
 const (
 	resultAccepted  = "accepted"
 	resultMalformed = "malformed"
@@ -186,7 +186,7 @@ func takeIdentity(text string, slots []storage.Slot, uuid string) (proofs []proo
 			err = invalid("recovery slot %q does not open: %v; use a backup of the store", slot.Name, failed)
 			continue
 		}
-		for line := range strings.Lines(text) { // which of them it was
+		for line := range strings.Lines(text) { // find the identity that opened it
 			if root, failed := recovery.Unwrap(line, slot.Blob, slot.Context(uuid)); failed == nil {
 				proofs = append(proofs, proof{slot, line, root})
 			}
@@ -201,8 +201,8 @@ func takeIdentity(text string, slots []storage.Slot, uuid string) (proofs []proo
 	return nil, resultWrong, invalid("%v of this keep: use that of one of %s", recovery.ErrOtherIdentity, strings.Join(to, "; or of "))
 }
 
-// addLocked takes one share. With the last one that is needed it opens the slots
-// of that lock.
+// addLocked takes one share. With the last share needed it opens the slots of
+// that lock.
 func (g *gathering) addLocked(text string, slots []storage.Slot, uuid string) (proofs []proof, result string, err error) {
 	share, err := recovery.ParseShare(text)
 	if err != nil {
@@ -211,8 +211,8 @@ func (g *gathering) addLocked(text string, slots []storage.Slot, uuid string) (p
 	if err := g.matchLocked(slots); err != nil {
 		return nil, resultDamaged, err
 	}
-	// A lock of the file's that is not the store's own may claim any set: it must
-	// not keep a share from its true one.
+	// A forged lock in the file may claim any set: it must not keep a share from
+	// the set it belongs to.
 	var to *shareSet
 	result, err = resultOtherSet, errOtherSet(g.sets)
 	for _, set := range g.sets {
@@ -236,7 +236,7 @@ func (g *gathering) addLocked(text string, slots []storage.Slot, uuid string) (p
 		case errors.Is(failed, recovery.ErrRepeated):
 			result, err = resultRepeated, invalid("%v; %d of %d are there", failed, have, set.k)
 		case errors.Is(failed, recovery.ErrWrongShare):
-			result, err = resultWrong, invalid("%v; the %d that are there still count", failed, have)
+			result, err = resultWrong, invalid("%v; the %d given before still count", failed, have)
 		default:
 			result, err = resultMalformed, invalid("%v", failed)
 		}
@@ -253,14 +253,14 @@ func (g *gathering) addLocked(text string, slots []storage.Slot, uuid string) (p
 func errOtherSet(sets []*shareSet) error {
 	var wanted []string
 	for _, set := range sets {
-		id, _ := recovery.SetID(set.lock) // the lock has been decoded before
+		id, _ := recovery.SetID(set.lock) // the lock was decoded before
 		wanted = append(wanted, fmt.Sprintf("the %d shares of set %s", set.n, id))
 	}
 	return invalid("%v: look for %s", recovery.ErrOtherSet, strings.Join(wanted, ", or "))
 }
 
-// matchLocked makes a set for each lock of the slots, and forgets those that are
-// there no more. The error is that no lock can be used.
+// matchLocked makes a set for each lock of the slots and forgets the sets whose
+// lock is gone. It returns an error if no lock can be used.
 func (g *gathering) matchLocked(slots []storage.Slot) (err error) {
 	var sets []*shareSet
 	for _, slot := range slots {
@@ -289,7 +289,7 @@ func (g *gathering) matchLocked(slots []storage.Slot) (err error) {
 	return err
 }
 
-// open opens the slots that have the lock of the set.
+// open opens the slots with the set's lock.
 func (set *shareSet) open(slots []storage.Slot, uuid string) (proofs []proof, err error) {
 	identity, err := set.shares.Identity()
 	if err != nil {
@@ -309,8 +309,8 @@ func (set *shareSet) open(slots []storage.Slot, uuid string) (proofs []proof, er
 	return proofs, err
 }
 
-// openByPeople takes a share or an identity for a sealed keep, and opens it when
-// that was the last one needed. An open keep it leaves alone.
+// openByPeople takes a share or an identity for a sealed keep, and opens the keep
+// if no more are needed. It does nothing if the keep is open.
 func (k *Keep) openByPeople(in offer) (warnings []string, err error) {
 	g := &k.unsealing
 	g.mu.Lock()
@@ -359,14 +359,14 @@ func (k *Keep) openByPeople(in offer) (warnings []string, err error) {
 	} else if by != nil {
 		warnings = by.warnings()
 	}
-	u.wakeVisits() // the seals may have been mended, and are wanted
+	u.wakeVisits() // the seals may work again: give them their slots
 	return warnings, nil
 }
 
-// proveLocked takes a share or an identity of an open keep. When that was the
-// last one needed it opens the slots as they stand in the file and compares the
-// root key: the slot that it returns is nil until then. New shares, or a new
-// identity, that open take the place of the old ones; see settle.
+// proveLocked takes a share or an identity of an open keep. Once there are enough,
+// it opens the slots as stored, compares the root key and returns the slot; until
+// then it returns nil. New shares or identities that open their slot replace the
+// old ones; see settle.
 func (k *Keep) proveLocked(u *Unsealed, g *gathering, in offer, drill bool) (*proven, error) {
 	slots, _, err := u.Store.TrustedSlots()
 	if err != nil {
@@ -389,9 +389,9 @@ func (k *Keep) proveOneLocked(u *Unsealed, g *gathering, in offer, slots []stora
 	return by, err
 }
 
-// proofsLocked takes a share or an identity of an open keep. It returns the slots,
-// of these, that it opens and that hold the root key in use, none until there are
-// enough shares, and changes nothing. The caller forgets them.
+// proofsLocked takes a share or an identity of an open keep. It returns proofs for
+// those of the given slots that it opens and that hold the root key in use, and none
+// until there are enough shares. It changes nothing. The caller forgets the proofs.
 func (k *Keep) proofsLocked(u *Unsealed, g *gathering, in offer, slots []storage.Slot) ([]proof, error) {
 	if in.Key == "" && in.Identity == "" {
 		return nil, invalid("send a recovery share as key, or an age identity as identity")
@@ -411,7 +411,8 @@ func (k *Keep) proofsLocked(u *Unsealed, g *gathering, in offer, slots []storage
 	return proofs, err
 }
 
-// holding are the proofs that hold the root key in use; the others it forgets.
+// holding returns the proofs whose slot holds the root key in use and forgets the
+// others.
 func (u *Unsealed) holding(all []proof) (proofs []proof, err error) {
 	root, _, err := u.Store.RootKey()
 	if err != nil {
@@ -431,10 +432,10 @@ func (u *Unsealed) holding(all []proof) (proofs []proof, err error) {
 // A proven slot is one that people have opened.
 type proven struct {
 	storage.Slot
-	since time.Time // it was open beside the old one since then, and has taken its place; zero: nothing has changed
+	since time.Time // since when both it and the old slot were open, if it has replaced that one; else zero
 }
 
-// warnings say what the end of the old slot means.
+// warnings explains the consequences of the old slot's end.
 func (p *proven) warnings() []string {
 	if p.since.IsZero() {
 		return nil
@@ -450,9 +451,9 @@ func (p *proven) warnings() []string {
 	}
 }
 
-// settle acts on what people have opened, of a keep that is open and has that root
-// key: what is new takes the place of the old, and a drill is noted. It returns the
-// slot that was opened. It waits for whatever else changes slots.
+// settle acts on slots of an open keep that people opened and that hold the root
+// key in use: new slots replace old ones, and a drill is recorded. It returns the
+// slot that was opened. It waits for other changes of slots.
 func (k *Keep) settle(u *Unsealed, proofs []proof, drill bool) (by *proven, err error) {
 	var opened []storage.Slot
 	for _, p := range proofs {
@@ -477,16 +478,16 @@ func (k *Keep) settle(u *Unsealed, proofs []proof, drill bool) (by *proven, err 
 	}
 	err = u.noteDrill(u.ctx, k.now(), opened...)
 	k.rearrange()
-	if err != nil && promoted { // the date is the less important part
+	if err != nil && promoted { // the date matters less
 		k.log.Error("noting that a recovery slot opened failed", "slot", by.Name, "error", err)
 		err = nil
 	}
 	return by, err
 }
 
-// required is how many shares a purpose needs: those of the shares' lock, else
-// one identity, else nothing can be asked for and it is 0. Of two sets it is the
-// old one that is meant.
+// required returns the number of shares and how many of them are needed: those of
+// the lock if there are recovery shares, else 1 for an identity, else 0. Of two
+// sets the old one counts.
 func (u *Unsealed) required() (n, t int, err error) {
 	slots, _, err := u.Store.TrustedSlots()
 	if err != nil {

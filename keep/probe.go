@@ -8,27 +8,27 @@ import (
 	"time"
 )
 
-// While the keep is open it needs no key service; but the next boot does. So
-// each slot that has a seal is visited now and then: opened as it stands in the
-// file, and compared with the key that the service would use now. A key that was
-// disabled or a token that has ended shows before the reboot and not after. This
-// also keeps alive what a seal has to keep alive, such as a transit token.
+// An open keep needs no key service, but the next boot does. So each slot with a
+// seal is visited now and then: it is opened as stored, and its key is compared
+// with the key that the service would use now. A disabled key or an expired token
+// is noticed before the reboot and not after it. A visit also lets a seal renew
+// what it has to, such as a transit token.
 //
 //	at once        after unsealing, and after a reload
-//	probeInterval  then; up to a tenth is taken off by chance
-//	retryFirst     when something has failed, for what has; it doubles up to
-//	retryMost      that
+//	probeInterval  after that, less a random amount of up to a tenth
+//	retryFirst     after a failure, for the slots that failed; doubles up to
+//	retryMost      this
 //
-// Until the first visit has compared a slot's key with the one in force, the slot
-// is pending, and the keep is not settled: an operator who took the previous key
-// away now might be locked out.
+// Until the first visit has compared a slot's key with the key in force, the slot
+// is pending and the keep is not settled: an operator who removes the previous
+// key now could be locked out.
 //
-// A healthy slot is visited 24 to 27 times a day. With awskms a visit is three
-// requests (DescribeKey and Decrypt, then DescribeKey), 72 to 81 a day and about
-// 2,400 a month, where AWS gives 20,000; with transit it is two renewals
-// of the token, two encryptions, one decryption and its look-ups, under 200 a
-// day; vaultkv reads its secret twice. A slot that fails takes at most 384 visits
-// a day, which end at the first request that fails.
+// A healthy slot is visited 24 to 27 times a day. With awskms a visit costs three
+// requests (DescribeKey, Decrypt, DescribeKey), 72 to 81 a day and about 2,400 a
+// month; AWS gives 20,000 free. With transit it costs two renewals of the token,
+// two encryptions, one decryption and the token's look-ups, under 200 a day.
+// vaultkv reads its secret twice. A failing slot gets at most 384 visits a day,
+// each of which ends at the first request that fails.
 const (
 	probeInterval = time.Hour
 	retryFirst    = 5 * time.Second
@@ -37,7 +37,7 @@ const (
 
 // Which slots a round visits.
 const (
-	roundDue = iota // those that were not visited lately, or have failed
+	roundDue = iota // those that failed or were not visited lately
 	roundAll
 )
 
@@ -48,7 +48,7 @@ func (k *Keep) tend(u *Unsealed) {
 		t := time.NewTimer(delay)
 		select {
 		case <-t.C:
-		case <-u.probing: // a reload: nothing is known of the new seals
+		case <-u.probing: // a reload: nothing is known about the new seals
 			which, failures, settled = roundAll, 0, false
 		case <-u.ctx.Done():
 		}
@@ -80,8 +80,8 @@ func (u *Unsealed) wakeVisits() {
 	}
 }
 
-// round visits slots, side by side. It reports false when some are to be visited
-// again, after retry.
+// round visits slots concurrently. It reports false if some must be visited again
+// after retry.
 func (k *Keep) round(u *Unsealed, which int, retry time.Duration) bool {
 	ctx, cancel := context.WithCancel(u.ctx)
 	defer cancel()
@@ -123,9 +123,9 @@ func (k *Keep) round(u *Unsealed, which int, retry time.Duration) bool {
 	return all.Load()
 }
 
-// hold takes a seal for a visit: nobody else asks it for its slot's sake, and it
-// is not closed, until release. An attempt of a race that is still out is waited
-// for. There is no slot when it cannot be had.
+// hold reserves a seal's slot for a visit: until release, no race or other visit
+// uses the slot, and the seal is not closed. It waits for an attempt of a race that
+// is still running. sl is nil if the slot cannot be reserved.
 func (k *Keep) hold(ctx context.Context, seal Seal) (sl *slot, release func()) {
 	k.mu.Lock()
 	sl = k.slotOfLocked(seal)
@@ -158,7 +158,7 @@ func (k *Keep) hold(ctx context.Context, seal Seal) (sl *slot, release func()) {
 }
 
 // passed notes that the slot of a seal opened. The warning, or else the seal's
-// own, tells what is wrong all the same.
+// own, says what is wrong nevertheless.
 func (k *Keep) passed(seal Seal, warning string) {
 	k.mu.Lock()
 	sl := k.slotOfLocked(seal)
@@ -181,7 +181,7 @@ func (k *Keep) passed(seal Seal, warning string) {
 	k.metrics.attempts.WithLabelValues(sl.Name, "ok").Inc()
 	k.mu.Unlock()
 	if news && warning != "" {
-		k.log.Warn("a slot opens, but may not for long", "slot", sl.Name, "type", sl.Type, "warning", warning)
+		k.log.Warn("a slot opens, but may soon stop doing so", "slot", sl.Name, "type", sl.Type, "warning", warning)
 	}
 	if healed {
 		k.log.Info("a slot opens again", "slot", sl.Name, "type", sl.Type)

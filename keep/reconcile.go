@@ -11,23 +11,23 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// Reconciliation makes the slots of an open keep what its configuration says. A
-// visit does it for one seal (see probe.go for when):
+// Reconciliation brings the slots of an open keep in line with its configuration.
+// A visit does this for one seal (see probe.go for when):
 //
-//   - a seal without a slot that the store vouches for is given one;
-//   - a slot is opened as it stands in the file;
-//   - what does not open because another key has made it, or was made with
-//     another key than the service would use now (an alias was moved, a transit
-//     key rotated, a static key replaced), is wrapped anew.
+//   - it gives a seal a slot if it has none that the store vouches for;
+//   - it opens the slot as stored;
+//   - it wraps the root key again if the slot does not open because it was made
+//     with another key, or was made with another key than the service would use
+//     now (an alias was moved, a transit key rotated, a static key replaced).
 //
-// It adds and replaces, and never deletes. A new blob is opened before it takes
-// the place of the old one, and once more as it was committed; until then the
-// slot does not count. Disabled seals are left as they are.
+// Reconciliation adds and replaces slots, and never deletes one. A new blob is
+// opened before it replaces the old one, and once more as committed; until then
+// the slot does not count. Slots of disabled seals stay as they are.
 
-// wrapTimeout is what a seal may take to make a slot and open it twice.
+// wrapTimeout limits the time in which a seal makes a slot and opens it twice.
 const wrapTimeout = 15 * time.Second
 
-// A mismatch is the error of a slot that opens to something else.
+// A mismatch is the error of a slot that opens but holds something else.
 type mismatch string
 
 func (m mismatch) Error() string { return string(m) }
@@ -41,8 +41,8 @@ var (
 	errStored     = errors.New("the slot is in the store, but did not open there")
 )
 
-// visit brings one seal and its slot together. It reports false when that is to
-// be tried again, after retry.
+// visit reconciles one seal with its slot. It reports false if that must be tried
+// again after retry.
 func (k *Keep) visit(ctx context.Context, u *Unsealed, seal Seal, retry time.Duration) bool {
 	sl, release := k.hold(ctx, seal)
 	if sl == nil {
@@ -105,8 +105,8 @@ func (k *Keep) visit(ctx context.Context, u *Unsealed, seal Seal, retry time.Dur
 	return true
 }
 
-// inForce notes with which key a seal would wrap now. A slot that hangs on
-// another one is pending from here on.
+// inForce notes the key with which a seal would wrap now. A slot that depends on
+// another key is pending from here on.
 func (k *Keep) inForce(seal Seal, id string) {
 	k.mu.Lock()
 	sl := k.slotOfLocked(seal)
@@ -126,8 +126,8 @@ func (k *Keep) inForce(seal Seal, id string) {
 	}
 }
 
-// otherKey tells whether a slot does not open because the seal has another key by
-// now: the one that made it may be disabled or gone.
+// otherKey reports whether a slot does not open because the seal uses another key
+// by now: the one that made the slot may be disabled or gone.
 func (k *Keep) otherKey(ctx context.Context, seal Seal, sl *slot, err error) bool {
 	switch classOf(err) {
 	case classMismatch:
@@ -139,9 +139,9 @@ func (k *Keep) otherKey(ctx context.Context, seal Seal, sl *slot, err error) boo
 	return false
 }
 
-// give has a seal wrap the root key, and puts that in the file as its slot. The
-// error says why the slot does not count; it is errStored when the slot is in
-// the file all the same.
+// give has a seal wrap the root key, and stores the result as its slot. The error
+// says why the slot does not count; it is errStored if the slot was stored
+// nevertheless.
 func (k *Keep) give(ctx context.Context, u *Unsealed, seal Seal, put func(context.Context, storage.Slot) error) error {
 	u.slotting.Lock()
 	defer u.slotting.Unlock()
@@ -159,7 +159,7 @@ func (k *Keep) give(ctx context.Context, u *Unsealed, seal Seal, put func(contex
 		return err
 	}
 	if err := put(ctx, made); err != nil {
-		if errors.Is(err, storage.ErrUnknownOutcome) { // what the file says counts
+		if errors.Is(err, storage.ErrUnknownOutcome) { // the file decides
 			k.rearrange()
 		}
 		return err
@@ -184,8 +184,7 @@ func (k *Keep) give(ctx context.Context, u *Unsealed, seal Seal, put func(contex
 	return nil
 }
 
-// slotOf is the slot of a seal as it is arranged now; nil when the seal has been
-// replaced.
+// slotOf returns the current slot of a seal, or nil if the seal was replaced.
 func (k *Keep) slotOf(seal Seal) *slot {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -199,7 +198,7 @@ func (k *Keep) slotOfLocked(seal Seal) *slot {
 	return nil
 }
 
-// wrapRoot has a seal wrap a root key, and opens what it made.
+// wrapRoot has a seal wrap a root key, and opens the result.
 func (k *Keep) wrapRoot(ctx context.Context, seal Seal, root []byte, uuid string, generation uint64) (storage.Slot, error) {
 	slot := storage.Slot{Name: seal.Name(), Type: seal.Type(), RootGeneration: generation, Created: k.now().UTC()}
 	var err error
@@ -211,7 +210,7 @@ func (k *Keep) wrapRoot(ctx context.Context, seal Seal, root []byte, uuid string
 	return slot, k.opens(ctx, seal, slot, root, uuid)
 }
 
-// openStored opens the slot of a seal as it stands in the file.
+// openStored opens the slot of a seal as stored in the file.
 func (k *Keep) openStored(ctx context.Context, u *Unsealed, seal Seal) error {
 	slots, _, err := u.Store.TrustedSlots()
 	if err != nil {
@@ -229,7 +228,7 @@ func (k *Keep) openStored(ctx context.Context, u *Unsealed, seal Seal) error {
 	return k.opens(ctx, seal, slots[i], root, u.Store.UUID())
 }
 
-// opens has a seal open a slot and compares what comes out, which is forgotten.
+// opens has a seal open a slot, compares the key with root and forgets it.
 func (k *Keep) opens(ctx context.Context, seal Seal, slot storage.Slot, root []byte, uuid string) error {
 	got, err := k.unwrap(ctx, seal, slot, uuid)
 	defer clear(got)

@@ -17,15 +17,15 @@ import (
 
 // A recovery slot holds the root key for people: no seal opens it. It is named
 // after its type, and a store has at most one of each. Its key ID is the public
-// half of what opens it: the recipients of "recovery-age", the recipient that
-// the lock of "recovery-shares" has. Root keys are wrapped to recipients of
-// slots that the keyring vouches for, never to what merely stands in the file.
+// half of what opens it: the recipients of "recovery-age", or the recipient in
+// the lock of "recovery-shares". Root keys are wrapped only to recipients of
+// slots that the keyring vouches for, never to whatever the file happens to name.
 //
-// Nothing that people hold is replaced before they hold the new one. New shares
-// and new recipients get a slot of their own beside the old one, with "-new"
-// after its name. Both open the keep until the new one has been opened by what is
-// new, wherever people show that: then promote puts it in the place of the old
-// one. The states, for shares; a crash leaves the state before or the one after:
+// Nothing that people hold is replaced before they hold the replacement. New
+// shares and new recipients get a slot of their own beside the old one, with
+// "-new" after its name. Both slots open the keep until people open the new one,
+// in whatever request: then promote replaces the old slot with it. These are the
+// states, for shares; a crash leaves the state before or the one after:
 //
 //	state        stored                       next
 //	none         nothing                      rekey: one set (the root token's bearer alone decides)
@@ -34,11 +34,11 @@ import (
 //	two sets     S, and N in its -new         k of N: one set, which is N. Cancel: one set, S.
 //	                                          Another rekey: two sets, with another N
 //
-// A set's shares know which set is theirs, so that k of S and k of N are gathered
-// apart. S ends in the commit in which N takes its name, and N is opened under
-// that name first, with the identity in hand. Recipients are the same, with a
-// reload for a rekey: what changes no more than to let somebody in who could not
-// before is done in place, for nobody is locked out by that.
+// Shares carry the ID of their set, so that k of S and k of N are collected
+// separately. S ends in the commit in which N takes its name; N is opened under
+// that name first, with the identity at hand. Recipients have the same states,
+// with a reload in place of a rekey. A change that only adds recipients is made in
+// place, since it locks nobody out.
 const (
 	recoveryPrefix = "recovery-"
 	sharesSlot     = recoveryPrefix + recovery.Shares
@@ -55,21 +55,21 @@ const (
 	recoveryPath = "sys/recovery" // JSON recoveryRecord
 )
 
-// isRecovery tells whether people open a slot.
+// isRecovery reports whether people, not a seal, open a slot.
 func isRecovery(slot storage.Slot) bool {
 	name := strings.TrimSuffix(slot.Name, newSuffix)
 	return name == sharesSlot && slot.Type == recovery.Shares || name == ageSlot && slot.Type == recovery.Age
 }
 
-// isNew reports whether a recovery slot waits to take the place of another one.
+// isNew reports whether a recovery slot waits to replace another one.
 func isNew(slot storage.Slot) bool { return strings.HasSuffix(slot.Name, newSuffix) }
 
-// recipientsID is the key ID of a slot for these recipients, in whatever order.
+// recipientsID returns the key ID of a slot for these recipients, in any order.
 func recipientsID(recipients []string) string {
 	return strings.Join(slices.Compact(slices.Sorted(slices.Values(recipients))), ",")
 }
 
-// emptySlot is the slot of that name before a root key is wrapped for it.
+// emptySlot returns a slot of that name that holds no root key yet.
 func emptySlot(name, typ string, now time.Time) storage.Slot {
 	slot := storage.Slot{Name: name, Type: typ}
 	if isNew(slot) {
@@ -78,15 +78,15 @@ func emptySlot(name, typ string, now time.Time) storage.Slot {
 	return slot
 }
 
-// newAgeSlot wraps a root key to recipients that the user has named.
+// newAgeSlot wraps a root key to recipients that the user named.
 func newAgeSlot(name string, recipients []string, root []byte, uuid string, generation uint64, now time.Time) (storage.Slot, error) {
 	slot := emptySlot(name, recovery.Age, now)
 	slot.KeyID = recipientsID(recipients)
 	return rewrapRecovery(slot, root, uuid, generation, now)
 }
 
-// newSharesSlot makes n shares, any k of which open, and wraps a root key to
-// their lock. The slot has been opened with the last k of them.
+// newSharesSlot makes n shares, any k of which open the slot, and wraps a root key
+// to their lock. It opens the slot once, with the last k of them.
 func newSharesSlot(name string, n, k int, root []byte, uuid string, generation uint64, now time.Time) (slot storage.Slot, shares [][]byte, err error) {
 	lock, shares, err := recovery.Split(n, k)
 	if err != nil {
@@ -120,7 +120,7 @@ func newSharesSlot(name string, n, k int, root []byte, uuid string, generation u
 	return slot, shares, nil
 }
 
-// opensWith opens a recovery slot and compares what is in it with the root key.
+// opensWith opens a recovery slot and compares its key with the root key.
 func opensWith(identity string, slot storage.Slot, root []byte, uuid string) error {
 	got, err := recovery.Unwrap(identity, slot.Blob, slot.Context(uuid))
 	defer clear(got)
@@ -130,10 +130,10 @@ func opensWith(identity string, slot storage.Slot, root []byte, uuid string) err
 	return err
 }
 
-// promote puts a new slot, which has just been opened, in the place of the old
-// one, in one commit. It returns the slot as it is then. done is false where
-// nothing was to be done: somebody else has done it, or what opened the slot
-// opens the old one, too, and so shows nothing about what is new.
+// promote replaces the old slot with the new one, which was just opened, in one
+// commit. It returns the resulting slot. done is false if there was nothing to do:
+// somebody else has done it, or the identity that opened the new slot opens the
+// old one, too, and so proves nothing about the new one.
 func (k *Keep) promote(u *Unsealed, p proof) (done bool, slot storage.Slot, err error) {
 	u.slotting.Lock()
 	defer u.slotting.Unlock()
@@ -174,19 +174,19 @@ func (k *Keep) promote(u *Unsealed, p proof) (done bool, slot storage.Slot, err 
 	if err != nil {
 		return false, p.slot, fmt.Errorf("putting slot %q in the place of the old one: %w", fresh.Name, err)
 	}
-	k.log.Warn("people have opened a new recovery slot: it takes the place of the old one, which opens the keep no more",
+	k.log.Warn("people opened a new recovery slot: it replaces the old one, which no longer opens the keep",
 		"slot", name, "key", next.KeyID, "new_since", fresh.Since)
 	return true, next, nil
 }
 
-// within reports whether each recipient of a slot's key ID is one of another's.
+// within reports whether every recipient in keyID is also in other.
 func within(keyID, other string) bool {
 	of := strings.Split(other, ",")
 	return !slices.ContainsFunc(strings.Split(keyID, ","), func(r string) bool { return !slices.Contains(of, r) })
 }
 
-// rewrapRecovery returns the slot with another root key in it, for the same
-// people. The slot must be one that the keyring vouches for.
+// rewrapRecovery returns the slot with another root key, for the same people. The
+// keyring must vouch for the slot.
 func rewrapRecovery(slot storage.Slot, root []byte, uuid string, generation uint64, now time.Time) (storage.Slot, error) {
 	to := strings.Split(slot.KeyID, ",")
 	if slot.Type == recovery.Shares {
@@ -203,23 +203,22 @@ func rewrapRecovery(slot storage.Slot, root []byte, uuid string, generation uint
 	return slot, nil
 }
 
-// SetRecovery takes over what a reload of the configuration says about recovery:
-// see [Config]. The slot of new recipients is written with the next
-// reconciliation; call it before [Keep.SetSeals], which brings one about.
+// SetRecovery replaces the recovery settings of [Config], as a reload of the
+// configuration does. The next reconciliation writes the slot of new recipients;
+// call SetRecovery before [Keep.SetSeals], which starts one.
 func (k *Keep) SetRecovery(recipients []string, generateRoot bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.recipients, k.generateRoot = slices.Clone(recipients), generateRoot
 	if u := k.unsealed.Load(); u != nil {
-		u.wakeVisits() // the round under way may have looked before
+		u.wakeVisits() // the current round may have looked before
 	}
 }
 
-// reconcileRecovery gives the recipients of the configuration a slot. Changed ones
-// get it beside the old one, unless they are the old ones and more: those whose
-// identities open the keep may find that the new ones are mistyped. It deletes
-// nothing but a slot beside the old one, when the configuration no longer names
-// its recipients.
+// reconcileRecovery gives the recipients of the configuration a slot. Changed
+// recipients get theirs beside the old one, in case the new ones are mistyped,
+// unless they include all the old ones. It deletes only a slot beside the old one
+// whose recipients the configuration no longer names.
 func (k *Keep) reconcileRecovery(ctx context.Context) error {
 	u := k.unsealed.Load()
 	k.mu.Lock()
@@ -284,13 +283,13 @@ func (k *Keep) reconcileRecovery(ctx context.Context) error {
 	return nil
 }
 
-// barred reports whether a slot was revoked, so that it is made only when asked for.
+// barred reports whether a slot was revoked, so that it is made only on request.
 func (u *Unsealed) barred(slot storage.Slot) (bool, error) {
 	revoked, err := u.Store.Revoked()
 	return slices.ContainsFunc(revoked, func(r storage.Revoked) bool { return r.Bars(slot) }), err
 }
 
-// recoverySlot returns a recovery slot that the keyring vouches for, nil when
+// recoverySlot returns a recovery slot that the keyring vouches for, or nil if
 // there is none.
 func (u *Unsealed) recoverySlot(name string) (*storage.Slot, error) {
 	slots, _, err := u.Store.TrustedSlots()
@@ -308,7 +307,7 @@ func recoverySlot(slots []storage.Slot, name string) *storage.Slot {
 	return &slots[i]
 }
 
-// rearrange shows the slots as they are now.
+// rearrange updates the slots that Status shows.
 func (k *Keep) rearrange() {
 	k.mu.Lock()
 	k.arrangeLocked()
@@ -316,7 +315,7 @@ func (k *Keep) rearrange() {
 	k.changed()
 }
 
-// arrangeRecoveryLocked fills in what is shown of a recovery slot of the store.
+// arrangeRecoveryLocked fills in what Status shows of a stored recovery slot.
 func (k *Keep) arrangeRecoveryLocked(sl *slot, entry storage.Slot, all []storage.Slot) {
 	u := k.unsealed.Load()
 	if u == nil || sl.State != SlotOpened {
@@ -344,8 +343,8 @@ func (k *Keep) arrangeRecoveryLocked(sl *slot, entry storage.Slot, all []storage
 	}
 }
 
-// waiting says of a new slot what ends the state in which it and the old one open,
-// and "" of others.
+// waiting says, for a new slot, what it takes to replace the old one. It returns ""
+// for other slots.
 func waiting(slot storage.Slot, all []storage.Slot) string {
 	if !isNew(slot) {
 		return ""
@@ -354,7 +353,7 @@ func waiting(slot storage.Slot, all []storage.Slot) string {
 	if slot.Type == recovery.Age {
 		what, when, how = "age recipients", "an identity of the new one is given", "sealkeep operator recovery verify -identity=FILE"
 	} else {
-		_, n, t, _ := recovery.Recipients(slot.Lock) // a lock that is damaged is told of elsewhere
+		_, n, t, _ := recovery.Recipients(slot.Lock) // a damaged lock is reported elsewhere
 		when = fmt.Sprintf("%d of the %d new shares are given", t, n)
 	}
 	since := slot.Since.UTC().Format(time.RFC3339)
@@ -370,8 +369,8 @@ type recoveryRecord struct {
 	Drills  map[string]drill `json:"drills"` // by slot
 }
 
-// A drill is when people last showed that they can open a slot. It counts for
-// the people of that key ID.
+// A drill records when people last proved that they can open a slot. It counts
+// only while the slot has that key ID.
 type drill struct {
 	KeyID string    `json:"key_id"`
 	At    time.Time `json:"at"`
@@ -405,7 +404,7 @@ func readDrills(tx *storage.Tx) (r recoveryRecord, err error) {
 	return r, nil
 }
 
-// drilled tells when a slot was last shown to open, zero if never.
+// drilled returns when people last proved that they can open a slot, zero if never.
 func (u *Unsealed) drilled(slot storage.Slot) time.Time {
 	if drills := u.drills.Load(); drills != nil {
 		if d := (*drills)[slot.Name]; d.KeyID == slot.KeyID {
@@ -415,7 +414,7 @@ func (u *Unsealed) drilled(slot storage.Slot) time.Time {
 	return time.Time{}
 }
 
-// noteDrill records that people have opened slots.
+// noteDrill records that people opened slots.
 func (u *Unsealed) noteDrill(ctx context.Context, now time.Time, slots ...storage.Slot) error {
 	var r recoveryRecord
 	err := u.Store.Update(ctx, func(tx *storage.Tx) (err error) {

@@ -16,31 +16,31 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// The shares of a keep that is initialized without being told otherwise.
+// The shares that init makes by default.
 const (
 	defaultShares    = 5
 	defaultThreshold = 3
 )
 
-// A rekey is new shares in the making: who has the root token says how many, who
-// has the old shares agrees. The old ones open the keep until enough of the new
-// ones have been given back; recovery.go has the states. A keep that has none gets
-// them at once.
+// A rekey makes new shares: the bearer of a root token says how many, and holders
+// of old shares approve with them. The old shares open the keep until enough of the
+// new ones have been given back; recovery.go has the states. A keep without shares
+// gets its first ones at once.
 type rekey struct {
 	gathering
-	made *shareRequest // nil: none is under way; guarded by mu
+	made *shareRequest // nil: none in progress; guarded by mu
 
-	verifying gathering // of new shares that are given back
+	verifying gathering // collects new shares that are given back
 	verified  string    // the key ID of their slot; guarded by verifying.mu
 }
 
 // A shareRequest says what shares to make.
 type shareRequest struct {
 	Shares, Threshold int
-	Recipients        []string // one a share, to hand them out encrypted
+	Recipients        []string // one per share, to hand them out encrypted
 }
 
-// rekeyInput is a shareRequest as it comes over HTTP.
+// rekeyInput is the HTTP form of a shareRequest.
 type rekeyInput struct {
 	Shares     count    `json:"secret_shares"`
 	Threshold  count    `json:"secret_threshold"`
@@ -50,8 +50,8 @@ type rekeyInput struct {
 	Recipients []string `json:"recovery_age_recipients"`
 }
 
-// A count is a number of a request that has another default than 0, which null has,
-// too.
+// A count is a number in a request whose default is not 0. A null also means the
+// default.
 type count struct{ given *int }
 
 // UnmarshalJSON reads a number, or a text that spells one.
@@ -81,7 +81,7 @@ func (in *rekeyInput) request() (made shareRequest, err error) {
 	return made, checkShares("secret", made.Shares, made.Threshold, made.Recipients)
 }
 
-// checkShares refuses numbers that cannot be, and recipients that do not fit.
+// checkShares refuses impossible numbers, and recipients that do not match them.
 func checkShares(prefix string, n, k int, recipients []string) error {
 	if k < 1 || k > n || n > 255 {
 		return invalid("%s_shares is from 1 to 255, and %s_threshold from 1 to %s_shares: not %d and %d", prefix, prefix, prefix, n, k)
@@ -100,8 +100,8 @@ func checkShares(prefix string, n, k int, recipients []string) error {
 	return nil
 }
 
-// shareTexts are shares as they are handed out: hex and base64, or for each a
-// recipient's armored age file, in both lists.
+// shareTexts returns shares as they are handed out: in hex and in base64 or, in
+// both lists, each as an armored age file encrypted to its recipient.
 func shareTexts(shares [][]byte, recipients []string) (inHex, inBase64 []string, err error) {
 	inHex, inBase64 = []string{}, []string{}
 	for i, share := range shares {
@@ -160,8 +160,9 @@ func (u *Unsealed) rekeyStatusLocked() (out rekeyStatus, err error) {
 	return out, err
 }
 
-// toVerifyLocked returns the slot of new shares that wait to be given back, nil if
-// there is none. A round for it is under way then; verifying.mu is held.
+// toVerifyLocked returns the slot of new shares that wait to be given back, or nil
+// if there is none. It begins a round for the slot if none runs yet; verifying.mu
+// is held.
 func (u *Unsealed) toVerifyLocked() (*storage.Slot, error) {
 	fresh, err := u.recoverySlot(newSharesName)
 	v := &u.rekey.verifying
@@ -178,32 +179,32 @@ func (u *Unsealed) toVerifyLocked() (*storage.Slot, error) {
 	return fresh, nil
 }
 
-// recoveryRoutes are the API of what people hold: new shares, at OpenBao's path and
+// recoveryRoutes returns the routes for people: new shares, at OpenBao's path and
 // at Vault's, drills, and root tokens.
 func (k *Keep) recoveryRoutes() []api.Route {
 	routes := []api.Route{
-		{Path: "sys/recovery/verify", Help: "Shows that people can open a recovery slot.",
-			Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readDrill), api.Write: api.Do(k.writeDrill)}},
-		// Vault's client calls off here what it has begun below sys/rekey-recovery-key.
-		{Path: "sys/rekey/init", Help: "Calls new recovery shares off.", Sudo: []api.Op{api.Delete}, Ops: map[api.Op]api.Handler{api.Delete: api.Do(k.deleteRekey)}},
-		{Path: "sys/decode-token", Help: "Takes the one-time password off a root token.", Gate: api.Unsealed,
-			Ops: map[api.Op]api.Handler{api.Write: api.Do(k.writeDecodeToken)}},
+		{Path: "recovery/verify", Help: "Shows that people can open a recovery slot.",
+			Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readDrill).Answers(drillStatus{}), api.Write: api.Do(k.writeDrill).Answers(drillStatus{})}},
+		// Vault's client cancels here what it began below sys/rekey-recovery-key.
+		{Path: "rekey/init", Help: "Cancels new recovery shares.", Sudo: []api.Op{api.Delete}, Ops: map[api.Op]api.Handler{api.Delete: api.Do(k.deleteRekey)}},
+		{Path: "decode-token", Help: "Decrypts a root token with its one-time password.", Gate: api.Unsealed,
+			Ops: map[api.Op]api.Handler{api.Write: api.Do(k.writeDecodeToken).Answers(decodedToken{})}},
 	}
-	for _, path := range []string{"sys/rotate/recovery", "sys/rekey-recovery-key"} {
+	for _, path := range []string{"rotate/recovery", "rekey-recovery-key"} {
 		routes = append(routes,
-			api.Route{Path: path + "/init", Help: "Begins to make new recovery shares, tells how far that is, or calls it off.", Sudo: []api.Op{api.Write, api.Delete},
-				Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readRekey), api.Write: api.Do(k.writeRekeyInit), api.Delete: api.Do(k.deleteRekey)}},
+			api.Route{Path: path + "/init", Help: "Begins to make new recovery shares, shows the progress, or cancels.", Sudo: []api.Op{api.Write, api.Delete},
+				Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readRekey).Answers(rekeyStatus{}), api.Write: api.Do(k.writeRekeyInit).Answers(rekeyStatus{}), api.Delete: api.Do(k.deleteRekey)}},
 			api.Route{Path: path + "/update", Help: "Takes an old recovery share, and answers the last one with the new shares.", Sudo: []api.Op{api.Write},
-				Ops: map[api.Op]api.Handler{api.Write: api.Do(k.writeRekeyUpdate)}},
+				Ops: map[api.Op]api.Handler{api.Write: api.Do(k.writeRekeyUpdate).Answers(rekeyStatus{})}},
 			api.Route{Path: path + "/verify", Help: "Takes a new recovery share back; with the last one the old shares end.", Sudo: []api.Op{api.Write, api.Delete},
-				Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readRekeyVerify), api.Write: api.Do(k.writeRekeyVerify), api.Delete: api.Do(k.deleteRekeyVerify)}})
+				Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readRekeyVerify).Answers(verifyStatus{}), api.Write: api.Do(k.writeRekeyVerify).Answers(verifyStatus{}), api.Delete: api.Do(k.deleteRekeyVerify).Answers(verifyStatus{})}})
 	}
-	for _, path := range []string{"sys/generate-root", "sys/generate-root-token"} {
+	for _, path := range []string{"generate-root", "generate-root-token"} {
 		routes = append(routes,
-			api.Route{Path: path + "/attempt", Help: "Begins to make a root token, tells how far that is, or calls it off.", Gate: api.Unsealed,
-				Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readGenerateRoot), api.Write: api.Do(k.beginGenerateRoot), api.Delete: api.Do(k.cancelGenerateRoot)}},
+			api.Route{Path: path + "/attempt", Help: "Begins to make a root token, shows the progress, or cancels.", Gate: api.Unsealed,
+				Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readGenerateRoot).Answers(rootStatus{}), api.Write: api.Do(k.beginGenerateRoot).Answers(rootStatus{}), api.Delete: api.Do(k.cancelGenerateRoot)}},
 			api.Route{Path: path + "/update", Help: "Takes a recovery share or an identity, and answers the last one with the root token.", Gate: api.Unsealed,
-				Ops: map[api.Op]api.Handler{api.Write: api.Do(k.updateGenerateRoot)}})
+				Ops: map[api.Op]api.Handler{api.Write: api.Do(k.updateGenerateRoot).Answers(rootStatus{})}})
 	}
 	return routes
 }
@@ -239,27 +240,27 @@ func (k *Keep) writeRekeyInit(r *api.Request, given *rekeyInput) (api.Answer, er
 	}
 	switch {
 	case old != nil:
-	case strings.HasPrefix(r.Path, "sys/rekey-recovery-key/"): // its clients look for the shares in another answer
+	case strings.HasPrefix(r.Path, "sys/rekey-recovery-key/"): // its clients expect the shares in another answer
 		return api.Answer{}, invalid("this keep has no recovery shares that others could take the place of: `sealkeep operator rekey -init` makes the first ones (sys/rotate/recovery/init)")
-	default: // nobody to ask but the bearer of the root token
+	default: // the bearer of the root token decides alone
 		return k.finishRekeyLocked(r, in)
 	}
 	nonce := g.beginLocked()
 	g.made = &in
-	k.log.Warn("new recovery shares were asked for", "nonce", nonce, "shares", in.Shares, "threshold", in.Threshold, "request", r.ID)
+	k.log.Warn("new recovery shares were requested", "nonce", nonce, "shares", in.Shares, "threshold", in.Threshold, "request", r.ID)
 	out, err := u.rekeyStatusLocked()
 	return api.Answer{Inject: true, Data: out}, err
 }
 
-// deleteRekey calls off what was asked for, and takes away new shares that have
-// not been given back. The old ones stay, always.
+// deleteRekey cancels a request for new shares, and removes new shares that have
+// not been given back. The old shares always stay.
 func (k *Keep) deleteRekey(r *api.Request, _ *api.None) (api.Answer, error) {
 	u := Of(r)
 	g := &u.rekey
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.made != nil {
-		k.log.Warn("new recovery shares were called off", "nonce", g.progress().nonce, "request", r.ID)
+		k.log.Warn("the request for new recovery shares was cancelled", "nonce", g.progress().nonce, "request", r.ID)
 	}
 	g.made = nil
 	g.resetLocked()
@@ -282,7 +283,7 @@ func (k *Keep) deleteRekey(r *api.Request, _ *api.None) (api.Answer, error) {
 		return api.Answer{}, err
 	}
 	k.rearrange()
-	k.log.Warn("new recovery shares were taken away before they were given back: the old ones stay", "request", r.ID)
+	k.log.Warn("new recovery shares were removed before they were given back: the old ones stay", "request", r.ID)
 	return api.Answer{}, nil
 }
 
@@ -308,7 +309,7 @@ func (k *Keep) writeRekeyUpdate(r *api.Request, in *offer) (api.Answer, error) {
 	return k.finishRekeyLocked(r, *g.made, opened.warnings()...)
 }
 
-// checkNonce refuses offers that are for another round.
+// checkNonce refuses offers for another round.
 func (g *gathering) checkNonce(nonce string) error {
 	if now := g.progress().nonce; nonce != now {
 		return invalid("incorrect nonce supplied; nonce for this operation is %q", now)
@@ -316,8 +317,8 @@ func (g *gathering) checkNonce(nonce string) error {
 	return nil
 }
 
-// finishRekeyLocked makes the shares and the slot that they open: the only one of
-// a keep that had none, else one beside the old.
+// finishRekeyLocked makes the shares and the slot that they open: the first one of
+// a keep without shares, otherwise one beside the old slot.
 func (k *Keep) finishRekeyLocked(r *api.Request, in shareRequest, warnings ...string) (api.Answer, error) {
 	u := Of(r)
 	nonce := u.rekey.progress().nonce
@@ -358,7 +359,7 @@ func (k *Keep) finishRekeyLocked(r *api.Request, in shareRequest, warnings ...st
 		out.VerificationRequired, out.VerificationNonce = true, v.beginLocked()
 		a.Warnings = append(a.Warnings, fmt.Sprintf("the shares that were handed out before open the keep until %d of the new ones are given back: `sealkeep operator rekey -verify -`, one at a time; keep both until then", in.Threshold))
 	}
-	if slices.Contains(missing, name) { // its shares open nothing, and nobody could ask for them
+	if slices.Contains(missing, name) { // its shares open nothing, and cannot be asked for
 		a.Warnings = append(a.Warnings, fmt.Sprintf("the keep had recovery shares, whose slot %q is not in the file as the store made it: find out who wrote to the file", name))
 	}
 	a.Data = out
@@ -367,7 +368,7 @@ func (k *Keep) finishRekeyLocked(r *api.Request, in shareRequest, warnings ...st
 	}
 	err = u.Store.PutSlot(r.Context, slot)
 	switch {
-	case errors.Is(err, storage.ErrUnknownOutcome): // whichever is there, its shares must be in somebody's hands
+	case errors.Is(err, storage.ErrUnknownOutcome): // whichever slot is stored, somebody must hold its shares
 		k.log.Error("whether the new recovery shares are in force is not known", "error", err, "request", r.ID)
 		a.Warnings = append(a.Warnings, "the disk failed while the slot was written: keep old and new shares until `sealkeep operator recovery verify` has told which open")
 	case err != nil:
@@ -379,8 +380,8 @@ func (k *Keep) finishRekeyLocked(r *api.Request, in shareRequest, warnings ...st
 	return a, nil
 }
 
-// verifyStatus has Vault's fields, of the answers while shares are given back and
-// of the last one.
+// verifyStatus has Vault's fields, those of the answers while shares are given back
+// and those of the last answer.
 type verifyStatus struct {
 	Nonce    string `json:"nonce"`
 	Started  bool   `json:"started"`
@@ -415,7 +416,7 @@ func (k *Keep) readRekeyVerify(r *api.Request, _ *api.None) (api.Answer, error) 
 	return api.Answer{Inject: true, Data: out}, err
 }
 
-// deleteRekeyVerify forgets what was given back so far. The new shares stay.
+// deleteRekeyVerify forgets the shares given back so far. The new shares stay.
 func (k *Keep) deleteRekeyVerify(r *api.Request, _ *api.None) (api.Answer, error) {
 	u := Of(r)
 	v := &u.rekey.verifying
@@ -426,8 +427,7 @@ func (k *Keep) deleteRekeyVerify(r *api.Request, _ *api.None) (api.Answer, error
 	return api.Answer{Inject: true, Data: out}, err
 }
 
-// writeRekeyVerify takes a new share back. With the last one that is needed the
-// old ones end.
+// writeRekeyVerify takes back a new share. The last one needed ends the old shares.
 func (k *Keep) writeRekeyVerify(r *api.Request, in *offer) (api.Answer, error) {
 	u := Of(r)
 	v := &u.rekey.verifying

@@ -15,33 +15,32 @@ import (
 )
 
 // A rotation of the root key makes a new one and wraps it for every slot that is
-// kept: with its seal, or for its people. All of them have it afterwards, in one
-// commit, or nothing has changed. Whatever is stored is kept, whatever its state
-// says, unless it is named:
+// kept: with its seal, or for its people. One commit changes all slots, or nothing
+// changes. Every stored slot is kept, whatever its state, unless it is named:
 //
-//	drop    its service is away: a seal gets its slot again by itself
+//	drop    its service is away: the seal later gets a slot again automatically
 //	revoke  somebody else may have it: only `slot add` wraps for it again
 //
-// Something must be left that has been seen to open the new root key: an enabled
-// seal that wrapped and opened it in this request, or people who gave k shares or
-// an identity to it. Where there is neither, the request makes shares
-// (secret_shares), which the keep only remembers, and a second one with k of them
-// and the nonce rotates. Until then nothing has changed, so whoever loses the
-// first answer has lost nothing.
+// Something must be left that was seen to open the new root key: an enabled seal
+// that wrapped and opened it in this request, or people who sent k shares or an
+// identity with it. If there is neither, a first request makes shares
+// (secret_shares), which the keep only holds in memory, and a second one with k of
+// them and the nonce rotates. Until then nothing has changed, so losing the first
+// answer does no harm.
 type rootRequest struct {
 	Drop     []string `json:"drop"`
 	Revoke   []string `json:"revoke"`
-	Keys     []string `json:"keys"`     // recovery shares: as many as open
+	Keys     []string `json:"keys"`     // recovery shares: as many as the threshold
 	Identity string   `json:"identity"` // the text of an age identity file
 	Nonce    string   `json:"nonce"`    // of the shares that were made for this
 
-	Shares     int      `json:"secret_shares"` // not 0: make shares, and nothing else
+	Shares     int      `json:"secret_shares"` // not 0: only make shares
 	Threshold  int      `json:"secret_threshold"`
-	Recipients []string `json:"recovery_age_recipients"` // one a share, to hand them out encrypted
+	Recipients []string `json:"recovery_age_recipients"` // one per share, to hand them out encrypted
 }
 
-// rootShares are shares that were made for a rotation of the root key, and not
-// given back yet. They are in memory alone.
+// rootShares holds shares that were made for a rotation of the root key and have
+// not been given back yet. They exist only in memory.
 type rootShares struct {
 	nonce string
 	slot  storage.Slot // holds the present root key
@@ -54,7 +53,7 @@ type rootRotation struct {
 	Fingerprint string   `json:"fingerprint,omitempty"`
 	Previous    string   `json:"previous_fingerprint,omitempty"`
 	Generation  uint64   `json:"root_generation,omitempty"`
-	Slots       []string `json:"slots,omitempty"`     // that have the new root key
+	Slots       []string `json:"slots,omitempty"`     // the slots with the new root key
 	ProvedBy    string   `json:"proved_by,omitempty"` // the slot that was seen to open it
 
 	Nonce      string   `json:"nonce,omitempty"`
@@ -65,9 +64,9 @@ type rootRotation struct {
 	Set        string   `json:"set,omitempty"` // the ID of the shares
 }
 
-// writeRotateRoot rotates the root key. It also begins a new key of the barrier:
-// when all is re-encrypted, whoever had the old root key reads no value of this
-// file any more, and no newer one. Names they do read, since their key stays.
+// writeRotateRoot rotates the root key. It also adds a key to the barrier: once
+// everything is re-encrypted, a holder of the old root key can read no value of
+// this file or of a newer one. Names stay readable, since their key does not change.
 func (k *Keep) writeRotateRoot(r *api.Request, in *rootRequest) (api.Answer, error) {
 	u := Of(r)
 	u.slotting.Lock()
@@ -122,14 +121,14 @@ func (k *Keep) writeRotateRoot(r *api.Request, in *rootRequest) (api.Answer, err
 	}
 	u.rootShares = nil
 	u.wakeRotation()
-	u.wakeVisits() // what was dropped may be back soon
+	u.wakeVisits() // dropped seals may be back soon
 	k.log.Warn("rotated the root key", "fingerprint", out.Fingerprint, "instead_of", out.Previous, "slots", out.Slots,
 		"dropped", in.Drop, "revoked", in.Revoke, "proved_by", by, "request", r.ID)
 	opens := slices.ContainsFunc(kept, func(sl *slot) bool { return sl.seal != nil })
 	return api.Answer{Data: out, Warnings: k.rootWarnings(*in, opens)}, nil
 }
 
-// rootWarnings say what a rotation has not done, and what comes next.
+// rootWarnings says what a rotation did not do, and what to do next.
 func (k *Keep) rootWarnings(in rootRequest, service bool) (warnings []string) {
 	if !service {
 		warnings = append(warnings, "no service opens this keep at the next start: people do, with `sealkeep operator unseal -` or `sealkeep operator unseal -identity=FILE`; "+
@@ -150,9 +149,9 @@ func (k *Keep) rootWarnings(in rootRequest, service bool) (warnings []string) {
 		"whoever had the old root key and gets a later copy still reads the names in it, though no value")
 }
 
-// keptSlots are the slots that get the new root key, and what is to be
-// remembered as revoked. It is an error if a slot that is stored cannot be kept
-// and is not named. slotting is held.
+// keptSlots returns the slots that get the new root key, and the slots to remember
+// as revoked. It fails if a stored slot cannot be kept and is not named. slotting
+// is held.
 func (k *Keep) keptSlots(u *Unsealed, all []*slot, in rootRequest) (kept []*slot, revoked []storage.Revoked, err error) {
 	stored, missing, err := u.Store.TrustedSlots()
 	if err != nil {
@@ -185,16 +184,16 @@ func (k *Keep) keptSlots(u *Unsealed, all []*slot, in rootRequest) (kept []*slot
 		if !named(name) {
 			stuck = append(stuck, fmt.Sprintf("%s: %s: the store has made it, but it is not in the file as it was made", name, SlotMissing))
 		}
-	} // a quarantined record is none of the store's, and goes
+	} // a quarantined record is not the store's own, and goes
 	if len(stuck) > 0 {
 		return nil, nil, invalid("these slots cannot be given a new root key: %s; make them work, or name them: drop what is only away, revoke what somebody else may have; nothing was changed", strings.Join(stuck, "; "))
 	}
-	slices.SortStableFunc(kept, func(a, b *slot) int { // as they are shown
+	slices.SortStableFunc(kept, func(a, b *slot) int { // in the order of Status
 		return slices.IndexFunc(all, of(a.Name)) - slices.IndexFunc(all, of(b.Name))
 	})
 	for _, name := range in.Revoke {
 		if name == sharesSlot || name == newSharesName {
-			continue // nothing is ever wrapped for shares again once their lock is gone
+			continue // without their lock, nothing can be wrapped for shares again
 		}
 		one := storage.Revoked{Name: name, Since: k.now().UTC()}
 		if i := slices.IndexFunc(stored, func(e storage.Slot) bool { return e.Name == name }); i >= 0 {
@@ -207,7 +206,8 @@ func (k *Keep) keptSlots(u *Unsealed, all []*slot, in rootRequest) (kept []*slot
 	return kept, revoked, nil
 }
 
-// unproven refuses to leave a keep that nothing was seen to open.
+// unproven returns the error for a rotation after which nothing would be known to
+// open the keep.
 func (in rootRequest) unproven() error {
 	command := "sealkeep operator rotate-root"
 	for _, name := range in.Drop {
@@ -221,8 +221,8 @@ func (in rootRequest) unproven() error {
 		"`" + command + "` asks for them on a terminal; nothing was changed"}
 }
 
-// makeRootShares makes shares for a rotation that would leave nothing else that
-// is known to open the keep. slotting is held.
+// makeRootShares makes shares for a rotation after which nothing else would be
+// known to open the keep. slotting is held.
 func (k *Keep) makeRootShares(r *api.Request, in rootRequest, kept []*slot) (api.Answer, error) {
 	u := Of(r)
 	if err := checkShares("secret", in.Shares, in.Threshold, in.Recipients); err != nil {
@@ -256,9 +256,9 @@ func hasShares(kept []*slot) bool {
 	return slices.ContainsFunc(kept, func(sl *slot) bool { return sl.seal == nil && sl.Type == recovery.Shares })
 }
 
-// proveRoot has people show that they can open a slot that is kept, and names
-// it; "" when they were not asked to. Shares that were made for this are a slot
-// that is kept from now on. slotting is held.
+// proveRoot opens a kept slot with the shares or the identity of the request, and
+// returns its name, or "" if the request has neither. Shares that were made for
+// this rotation add a slot to the kept ones. slotting is held.
 func (k *Keep) proveRoot(u *Unsealed, in rootRequest, kept []*slot) (all []*slot, by, identity string, err error) {
 	if made := u.rootShares; in.Nonce != "" {
 		switch {
@@ -306,7 +306,7 @@ func (k *Keep) proveRoot(u *Unsealed, in rootRequest, kept []*slot) (all []*slot
 	return nil, "", "", invalid("%d recovery shares are too few: give as many as open, all in one request; nothing was changed", len(offers))
 }
 
-// tryIdentity opens the new slot of people with what they have shown to have.
+// tryIdentity opens a new recovery slot with the identity that people proved to have.
 func tryIdentity(slots []storage.Slot, name, identity string, root []byte, uuid string) error {
 	slot := recoverySlot(slots, name)
 	got, err := recovery.Unwrap(identity, slot.Blob, slot.Context(uuid))
@@ -320,8 +320,8 @@ func tryIdentity(slots []storage.Slot, name, identity string, root []byte, uuid 
 	return nil
 }
 
-// wrapKept makes the slots anew, side by side. What a seal makes is opened; what
-// is made for people is not, since nobody needs to be there.
+// wrapKept wraps the root key for every kept slot, concurrently. It opens the slots
+// of seals again, but not those of people, who need not be present.
 func (k *Keep) wrapKept(ctx context.Context, kept []*slot, root []byte, uuid string, generation uint64) ([]storage.Slot, error) {
 	slots, errs := make([]storage.Slot, len(kept)), make([]error, len(kept))
 	var wait sync.WaitGroup

@@ -11,16 +11,16 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// The newest key of the barrier encrypts. A rotation adds one; then what older
-// keys have encrypted is brought to it in the background, at a rate that leaves
-// the disk to the clients, and the older keys are forgotten. The store remembers
-// what is left to do: it goes on after a restart. Rotations come by request, or
-// by themselves when the newest key is as old, or has encrypted as much, as
-// sys/rotate/config says; at first that says never, for the cipher has no limit.
+// The newest key of the barrier encrypts. A rotation adds a key; the records of
+// older keys are then re-encrypted in the background, at a rate that leaves the
+// disk to the clients, and the older keys are forgotten. The store remembers what
+// is left to do, so this continues after a restart. A rotation is requested, or
+// starts automatically once the newest key is as old, or has encrypted as much, as
+// sys/rotate/config says. The default is never, since the cipher has no limit.
 //
-//	reencryptRate    records of older keys a second
-//	rotationCheck    how often the newest key's age is looked at
-//	rotationRetry    when something has failed
+//	reencryptRate    records re-encrypted a second
+//	rotationCheck    how often the newest key's age is checked
+//	rotationRetry    the pause after a failure
 //	minRotation      the shortest interval that can be set, as in Vault
 //	minOperations    the fewest operations, as in Vault
 const (
@@ -33,17 +33,17 @@ const (
 	rotateConfigPath = "sys/rotate-config"
 )
 
-// rotateConfig says when the barrier's key is rotated by itself. Zeros never are
-// a reason.
+// rotateConfig says when the barrier's key is rotated automatically. A zero means
+// no limit.
 type rotateConfig struct {
 	Version       int         `json:"version"`
 	Enabled       bool        `json:"enabled"`
 	Interval      api.Seconds `json:"interval"`       // since the newest key was made
-	MaxOperations int64       `json:"max_operations"` // records that it has encrypted
+	MaxOperations int64       `json:"max_operations"` // records encrypted with it
 }
 
-// A reencryption is how far the background has come. Progress counts records of
-// the store, whatever their key.
+// A reencryption is the progress of the re-encryption in the background. It counts
+// records of the store, whatever their key.
 type reencryption struct {
 	mu            sync.Mutex
 	running       bool
@@ -62,7 +62,7 @@ func (p *reencryption) view() map[string]any {
 	return map[string]any{"running": p.running, "passed": p.passed, "total": p.total}
 }
 
-// rotation rotates and re-encrypts when it is time, until the keep ends.
+// rotation rotates and re-encrypts when due, until the keep is sealed.
 func (k *Keep) rotation(u *Unsealed) {
 	for {
 		delay := rotationCheck
@@ -87,7 +87,7 @@ func (k *Keep) rotation(u *Unsealed) {
 	}
 }
 
-// rotateIfDue rotates when the configuration of the rotation wants it.
+// rotateIfDue rotates the key if sys/rotate/config says so.
 func (k *Keep) rotateIfDue(u *Unsealed) error {
 	c, err := u.rotateConfig(u.ctx)
 	if err != nil || !c.Enabled {
@@ -109,7 +109,7 @@ func (k *Keep) rotateIfDue(u *Unsealed) error {
 	return nil
 }
 
-// reencrypt brings all records to the newest key, if there are older ones.
+// reencrypt re-encrypts all records with the newest key, if there are older keys.
 func (k *Keep) reencrypt(u *Unsealed) error {
 	ks, err := u.Store.KeyStatus(u.ctx)
 	if err != nil || len(ks.Terms) < 2 {
@@ -159,17 +159,18 @@ func readRotation(tx *storage.Tx) (rotateConfig, error) {
 	return c, nil
 }
 
-// rotationRoutes are the API of the barrier's key, at Vault's paths and at OpenBao's.
+// rotationRoutes returns the routes for the barrier's key, at Vault's paths and at
+// OpenBao's.
 func (k *Keep) rotationRoutes() (routes []api.Route) {
-	for _, path := range []string{"sys/rotate", "sys/rotate/keyring"} {
+	for _, path := range []string{"rotate", "rotate/keyring"} {
 		routes = append(routes,
 			api.Route{Path: path, Help: "Adds a key to the barrier, with which all is then encrypted.", Sudo: []api.Op{api.Write}, Timeout: longTimeout,
 				Ops: map[api.Op]api.Handler{api.Write: api.Do(k.writeRotate)}},
 			api.Route{Path: path + "/config", Help: "When the barrier's key is rotated by itself.", Settings: true,
-				Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readRotateConfig), api.Write: api.Do(k.writeRotateConfig)}})
+				Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readRotateConfig).Answers(rotateConfigView{}), api.Write: api.Do(k.writeRotateConfig)}})
 	}
-	return append(routes, api.Route{Path: "sys/key-status", Help: "The barrier's newest key, and how far the encryption with it is.",
-		Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readKeyStatus)}})
+	return append(routes, api.Route{Path: "key-status", Help: "The barrier's newest key, and how far the encryption with it is.",
+		Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readKeyStatus).Answers(viewKeys(storage.KeyStatus{}, new(reencryption)))}})
 }
 
 func (k *Keep) readKeyStatus(r *api.Request, _ *api.None) (api.Answer, error) {
@@ -178,13 +179,17 @@ func (k *Keep) readKeyStatus(r *api.Request, _ *api.None) (api.Answer, error) {
 	if err != nil {
 		return api.Answer{}, err
 	}
-	return api.Answer{Inject: true, Data: map[string]any{
+	return api.Answer{Inject: true, Data: viewKeys(st, &u.reencryption)}, nil
+}
+
+func viewKeys(st storage.KeyStatus, progress *reencryption) map[string]any {
+	return map[string]any{
 		"term":         st.Term,
 		"install_time": st.Installed.UTC().Format(time.RFC3339Nano),
 		"encryptions":  st.Writes,
 		"terms":        st.Terms,
-		"reencryption": u.reencryption.view(),
-	}}, nil
+		"reencryption": progress.view(),
+	}
 }
 
 func (k *Keep) writeRotate(r *api.Request, _ *api.None) (api.Answer, error) {
@@ -202,11 +207,17 @@ func (k *Keep) readRotateConfig(r *api.Request, _ *api.None) (api.Answer, error)
 	if err != nil {
 		return api.Answer{}, err
 	}
-	data := map[string]any{"enabled": c.Enabled, "interval": 0, "max_operations": c.MaxOperations}
+	data := rotateConfigView{Enabled: c.Enabled, Interval: 0, MaxOperations: c.MaxOperations}
 	if c.Interval > 0 {
-		data["interval"] = (time.Duration(c.Interval) * time.Second).String() // a text, as Vault has it
+		data.Interval = (time.Duration(c.Interval) * time.Second).String() // a string, as in Vault
 	}
 	return api.Answer{Inject: true, Data: data}, nil
+}
+
+type rotateConfigView struct {
+	Enabled       bool  `json:"enabled"`
+	Interval      any   `json:"interval"` // 0, or a text like "48h0m0s", as Vault has it
+	MaxOperations int64 `json:"max_operations"`
 }
 
 type rotateConfigInput struct {
@@ -215,7 +226,7 @@ type rotateConfigInput struct {
 	MaxOperations *int64       `json:"max_operations"`
 }
 
-// writeRotateConfig changes what the body has, and leaves the rest.
+// writeRotateConfig changes the settings in the body and leaves the others.
 func (k *Keep) writeRotateConfig(r *api.Request, in *rotateConfigInput) (api.Answer, error) {
 	if in.Interval != nil && *in.Interval == api.Unchanged {
 		in.Interval = nil

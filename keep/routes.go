@@ -2,20 +2,15 @@ package keep
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/sealkeep/sealkeep/api"
 )
 
-// longTimeout is for what asks key services and encrypts with them.
+// longTimeout is the timeout of requests that wait for key services.
 const longTimeout = 90 * time.Second
 
-// Routes are the API of the keep itself, below sys/.
+// Routes returns the routes of the keep itself, below sys/.
 func (k *Keep) Routes() []api.Route {
-	routes := slices.Concat(k.statusRoutes(), k.rotationRoutes(), k.slotRoutes(), k.recoveryRoutes())
-	for i := range routes {
-		routes[i].Path = strings.TrimPrefix(routes[i].Path, "sys/")
-	}
-	return routes
+	return slices.Concat(k.statusRoutes(), k.rotationRoutes(), k.slotRoutes(), k.recoveryRoutes())
 }

@@ -4,22 +4,21 @@ import (
 	"time"
 )
 
-// While the keep is open the whole store is read and authenticated now and then,
-// so that damage shows while there is still a backup of before it. It costs one
-// reading of the store, about 20 µs a record, and holds one read transaction for
-// as long.
+// While the keep is open, it reads and authenticates the whole store now and then,
+// so that damage is noticed while a backup from before still exists. A scrub takes
+// about 20 µs a record, and holds one read transaction all the while.
 const (
 	scrubDelay    = time.Hour
 	scrubInterval = 24 * time.Hour
 )
 
-// A scrubbed is the outcome of a scrub.
+// scrubbed is the outcome of a scrub.
 type scrubbed struct {
 	at       time.Time
 	findings int
 }
 
-// scrub checks the store now and then, until the keep ends.
+// scrub checks the store now and then, until the keep is sealed.
 func (k *Keep) scrub(u *Unsealed) {
 	for delay := scrubDelay; sleep(u.ctx, delay, nil); delay = scrubInterval {
 		began := time.Now()

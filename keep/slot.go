@@ -20,37 +20,37 @@ const (
 	SlotFailed      SlotState = "failed"      // the last attempt failed; see NextAttempt
 	SlotOpened      SlotState = "opened"      // this one opened the keep
 	SlotReady       SlotState = "ready"       // not needed: the keep is open
-	SlotStandby     SlotState = "standby"     // ready, of a disabled seal: it is tried last and not wrapped anew
-	SlotPending     SlotState = "pending"     // a configured seal whose slot is still to be made, or to be made with the key in force; Error says which
+	SlotStandby     SlotState = "standby"     // ready, but its seal is disabled: it is tried last and never wrapped again
+	SlotPending     SlotState = "pending"     // a configured seal whose slot has yet to be made, or to be wrapped with the key in force; Error says which
 	SlotOrphaned    SlotState = "orphaned"    // a slot without a configured seal; never tried
-	SlotQuarantined SlotState = "quarantined" // in the file, but not of this store's making
-	SlotMissing     SlotState = "missing"     // of this store's making, but no longer in the file
-	SlotRevoked     SlotState = "revoked"     // somebody else may have it: nothing but `slot add` wraps for it again
+	SlotQuarantined SlotState = "quarantined" // in the file, but not made by this store
+	SlotMissing     SlotState = "missing"     // made by this store, but no longer in the file
+	SlotRevoked     SlotState = "revoked"     // somebody else may have it: only `slot add` wraps for it again
 )
 
-// SlotStatus is what is known of one slot, or of a seal without one.
+// SlotStatus describes one slot, or a seal without one.
 type SlotStatus struct {
 	Name        string    `json:"name"`
 	Type        string    `json:"type"`
-	KeyID       string    `json:"key_id,omitempty"`       // on which the slot hangs, as the store has it: a hint
-	KeyInForce  string    `json:"key_in_force,omitempty"` // with which the seal would wrap now, when it was last asked
+	KeyID       string    `json:"key_id,omitempty"`       // the key that the slot depends on, according to the store: a hint
+	KeyInForce  string    `json:"key_in_force,omitempty"` // the key with which the seal would wrap, when last asked
 	Created     time.Time `json:"created,omitzero"`       // when the root key was wrapped; a hint, too
 	Generation  uint64    `json:"root_generation,omitempty"`
 	Priority    int       `json:"priority,omitempty"`
 	Disabled    bool      `json:"disabled,omitempty"`
 	State       SlotState `json:"state"`
-	Opener      bool      `json:"opener,omitempty"` // it opened the keep
+	Opener      bool      `json:"opener,omitempty"` // this slot opened the keep
 	Class       string    `json:"class,omitempty"`  // why it failed, in one word
 	Error       string    `json:"error,omitempty"`
 	Hint        string    `json:"hint,omitempty"` // what to do next
 	Attempts    uint64    `json:"attempts"`       // since the process started
 	LastAttempt time.Time `json:"last_attempt,omitzero"`
 	NextAttempt time.Time `json:"next_attempt,omitzero"`
-	LastOpened  time.Time `json:"last_opened,omitzero"`  // when it last opened, by this process
+	LastOpened  time.Time `json:"last_opened,omitzero"`  // when this process last opened it
 	FailedSince time.Time `json:"failed_since,omitzero"` // since when every attempt has failed
 	Warning     string    `json:"warning,omitempty"`     // what may keep it from opening soon
-	Verified    time.Time `json:"verified,omitzero"`     // of a recovery slot: when people last showed that they can open it
-	Since       time.Time `json:"since,omitzero"`        // of a recovery slot that waits to take another one's place: since when
+	Verified    time.Time `json:"verified,omitzero"`     // of a recovery slot: when people last proved that they can open it
+	Since       time.Time `json:"since,omitzero"`        // of a recovery slot: since when it waits to replace another one
 }
 
 // Status is the state of a keep at one moment.
@@ -59,24 +59,24 @@ type Status struct {
 	Sealed      bool
 	Held        bool         // sealed by request
 	Unused      bool         // no token has been used since Init
-	KeepHeld    bool         // and a restart does not change that
-	Damage      error        // why the store, which is there, cannot be opened
+	KeepHeld    bool         // and held over restarts, too
+	Damage      error        // why the existing store cannot be opened
 	StoreID     string       // the store's UUID; a hint while sealed
 	Fingerprint string       // of the root key; empty while sealed
-	Settled     bool         // unsealed, and every enabled seal has a slot that opens and hangs on the key in force, or gets none by itself
+	Settled     bool         // unsealed, and every enabled seal has a slot that opens with the key in force, or gets one only on request
 	Slots       []SlotStatus // seals by priority, then orphaned slots
 }
 
-// A slot is one slot of the store, one configured seal, or both. All but seal,
-// entry, context, stored and busy changes under Keep.mu.
+// A slot is one slot of the store, one configured seal, or both. Keep.mu guards all
+// fields except seal, entry, context, stored and busy, which do not change.
 type slot struct {
 	SlotStatus
 	seal    Seal         // nil: orphaned
-	entry   storage.Slot // what the store has, when stored
+	entry   storage.Slot // the stored slot, if stored
 	context []byte       // associated data of entry.Blob
 	stored  bool
 	gets    getting       // for a seal without a slot
-	busy    chan struct{} // holds one value while a race's goroutine, or a visit, has the slot
+	busy    chan struct{} // holds one value while a race or a visit uses the slot
 
 	logged   string // class last logged
 	loggedAt time.Time
@@ -88,7 +88,7 @@ type getting int
 
 const (
 	byItself  getting = iota // by reconciliation
-	whenAsked                // Error says why not by itself
+	whenAsked                // on request only; Error says why
 	never                    // Error says why
 )
 
@@ -98,10 +98,10 @@ const (
 	classStore    = "store"
 	classUnknown  = "unknown"
 
-	logEvery = time.Minute // a failure that stays the same is logged this often
+	logEvery = time.Minute // how often an unchanged failure is logged
 )
 
-// hints says what to do about a failure of each class.
+// hints says what to do about a failure, by class.
 var hints = map[string]string{
 	"unreachable":          "check the network, the address or endpoint, and that the key service runs",
 	"dns":                  "check the host name of the key service and this machine's resolver",
@@ -120,7 +120,7 @@ var hints = map[string]string{
 	classUnknown:           "see the error",
 }
 
-// classOf names the reason of a key service's failure in one word.
+// classOf returns the reason for a key service's failure in one word.
 func classOf(err error) string {
 	var c interface{ Class() string }
 	switch {
@@ -154,7 +154,7 @@ func (k *Keep) Status() Status {
 }
 
 // arrangeLocked matches the store's slots with the configured seals by name and
-// type. What is known of a slot's attempts stays.
+// type. It keeps what is known about a slot's attempts.
 func (k *Keep) arrangeLocked() {
 	entries, strays := k.entriesLocked()
 	revoked := k.revokedLocked()
@@ -182,7 +182,7 @@ func (k *Keep) arrangeLocked() {
 	used := make([]bool, len(entries))
 	for _, seal := range k.seals.all {
 		sl := add(seal.Name(), seal.Type())
-		if o := old[key{sl.Name, sl.Type}]; !open || o == nil || o.seal != seal { // nothing is known of what it would do now
+		if o := old[key{sl.Name, sl.Type}]; !open || o == nil || o.seal != seal { // whether it would open now is not known
 			sl.KeyInForce = ""
 		}
 		sl.seal, sl.Priority, sl.Disabled = seal, seal.Priority(), seal.Disabled()
@@ -237,7 +237,7 @@ func (k *Keep) arrangeLocked() {
 	k.slots = slots
 }
 
-// settleLocked says what a stored slot that opens is to an open keep.
+// settleLocked sets the state of a stored slot of an open keep that opens.
 func (sl *slot) settleLocked() {
 	sl.Class, sl.Error, sl.Hint = "", "", ""
 	switch {
@@ -257,7 +257,7 @@ func (sl *slot) settleLocked() {
 	}
 }
 
-// unsettled tells whether reconciliation has something to do for a slot of an
+// unsettled reports whether reconciliation has something to do for a slot of an
 // open keep, or does not know yet.
 func (sl *slot) unsettled() bool {
 	switch {
@@ -273,7 +273,7 @@ func (sl *slot) setEntry(e storage.Slot) {
 	sl.entry, sl.KeyID, sl.Created, sl.Generation = e, e.KeyID, e.Created, e.RootGeneration
 }
 
-// revoke shows that a slot was revoked.
+// revoke sets the state of a revoked slot.
 func (sl *slot) revoke(r storage.Revoked) {
 	sl.State, sl.Class, sl.FailedSince, sl.gets = SlotRevoked, "", time.Time{}, whenAsked
 	if sl.KeyID = r.KeyID; sl.seal != nil {
@@ -283,26 +283,26 @@ func (sl *slot) revoke(r storage.Revoked) {
 	sl.Hint = "take its block out of the configuration; or, when nobody else has it any more: sealkeep operator slot add " + sl.Name
 }
 
-// revokedLocked are the revoked slots of an open store.
+// revokedLocked returns the revoked slots of an open store.
 func (k *Keep) revokedLocked() []storage.Revoked {
 	if k.store == nil || k.unsealed.Load() == nil {
 		return nil
 	}
 	revoked, err := k.store.Revoked()
-	if err != nil { // none is lost: the store itself refuses what is revoked
+	if err != nil { // harmless: the store itself refuses revoked slots
 		k.log.Error("reading what was revoked failed", "store", k.store.UUID(), "error", err)
 	}
 	return revoked
 }
 
-// A stray is a slot that the file and the keyring do not agree about.
+// A stray is a slot about which the file and the keyring disagree.
 type stray struct {
-	storage.Slot // as far as it is known
+	storage.Slot // as far as known
 	state        SlotState
 }
 
-// entriesLocked reads the slots: of an open store those that its keyring vouches
-// for, and apart from them the strays; of a sealed one whatever is in the file.
+// entriesLocked reads the slots. For an open store, entries are the slots that its
+// keyring vouches for; for a sealed one, they are whatever is in the file.
 func (k *Keep) entriesLocked() (entries []storage.Slot, strays []stray) {
 	if k.store == nil {
 		return nil, nil
@@ -337,7 +337,7 @@ func (k *Keep) entriesLocked() (entries []storage.Slot, strays []stray) {
 	return table.Trusted, strays
 }
 
-// unreadLocked is what the slots were when they could be read last.
+// unreadLocked returns the slots as they were when last read.
 func (k *Keep) unreadLocked(err error) (entries []storage.Slot) {
 	k.log.Error("reading the slots failed", "store", k.store.UUID(), "error", err, "next", hints[classStore])
 	for _, sl := range k.slots {
@@ -348,7 +348,7 @@ func (k *Keep) unreadLocked(err error) (entries []storage.Slot) {
 	return entries
 }
 
-// pendingLocked says of a seal without a slot whether it will get one.
+// pendingLocked works out whether, and how, a seal without a slot gets one.
 func (k *Keep) pendingLocked(sl *slot, entries []storage.Slot, revoked []storage.Revoked) {
 	barred := slices.IndexFunc(revoked, func(r storage.Revoked) bool { return r.Name == sl.Name })
 	other := slices.IndexFunc(entries, func(e storage.Slot) bool { return e.Name == sl.Name })
@@ -371,7 +371,7 @@ func (k *Keep) pendingLocked(sl *slot, entries []storage.Slot, revoked []storage
 	default:
 		sl.gets = byItself
 	}
-	if why != "" || sl.State != SlotPending || sl.Class == "" { // else the reason stands until the next attempt
+	if why != "" || sl.State != SlotPending || sl.Class == "" { // otherwise the reason stands until the next attempt
 		sl.Class, sl.Error, sl.Hint, sl.FailedSince = "", why, next, time.Time{}
 	}
 	if sl.State = SlotPending; k.store != nil && sl.Error == "" {
@@ -391,7 +391,7 @@ func rank(sl *slot) int {
 	return 0
 }
 
-// starting notes that an attempt begins, and returns the turn that it is for.
+// starting notes that an attempt begins, and returns its turn.
 func (k *Keep) starting(r *race, sl *slot) *turn {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -408,13 +408,13 @@ func (k *Keep) ended(sl *slot, err error) {
 	if err == nil {
 		k.metrics.attempts.WithLabelValues(sl.Name, "ok").Inc()
 	}
-	if sl.State == SlotTrying { // nobody arranged the slots anew
+	if sl.State == SlotTrying { // the slots were not rearranged
 		sl.State = SlotWaiting
 	}
 }
 
-// failed notes a failed attempt. It is logged when its class is new, then as
-// often as every says.
+// failed notes a failed attempt. It logs the failure if its class is new, and then
+// once per every.
 func (k *Keep) failed(sl *slot, class string, err error, next, every time.Duration) {
 	k.mu.Lock()
 	now := k.now()

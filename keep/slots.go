@@ -13,9 +13,9 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// The slots over the API. Reconciliation does by itself what adds and replaces;
-// what removes is asked for here, and done only when something else has just been
-// seen to open the keep.
+// The API of the slots. Reconciliation adds and replaces slots automatically; they
+// are removed only on request, and only after another slot was just seen to open
+// the keep.
 
 const migrateAnswer = "there is no migration of seals, and none is needed: add the new seal block beside the old one and reload (SIGHUP); " +
 	"when `sealkeep operator slot list` shows the new slot as ready, take the old block out of the configuration, reload, and `sealkeep operator slot remove` the old slot"
@@ -24,8 +24,8 @@ func errNoSlotNamed(name string) error {
 	return &api.Error{Code: api.NotFound, Text: fmt.Sprintf("there is no slot named %q: sealkeep operator slot list shows them", name)}
 }
 
-// take returns the slots as they are arranged now; their seals are not closed
-// until release is called.
+// take returns the current slots; their seals are not closed until release is
+// called.
 func (k *Keep) take() (slots []*slot, release func()) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -34,23 +34,29 @@ func (k *Keep) take() (slots []*slot, release func()) {
 	return k.slots, users.Done // arranging makes a new list
 }
 
-// named are the slots of a name, a seal's first. It is rare that there are two: a
-// seal and a slot of different types, or a slot and what somebody else has put in
+// named returns the slots with a name, a seal's first. There are rarely two: a seal
+// and a slot of different types, or a slot and a record that somebody else put in
 // its place.
 func named(slots []*slot, name string) []*slot {
 	return slices.DeleteFunc(slices.Clone(slots), func(sl *slot) bool { return sl.Name != name })
 }
 
-// slotRoutes are the API of the slots.
+// slotRoutes returns the routes for the slots.
 func (k *Keep) slotRoutes() []api.Route {
+	list := api.Do(k.listSlots).Answers(slotList{})
 	return []api.Route{
-		{Path: "sys/slots", Help: "The slots, and the seals that have none.", Ops: map[api.Op]api.Handler{api.Read: api.Do(k.listSlots), api.List: api.Do(k.listSlots)}},
-		{Path: "sys/slots/{name...}", Help: "Shows, makes or removes a slot.", Sudo: []api.Op{api.Write, api.Delete},
-			Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readSlot), api.Write: api.Do(k.addSlot), api.Delete: api.Do(k.removeSlot)}},
-		{Path: "sys/slots/{name...}/verify", Help: "Opens a slot as it stands in the file.", Ops: map[api.Op]api.Handler{api.Write: api.Do(k.verifySlot)}},
-		{Path: "sys/rotate/root", Help: "Makes a new root key, and wraps it for every slot.", Sudo: []api.Op{api.Write}, Timeout: longTimeout,
-			Ops: map[api.Op]api.Handler{api.Write: api.Do(k.writeRotateRoot)}},
+		{Path: "slots", Help: "The slots, and the seals that have none.", Ops: map[api.Op]api.Handler{api.Read: list, api.List: list}},
+		{Path: "slots/{name...}", Help: "Shows, makes or removes a slot.", Sudo: []api.Op{api.Write, api.Delete},
+			Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readSlot).Answers(SlotStatus{}), api.Write: api.Do(k.addSlot).Answers(SlotStatus{}), api.Delete: api.Do(k.removeSlot).Answers(removal{})}},
+		{Path: "slots/{name...}/verify", Help: "Opens a slot as it stands in the file.", Ops: map[api.Op]api.Handler{api.Write: api.Do(k.verifySlot).Answers(opening{})}},
+		{Path: "rotate/root", Help: "Makes a new root key, and wraps it for every slot.", Sudo: []api.Op{api.Write}, Timeout: longTimeout,
+			Ops: map[api.Op]api.Handler{api.Write: api.Do(k.writeRotateRoot).Answers(rootRotation{})}},
 	}
+}
+
+type slotList struct {
+	Names []string     `json:"keys"`
+	Slots []SlotStatus `json:"slots"`
 }
 
 func (k *Keep) listSlots(r *api.Request, _ *api.None) (api.Answer, error) {
@@ -59,7 +65,7 @@ func (k *Keep) listSlots(r *api.Request, _ *api.None) (api.Answer, error) {
 	for i, sl := range slots {
 		names[i] = sl.Name
 	}
-	return api.Answer{Data: map[string]any{"keys": slices.Compact(slices.Sorted(slices.Values(names))), "slots": slots}}, nil
+	return api.Answer{Data: slotList{slices.Compact(slices.Sorted(slices.Values(names))), slots}}, nil
 }
 
 func (k *Keep) readSlot(r *api.Request, _ *api.None) (api.Answer, error) {
@@ -75,8 +81,8 @@ func (k *Keep) showSlot(name string) (api.Answer, error) {
 	return api.Answer{}, errNoSlotNamed(name)
 }
 
-// addSlot gives a configured seal, or the recipients of the configuration, their
-// slot now, even if it was revoked.
+// addSlot gives a configured seal, or the configured recipients, their slot now,
+// even if it was revoked.
 func (k *Keep) addSlot(r *api.Request, _ *api.None) (api.Answer, error) {
 	u, name := Of(r), r.Param("name")
 	if name == ageSlot {
@@ -116,8 +122,8 @@ func (k *Keep) addSlot(r *api.Request, _ *api.None) (api.Answer, error) {
 	return api.Answer{}, invalid("seal %q (%s) could not make a slot: %s: %v; next: %s", sl.Name, sl.Type, class, err, hints[class])
 }
 
-// addAgeSlot wraps the root key for the recipients of the configuration, if
-// reconciliation does not.
+// addAgeSlot wraps the root key for the configured recipients, if reconciliation
+// does not.
 func (k *Keep) addAgeSlot(r *api.Request) (api.Answer, error) {
 	u := Of(r)
 	u.slotting.Lock()
@@ -162,7 +168,7 @@ type opening struct {
 	Hint   string  `json:"hint,omitempty"`
 }
 
-// verifySlot opens a slot as it stands in the file, and changes nothing.
+// verifySlot opens a slot as stored in the file, and changes nothing.
 func (k *Keep) verifySlot(r *api.Request, _ *api.None) (api.Answer, error) {
 	name := r.Param("name")
 	slots, release := k.take()
@@ -174,7 +180,7 @@ func (k *Keep) verifySlot(r *api.Request, _ *api.None) (api.Answer, error) {
 	return api.Answer{Data: k.tryOpening(r.Context, Of(r), named[0])}, nil
 }
 
-// tryOpening opens the slot of a seal as it stands in the file.
+// tryOpening opens the slot of a seal as stored in the file.
 func (k *Keep) tryOpening(ctx context.Context, u *Unsealed, sl *slot) opening {
 	out := opening{Name: sl.Name, Type: sl.Type}
 	if !sl.stored {
@@ -199,9 +205,13 @@ func (k *Keep) tryOpening(ctx context.Context, u *Unsealed, sl *slot) opening {
 	return out
 }
 
-// removeSlot removes a slot when another enabled one has been opened, here and
-// now, from what the file has. A record that is none of the store's own goes
-// without that.
+type removal struct {
+	Name   string `json:"name"`
+	Opened string `json:"opened_instead"`
+}
+
+// removeSlot removes a slot after it has opened another enabled one as stored in
+// the file. A record that the store did not make is removed without that.
 func (k *Keep) removeSlot(r *api.Request, _ *api.None) (api.Answer, error) {
 	u, name := Of(r), r.Param("name")
 	u.slotting.Lock()
@@ -233,7 +243,7 @@ func (k *Keep) removeSlot(r *api.Request, _ *api.None) (api.Answer, error) {
 		}
 	}
 	if err := u.Store.RemoveSlot(r.Context, name); err != nil {
-		if errors.Is(err, storage.ErrUnknownOutcome) { // what the file says counts
+		if errors.Is(err, storage.ErrUnknownOutcome) { // the file decides
 			k.rearrange()
 		}
 		if errors.Is(err, storage.ErrNoSlot) {
@@ -244,7 +254,7 @@ func (k *Keep) removeSlot(r *api.Request, _ *api.None) (api.Answer, error) {
 	k.rearrange()
 	u.wakeVisits() // a seal may have been waiting for the name
 	k.log.Warn("removed a slot", "slot", name, "opened_instead", by, "request", r.ID)
-	out := api.Answer{Data: map[string]any{"name": name, "opened_instead": by}}
+	out := api.Answer{Data: removal{name, by}}
 	if listed {
 		out.Warnings = []string{"older copies of the file still have this slot, and so do the bytes that are left of it in this one: it opens them, and what the root key of today opens; " +
 			"if somebody else may have its key, `sealkeep operator rotate-root`, and when all is encrypted anew `sealkeep operator storage compact`, make it worthless for this file"}
@@ -257,7 +267,7 @@ func manual(seal Seal) bool {
 	return ok && m.Manual()
 }
 
-// anotherOpens opens the slots of enabled seals, but for the one named, and
+// anotherOpens opens the slots of enabled seals, except the one named but, and
 // returns the name of the best one that opened.
 func (k *Keep) anotherOpens(ctx context.Context, u *Unsealed, slots []*slot, but string) (string, error) {
 	others := slices.DeleteFunc(slices.Clone(slots), func(sl *slot) bool { return sl.Name == but || !sl.stored || sl.Disabled })

@@ -11,25 +11,30 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// statusRoutes are the API that makes, opens and seals the keep, and tells how it is.
+// statusRoutes returns the routes that create, open and seal the keep and report its
+// state.
 func (k *Keep) statusRoutes() []api.Route {
 	return []api.Route{
-		{Path: "sys/init", Help: "Makes the store, and hands out what is needed to recover it.", Gate: api.Open, Timeout: longTimeout,
-			Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readInit), api.Write: api.Do(k.writeInit)}},
-		{Path: "sys/seal-status", Help: "Whether the keep is sealed, and how its slots are.", Gate: api.Open, Quiet: true,
-			Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readSealStatus)}},
-		{Path: "sys/seal-backend-status", Help: "How the seals are.", Gate: api.Open, Quiet: true, Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readBackends)}},
-		{Path: "sys/unseal", Help: "Opens the keep, with a recovery share or an identity, or through its seals.", Gate: api.Open,
-			Ops: map[api.Op]api.Handler{api.Write: api.Do(k.writeUnseal)}},
-		{Path: "sys/seal", Help: "Seals the keep.", Sudo: []api.Op{api.Write}, Timeout: longTimeout, Ops: map[api.Op]api.Handler{api.Write: api.Do(k.writeSeal)}},
+		{Path: "init", Help: "Makes the store, and hands out what is needed to recover it.", Gate: api.Open, Timeout: longTimeout,
+			Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readInit).AnswersRaw(initStatus{}), api.Write: api.Do(k.writeInit).AnswersRaw(InitResponse{})}},
+		{Path: "seal-status", Help: "Whether the keep is sealed, and how its slots are.", Gate: api.Open, Quiet: true,
+			Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readSealStatus).AnswersRaw(sealStatus{})}},
+		{Path: "seal-backend-status", Help: "How the seals are.", Gate: api.Open, Quiet: true, Ops: map[api.Op]api.Handler{api.Read: api.Do(k.readBackends).AnswersRaw(backendStatus{})}},
+		{Path: "unseal", Help: "Opens the keep, with a recovery share or an identity, or through its seals.", Gate: api.Open,
+			Ops: map[api.Op]api.Handler{api.Write: api.Do(k.writeUnseal).AnswersRaw(sealStatus{})}},
+		{Path: "seal", Help: "Seals the keep.", Sudo: []api.Op{api.Write}, Timeout: longTimeout, Ops: map[api.Op]api.Handler{api.Write: api.Do(k.writeSeal)}},
 	}
 }
 
-func (k *Keep) readInit(r *api.Request, _ *api.None) (api.Answer, error) {
-	return api.Answer{Raw: &api.Raw{JSON: map[string]bool{"initialized": k.Status().Initialized}}}, nil
+type initStatus struct {
+	Initialized bool `json:"initialized"`
 }
 
-// initInput is an InitRequest as it comes over HTTP.
+func (k *Keep) readInit(r *api.Request, _ *api.None) (api.Answer, error) {
+	return api.Answer{Raw: &api.Raw{JSON: initStatus{k.Status().Initialized}}}, nil
+}
+
+// initInput is the HTTP form of an InitRequest.
 type initInput struct {
 	SecretShares      int      `json:"secret_shares"`
 	SecretThreshold   int      `json:"secret_threshold"`
@@ -43,7 +48,7 @@ type initInput struct {
 
 func (k *Keep) writeInit(r *api.Request, in *initInput) (api.Answer, error) {
 	shares := defaultShares
-	if k.hasRecipients() { // their identities recover
+	if k.hasRecipients() { // their identities recover the keep
 		shares = 0
 	}
 	out, err := k.initialize(r.Context, InitRequest{
@@ -67,9 +72,9 @@ func (k *Keep) writeInit(r *api.Request, in *initInput) (api.Answer, error) {
 	return api.Answer{Raw: &api.Raw{JSON: out}}, nil
 }
 
-// sealStatus has Vault'k fields first, then ours.
+// sealStatus has Vault's fields first, then sealkeep's own.
 type sealStatus struct {
-	Type         string `json:"type"` // of the slot that opened, else of the best seal
+	Type         string `json:"type"` // of the slot that opened the keep, else of the best seal
 	Initialized  bool   `json:"initialized"`
 	Sealed       bool   `json:"sealed"`
 	T            int    `json:"t"`
@@ -81,11 +86,11 @@ type sealStatus struct {
 	Migration    bool   `json:"migration"`
 	ClusterName  string `json:"cluster_name,omitempty"`
 	ClusterID    string `json:"cluster_id,omitempty"`
-	RecoverySeal bool   `json:"recovery_seal"`                // true: not opened with shares; Vault'k CLI asks before init
+	RecoverySeal bool   `json:"recovery_seal"`                // true: not opened with shares; Vault's CLI asks before init
 	RecoveryType string `json:"recovery_seal_type,omitempty"` // "shamir" when there are recovery shares
 	StorageType  string `json:"storage_type"`
 
-	Held        bool         `json:"held"`      // sealed by request: does not open by itself
+	Held        bool         `json:"held"`      // sealed by request: does not unseal automatically
 	KeepHeld    bool         `json:"held_keep"` // nor after a restart
 	Settled     bool         `json:"settled"`   // open, and no slot is pending or fails
 	Fingerprint string       `json:"fingerprint,omitempty"`
@@ -103,8 +108,8 @@ func (k *Keep) sealStatus() sealStatus {
 		out.ClusterName, out.ClusterID = st.ClusterName(), st.StoreID
 	}
 	if st.Unused {
-		out.Warnings = append(out.Warnings, "no token has been used since init: log in once with the root token that init printed, and this line goes; if nobody has got the answer of init, "+
-			"nothing is in this keep yet: stop it, move the file of its store away, start it, and run `sealkeep operator init` again")
+		out.Warnings = append(out.Warnings, "no token has been used since init: log in once with the root token that init printed, and this line disappears; if nobody received the answer of init, "+
+			"nothing is in this keep yet: stop it, move its store file away, start it, and run `sealkeep operator init` again")
 	}
 	if st.Damage != nil {
 		out.Warnings = append(out.Warnings, st.Damage.Error(), damageHint)
@@ -169,7 +174,7 @@ func (k *Keep) writeUnseal(r *api.Request, in *unsealInput) (api.Answer, error) 
 }
 
 type sealInput struct {
-	Keep bool `json:"keep"` // over restarts
+	Keep bool `json:"keep"` // survives restarts
 }
 
 func (k *Keep) writeSeal(r *api.Request, in *sealInput) (api.Answer, error) {
@@ -179,31 +184,34 @@ func (k *Keep) writeSeal(r *api.Request, in *sealInput) (api.Answer, error) {
 	}
 	if err := k.SealAndKeep(); err != nil {
 		k.log.Error("the keep is sealed, but a restart will open it again", "error", err, "request", r.ID)
-		return api.Answer{}, &api.Error{Code: api.Failed, Text: "the keep is sealed, but that could not be written down, and a restart will open it again: stop the server, or disable the key in the key service; the server'k log says why"}
+		return api.Answer{}, &api.Error{Code: api.Failed, Text: "the keep is sealed, but that could not be written down, and a restart will open it again: stop the server, or disable the key in the key service; the server's log says why"}
 	}
 	return api.Answer{}, nil
 }
 
-// readBackends answers Vault'k question after the health of the seals: a slot
-// is healthy until its last attempt failed.
+type backendStatus struct {
+	Healthy        bool      `json:"healthy"`
+	UnhealthySince string    `json:"unhealthy_since,omitempty"`
+	FullyWrapped   bool      `json:"fully_wrapped"`
+	Backends       []backend `json:"backends"`
+}
+
+type backend struct {
+	Name           string `json:"name"`
+	Healthy        bool   `json:"healthy"`
+	Configured     bool   `json:"configured"`
+	Disabled       bool   `json:"disabled"`
+	UnhealthySince string `json:"unhealthy_since,omitempty"`
+}
+
+// readBackends reports the health of the seals, as Vault does: a slot is healthy
+// unless its last attempt failed.
 func (k *Keep) readBackends(r *api.Request, _ *api.None) (api.Answer, error) {
-	type backend struct {
-		Name           string `json:"name"`
-		Healthy        bool   `json:"healthy"`
-		Configured     bool   `json:"configured"`
-		Disabled       bool   `json:"disabled"`
-		UnhealthySince string `json:"unhealthy_since,omitempty"`
-	}
-	out := struct {
-		Healthy        bool      `json:"healthy"`
-		UnhealthySince string    `json:"unhealthy_since,omitempty"`
-		FullyWrapped   bool      `json:"fully_wrapped"`
-		Backends       []backend `json:"backends"`
-	}{Healthy: true, FullyWrapped: true, Backends: []backend{}}
+	out := backendStatus{Healthy: true, FullyWrapped: true, Backends: []backend{}}
 	var since time.Time
 	for _, sl := range k.Status().Slots {
 		if isRecovery(storage.Slot{Name: sl.Name, Type: sl.Type}) {
-			continue // no backend: people open it
+			continue // not a backend: people open it
 		}
 		b := backend{Name: sl.Name, Configured: sl.Priority > 0, Disabled: sl.Disabled}
 		b.Healthy = b.Configured && sl.FailedSince.IsZero()
@@ -224,5 +232,6 @@ func (k *Keep) readBackends(r *api.Request, _ *api.None) (api.Answer, error) {
 	return api.Answer{Raw: &api.Raw{JSON: out}}, nil
 }
 
-// ClusterName is made of the store's UUID, as Vault has one.
+// ClusterName returns a name for Vault's field cluster_name, derived from the
+// store's UUID.
 func (st Status) ClusterName() string { return "sealkeep-" + st.StoreID[:min(8, len(st.StoreID))] }

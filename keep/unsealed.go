@@ -11,33 +11,33 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// An Unsealed is what lives only while a keep is open.
+// An Unsealed holds what lives only while a keep is open.
 type Unsealed struct {
 	*mount.Live
 	Audit *audit.Log
 
 	ctx       context.Context
 	end       context.CancelFunc
-	probing   chan struct{}      // a value when all slots are to be visited
-	stopRound context.CancelFunc // of the visits under way, or of the last; guarded by Keep.mu
-	rotated   chan struct{}      // a value when there may be something to re-encrypt
+	probing   chan struct{}      // signals that all slots must be visited
+	stopRound context.CancelFunc // stops the current or last visits; guarded by Keep.mu
+	rotated   chan struct{}      // signals that there may be something to re-encrypt
 
 	slotting     sync.Mutex  // held while a slot or the root key changes
-	rootShares   *rootShares // nil: none are waiting; guarded by slotting
+	rootShares   *rootShares // nil if none are waiting; guarded by slotting
 	reencryption reencryption
 
 	unused     atomic.Bool                      // no token has been used since Init
-	drills     atomic.Pointer[map[string]drill] // by slot; never changed, but replaced
+	drills     atomic.Pointer[map[string]drill] // by slot; replaced, never modified
 	drilling   gathering
 	rekey      rekey
 	generation rootGeneration
 }
 
-// recordVersion is that of the records of this package.
+// recordVersion is the version of this package's records.
 const recordVersion = 1
 
-// newUnsealed reads what an open keep has in memory; the store is unsealed, opening is
-// held.
+// newUnsealed reads what an open keep holds in memory. The store is unsealed, opening
+// is held.
 func (k *Keep) newUnsealed(store *storage.Store) (*Unsealed, error) {
 	u := &Unsealed{probing: make(chan struct{}, 1), rotated: make(chan struct{}, 1)}
 	u.ctx, u.end = context.WithCancel(k.ctx)
@@ -47,16 +47,16 @@ func (k *Keep) newUnsealed(store *storage.Store) (*Unsealed, error) {
 		return nil, err
 	}
 	if err := u.loadDrills(u.ctx); err != nil {
-		k.log.Error("when the recovery slots were last tried is not known", "error", err)
+		k.log.Error("reading when the recovery slots were last tried failed", "error", err)
 	}
 	if err := u.loadUnused(u.ctx); err != nil {
-		k.log.Error("whether a token was ever used is not known", "error", err)
+		k.log.Error("reading whether a token was ever used failed", "error", err)
 	}
 	k.mu.Lock()
 	devices := k.devices
 	k.mu.Unlock()
 	if k.opening.oldAudit != nil {
-		k.opening.oldAudit.Wait() // for what is under way
+		k.opening.oldAudit.Wait() // for running requests
 	}
 	if u.Audit, err = audit.Open(u.ctx, store, devices, k.now, k.log); err != nil {
 		u.end()
@@ -74,18 +74,18 @@ func (u *Unsealed) abandon() {
 	u.Audit.Close()
 }
 
-// A Frame is what the pipeline of a keep does for a request, besides that of any.
+// A Frame is what the pipeline of a keep adds to [api.Frame].
 type Frame interface {
 	api.Frame
-	// Unsealed is the instance that was open when the request was authorized; nil
-	// while there was none.
+	// Unsealed returns the instance that was open when the request was authorized,
+	// or nil if there was none.
 	Unsealed() *Unsealed
-	// Entry is what the audit log is told of the request.
+	// Entry returns the request's entry in the audit log.
 	Entry() *audit.Entry
 }
 
-// Of is the unsealed instance that answers a request, nil where none does.
+// Of returns the unsealed instance that answers a request, or nil if none does.
 func Of(r *api.Request) *Unsealed { return r.Frame.(Frame).Unsealed() }
 
-// EntryOf is what the audit log is told of a request.
+// EntryOf returns the entry of a request in the audit log.
 func EntryOf(r *api.Request) *audit.Entry { return r.Frame.(Frame).Entry() }

@@ -8,9 +8,9 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// What Init hands out, it hands out once. When its answer was lost nobody has the
-// root token, and the keep looks as well as any other. So a record says that no
-// token has been used yet, from Init to the first use, and status shows it.
+// Init hands out the root token only once. If its answer is lost, nobody has the
+// token, yet the keep looks healthy. So, from Init to the first use of a token, a
+// record says that none has been used, and the status shows it.
 const unusedPath = "sys/unused" // JSON {"version":1}
 
 func writeUnused(tx *storage.Tx) error {
@@ -29,8 +29,8 @@ func (u *Unsealed) loadUnused(ctx context.Context) error {
 	})
 }
 
-// Used deletes the record at the first use of a token. When that fails the next
-// start knows no better than this one did.
+// Used deletes the record at the first use of a token. If that fails, the record is
+// still there at the next start.
 func (u *Unsealed) Used(ctx context.Context) error {
 	if !u.unused.Load() || !u.unused.CompareAndSwap(true, false) {
 		return nil

@@ -10,16 +10,16 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// What is kept in memory of parsed policies, and as much of compiled sets of them.
-// Tokens with the same policies share one.
+// Limits of the parsed policies in memory and, separately, of the compiled sets of
+// them. Tokens with the same policies share a set.
 const (
 	maxACLs     = 4096
 	maxACLBytes = 32 << 20
 )
 
-// A policyCache has every policy parsed and every set of them compiled once. A
-// Change of a policy replaces the generation; what a reader of the old one still
-// adds there is lost with it.
+// A policyCache holds each policy parsed once and each set of policies compiled once.
+// A change of a policy replaces the generation; what a reader still adds to the old one
+// is lost with it.
 type policyCache struct {
 	current atomic.Pointer[policyGeneration]
 }
@@ -30,7 +30,8 @@ type policyGeneration struct {
 	acls     sizedCache[*access.ACL] // by the names of the policies
 }
 
-// A sizedCache has maxACLs values that take maxACLBytes, or one that takes more.
+// A sizedCache holds up to maxACLs values of maxACLBytes in total, or a single larger
+// one.
 type sizedCache[T any] struct {
 	values map[string]sizedValue[T]
 	bytes  int
@@ -62,7 +63,7 @@ func (c *sizedCache[T]) drop(key string) {
 	delete(c.values, key)
 }
 
-// load returns the generation that counts.
+// load returns the current generation.
 func (c *policyCache) load() *policyGeneration {
 	if g := c.current.Load(); g != nil {
 		return g
@@ -71,18 +72,18 @@ func (c *policyCache) load() *policyGeneration {
 	return c.current.Load()
 }
 
-// forget is called after every change of a policy, whatever its outcome, before
-// anybody is told of it.
+// forget drops the cache. It is called after every change of a policy, whatever its
+// outcome, before the change is acknowledged.
 func (c *policyCache) forget() { c.current.Store(new(policyGeneration)) }
 
-// ACL returns what a token's policies allow; of nil: nothing. Names without a
-// policy allow nothing.
+// ACL returns what a token's policies allow. A nil token may do nothing; names without
+// a policy allow nothing.
 func (l *Live) ACL(ctx context.Context, t *access.Token) (*access.ACL, error) {
 	if t == nil || len(t.Policies) == 0 {
 		return new(access.ACL), nil
 	}
 	var buf [256]byte
-	key := buf[:0] // names of any text make different keys, for each begins with its length
+	key := buf[:0] // unambiguous for any names, since each is preceded by its length
 	for _, name := range t.Policies {
 		key = append(append(strconv.AppendInt(key, int64(len(name)), 10), ':'), name...)
 	}
@@ -105,7 +106,7 @@ func (l *Live) ACL(ctx context.Context, t *access.Token) (*access.ACL, error) {
 	return acl, nil
 }
 
-// readPolicies returns those of the policies that are there.
+// readPolicies returns those of the named policies that exist.
 func (l *Live) readPolicies(ctx context.Context, g *policyGeneration, names []string) (policies []*access.Policy, err error) {
 	var read []*access.Policy
 	err = l.Store.View(ctx, func(tx *storage.Tx) error {

@@ -7,11 +7,11 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// purgeRetry is the pause after a purge that failed.
+// purgeRetry is the pause after a failed purge.
 const purgeRetry = time.Minute
 
-// Purge deletes the data of removed mounts until the keep ends. What is left to
-// do stands in the store, so it goes on after a restart.
+// Purge deletes the data of removed mounts until the keep is sealed. The store records
+// what is left to do, so it continues after a restart.
 func (l *Live) Purge() {
 	for {
 		err := l.purgeAll()
@@ -39,7 +39,7 @@ func (l *Live) purgeAll() error {
 	}
 	for _, id := range left {
 		n := 0
-		for _, folder := range []string{"mount/" + id, shortFolder(id)} { // of one there is nothing
+		for _, folder := range []string{"mount/" + id, shortFolder(id)} { // one of them is empty
 			l.converting.Lock()
 			m, err := l.Store.DeleteFolder(l.ctx, folder)
 			l.converting.Unlock()

@@ -11,12 +11,12 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// Tokens that have ended or hang on one that was revoked do not work any more;
-// the sweep deletes what the store has of them. What it has to do is to be seen
-// in the records, so it goes on after a restart. It reads one folder of 256 at a
-// time and writes sweepBatch tokens in one transaction; after each of these it
-// rests sweepRest times as long as that took, so that others wait for it rarely
-// and briefly, and it never takes more than a fifth of a processor.
+// Tokens that have expired or whose ancestor was revoked do not work any more; the
+// sweep deletes their records. It finds its work in the records themselves, so it
+// continues after a restart. It reads one of 256 folders at a time and writes
+// sweepBatch tokens in one transaction; after each of these it rests sweepRest times
+// as long as that took, so that others wait for it rarely and briefly, and it never
+// takes more than a fifth of a processor.
 const (
 	sweepDelay    = time.Minute
 	sweepInterval = 10 * time.Minute
@@ -31,15 +31,15 @@ func (l *Live) WakeSweep() {
 	}
 }
 
-// Sweep sweeps the tokens now and then, and when a tree was revoked, until the
-// keep ends.
+// Sweep sweeps the tokens now and then, and when a tree was revoked, until the keep is
+// sealed.
 func (l *Live) Sweep() {
 	if err := l.indexOld(); err != nil && l.ctx.Err() == nil {
 		l.log.Error("indexing the tokens of an older version failed", "error", err)
 	}
 	var marks []access.ID // found by the last sweep
 	for delay := sweepDelay; ; delay = sweepInterval {
-		if len(marks) == 0 && !l.pauseSweep(delay) { // else the next one removes them
+		if len(marks) == 0 && !l.pauseSweep(delay) { // if there are marks, the next sweep removes them
 			return
 		}
 		swept, found, err := l.sweepTokens(marks)
@@ -57,7 +57,7 @@ func (l *Live) Sweep() {
 	}
 }
 
-// pauseSweep waits until it is time for a sweep; false: the keep has ended.
+// pauseSweep waits until the next sweep is due. It returns false if the keep was sealed.
 func (l *Live) pauseSweep(delay time.Duration) bool {
 	timer := time.NewTimer(delay)
 	defer timer.Stop()
@@ -69,7 +69,7 @@ func (l *Live) pauseSweep(delay time.Duration) bool {
 	return l.ctx.Err() == nil
 }
 
-// rest waits, or less when the keep ends.
+// rest waits for d, or until the keep is sealed.
 func (l *Live) rest(d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -79,8 +79,8 @@ func (l *Live) rest(d time.Duration) {
 	}
 }
 
-// indexOld lets tokens of the first version of records, of which there are few,
-// be found by their accessors.
+// indexOld makes tokens with records of version 1, of which there are few, findable by
+// their accessors.
 func (l *Live) indexOld() error {
 	var old []access.ID
 	err := l.Store.View(l.ctx, func(tx *storage.Tx) (err error) {
@@ -98,8 +98,8 @@ func (l *Live) indexOld() error {
 	return nil
 }
 
-// sweepTokens goes through all tokens once. Of the marks of revoked tokens it
-// removes those that were there before it began, and returns the others.
+// sweepTokens goes through all tokens once. It removes the given marks of revoked
+// tokens, which existed before it began, and returns those that it found.
 func (l *Live) sweepTokens(marks []access.ID) (swept int, found []access.ID, err error) {
 	var folders []string
 	err = l.Store.View(l.ctx, func(tx *storage.Tx) (err error) {
@@ -119,7 +119,7 @@ func (l *Live) sweepTokens(marks []access.ID) (swept int, found []access.ID, err
 			return err
 		})
 		if errors.Is(err, storage.ErrCorrupt) {
-			damaged = true // the check of the store reports it
+			damaged = true // a check of the store reports it
 			continue
 		}
 		if err != nil {
@@ -147,7 +147,7 @@ func (l *Live) sweepTokens(marks []access.ID) (swept int, found []access.ID, err
 	return swept, slices.DeleteFunc(found, func(id access.ID) bool { return slices.Contains(marks, id) }), nil
 }
 
-// tidy has the types delete what their mounts have no use for any more.
+// tidy has the types delete what their mounts no longer need.
 func (l *Live) tidy() {
 	for kind, mounts := range map[api.Kind]*Table{api.Secrets: l.Engines.Load(), api.Login: l.Logins.Load()} {
 		for _, m := range mounts.All() {
@@ -170,7 +170,7 @@ func (l *Live) tidy() {
 	}
 }
 
-// tidyMount has a type tidy a mount, and takes the mark of an upgrade from it when
+// tidyMount has a type tidy a mount, and removes the mark of an upgrade from it once
 // everything is converted.
 func (l *Live) tidyMount(typ *api.Type, m *api.Mount) (records int, err error) {
 	if m.From == "" {
@@ -182,7 +182,7 @@ func (l *Live) tidyMount(typ *api.Type, m *api.Mount) (records int, err error) {
 		return records, err
 	}
 	return records, l.Change(l.ctx, &l.Engines, func(_ *storage.Tx, t *Table) (*Table, error) {
-		for path, now := range t.byPath { // it may have been moved, or removed
+		for path, now := range t.byPath { // it may have been moved or removed
 			if now.UUID == m.UUID {
 				done := *now
 				done.From = ""

@@ -16,20 +16,20 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// Tables is a mount table that changes.
+// Tables holds the current version of a mount table.
 type Tables struct {
 	current  atomic.Pointer[Table]
-	changing sync.Mutex // held while it does
+	changing sync.Mutex // held while it changes
 }
 
-// Load returns the table as it is.
+// Load returns the current table.
 func (t *Tables) Load() *Table { return t.current.Load() }
 
-// A Table is every mount of a kind: an immutable value.
+// A Table holds all mounts of a kind. It is immutable.
 type Table struct {
 	path    string                // of its record
-	version storage.Version       // of that
-	byPath  map[string]*api.Mount // without the slash at its end
+	version storage.Version       // of that record
+	byPath  map[string]*api.Mount // paths without the trailing slash
 }
 
 type tableRecord struct {
@@ -37,7 +37,7 @@ type tableRecord struct {
 	Mounts  []*api.Mount `json:"mounts"`
 }
 
-// Where the records lie.
+// Paths of the records.
 const (
 	EnginesPath = "sys/mounts"
 	LoginsPath  = "sys/auth"
@@ -52,7 +52,7 @@ const (
 
 const recordVersion = 1 // of a table
 
-// New is a mount of a type; version is "" of one that has none.
+// New returns a mount of a type; version is "" if the type has none.
 func New(path, typ, version string) *api.Mount {
 	id := storage.NewUUID()
 	m := &api.Mount{Path: path, UUID: id, Folder: shortFolder(id), Accessor: typ + "_" + id[:8], Type: typ}
@@ -62,9 +62,9 @@ func New(path, typ, version string) *api.Mount {
 	return m
 }
 
-// shortFolder is where a mount's records lie: 48 random bits of its UUID. Short
-// names make short keys, and those make the tree flat: with mount/UUID, where
-// the mounts of older stores lie, a write costs a quarter more.
+// shortFolder returns the folder of a mount's records: 48 random bits of its UUID.
+// Short names make short keys, which make the tree flat: with mount/UUID, the folder
+// in older stores, a write costs a quarter more.
 func shortFolder(id string) string { return id[len(id)-12:] }
 
 func (l *Live) load(ctx context.Context, to *Tables, path string) error {
@@ -80,7 +80,7 @@ func (l *Live) load(ctx context.Context, to *Tables, path string) error {
 	return nil
 }
 
-// ReadTable reads the table at a path. The errors are storage.ErrCorrupt and
+// ReadTable reads the table at a path. Its errors are storage.ErrCorrupt and
 // storage.ErrFormat.
 func ReadTable(tx *storage.Tx, path string) (*Table, error) {
 	t := &Table{path: path, byPath: make(map[string]*api.Mount)}
@@ -124,8 +124,8 @@ func (t *Table) write(tx *storage.Tx) error {
 	return nil
 }
 
-// Has tells whether a mount of the table is still there, and of the same version, as
-// the transaction sees it. It costs a look-up, unless the table has changed.
+// Has reports whether a mount of the table still exists, with the same version, as the
+// transaction sees it. It costs a look-up, unless the table has changed.
 func (t *Table) Has(tx *storage.Tx, m *api.Mount) (bool, error) {
 	version, err := tx.Version(t.path)
 	if err != nil {
@@ -146,10 +146,10 @@ func (t *Table) Has(tx *storage.Tx, m *api.Mount) (bool, error) {
 	return false, nil
 }
 
-// At returns the mount at a path without the slash at its end, nil when there is none.
+// At returns the mount at a path without the trailing slash, or nil if there is none.
 func (t *Table) At(path string) *api.Mount { return t.byPath[path] }
 
-// Len is how many mounts there are.
+// Len returns the number of mounts.
 func (t *Table) Len() int { return len(t.byPath) }
 
 // All returns the mounts by path.
@@ -157,8 +157,8 @@ func (t *Table) All() []*api.Mount {
 	return slices.SortedFunc(maps.Values(t.byPath), func(a, b *api.Mount) int { return strings.Compare(a.Path, b.Path) })
 }
 
-// Find returns the mount that path is in, and the rest of the path. No mount is
-// inside another, so the first that fits is the one.
+// Find returns the mount that contains path, and the rest of the path. No mount is
+// inside another, so the first match is the only one.
 func (t *Table) Find(path string) (*api.Mount, string) {
 	for i := range min(len(path), MaxPath+1) {
 		if path[i] == '/' {
@@ -170,7 +170,7 @@ func (t *Table) Find(path string) (*api.Mount, string) {
 	return t.byPath[path], ""
 }
 
-// Free refuses a path that is in use, or would be inside a mount or around one.
+// Free refuses a path that is in use, or that would be inside a mount or contain one.
 func (t *Table) Free(path string) error {
 	for _, m := range t.byPath {
 		if strings.HasPrefix(path, m.Path) || strings.HasPrefix(m.Path, path) {
@@ -180,7 +180,7 @@ func (t *Table) Free(path string) error {
 	return nil
 }
 
-// With returns a table in which m stands at its path; nil removes the mount.
+// With returns a table with m at path; a nil m removes the mount.
 func (t *Table) With(path string, m *api.Mount) *Table {
 	next := &Table{path: t.path, byPath: maps.Clone(t.byPath)}
 	if m == nil {
@@ -191,7 +191,7 @@ func (t *Table) With(path string, m *api.Mount) *Table {
 	return next
 }
 
-// WriteFirst writes what a new store has: secret/, a KV engine of version 2.
+// WriteFirst writes the mounts of a new store: secret/, a KV engine of version 2.
 func WriteFirst(tx *storage.Tx) error {
 	m := New("secret/", "kv", "2")
 	m.Description = "key/value secret storage"
@@ -199,8 +199,8 @@ func WriteFirst(tx *storage.Tx) error {
 	return t.write(tx)
 }
 
-// Change replaces a mount table, in the store and then in memory. fn computes
-// the new table from the present one and may write more.
+// Change replaces a mount table, in the store and then in memory. fn computes the new
+// table from the current one, and may write other records.
 func (l *Live) Change(ctx context.Context, of *Tables, fn func(*storage.Tx, *Table) (*Table, error)) error {
 	of.changing.Lock()
 	defer of.changing.Unlock()
@@ -220,7 +220,7 @@ func (l *Live) Change(ctx context.Context, of *Tables, fn func(*storage.Tx, *Tab
 		of.current.Store(next)
 		return nil
 	}
-	if errors.Is(err, storage.ErrUnknownOutcome) { // see what became of it
+	if errors.Is(err, storage.ErrUnknownOutcome) { // read what was stored
 		if again := l.load(l.ctx, of, path); again != nil {
 			err = errors.Join(err, again)
 		}
@@ -228,8 +228,8 @@ func (l *Live) Change(ctx context.Context, of *Tables, fn func(*storage.Tx, *Tab
 	return err
 }
 
-// Enable adds a mount. A path that is in use, or would be inside another mount
-// or around one, is refused.
+// Enable adds a mount. It refuses a path that is in use, or that would be inside
+// another mount or contain one.
 func (l *Live) Enable(ctx context.Context, in *Tables, m *api.Mount) error {
 	return l.Change(ctx, in, func(tx *storage.Tx, t *Table) (*Table, error) {
 		if err := t.Free(m.Path); err != nil {
@@ -247,8 +247,8 @@ func (l *Live) Enable(ctx context.Context, in *Tables, m *api.Mount) error {
 	})
 }
 
-// Disable removes a mount in one transaction; its data is deleted afterwards.
-// Removing what is not there is no error, as with Vault.
+// Disable removes a mount in one transaction; its data is deleted afterwards. As in
+// Vault, it is not an error if there is none.
 func (l *Live) Disable(ctx context.Context, from *Tables, path string) error {
 	var removed *api.Mount
 	err := l.Change(ctx, from, func(tx *storage.Tx, t *Table) (*Table, error) {
@@ -298,8 +298,8 @@ func (l *Live) Tune(ctx context.Context, in *Tables, path string, edit func(*api
 	})
 }
 
-// Move moves a mount. A path that is in use by another mount, or would be inside
-// one or around one, is refused.
+// Move moves a mount. It refuses a path that another mount uses, or that would be
+// inside another mount or contain one.
 func (l *Live) Move(ctx context.Context, in *Tables, from, to string) error {
 	return l.Change(ctx, in, func(_ *storage.Tx, t *Table) (*Table, error) {
 		m := t.byPath[from]

@@ -11,25 +11,24 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// useTimeout is how long taking one use of a token may take.
+// useTimeout limits how long taking one use of a token may take.
 const useTimeout = 30 * time.Second
 
-// cacheSize is how many tokens each half of the cache holds: some 20 MB in all.
+// cacheSize is how many tokens each half of the cache holds, about 20 MB in total.
 const cacheSize = 16 << 10
 
-// A tokenCache holds tokens that have been looked up since the keep was
-// unsealed, in two halves: when the younger is full it becomes the elder, whose
-// tokens are forgotten. Tokens are found by the keyed hash that the store has
-// them under, so that neither the memory nor the time of a look-up gives one
-// away.
+// A tokenCache holds tokens that were looked up since the keep was unsealed, in two
+// halves: when the younger half is full it replaces the elder one, whose tokens are
+// forgotten. Tokens are found by the keyed hash that names their records, so that
+// neither the memory nor the time of a look-up reveals one.
 //
-// What is in the cache is true until forget says otherwise. A look-up that began
-// before that is not added.
+// A cached token is valid until forget drops it. A look-up that began before a forget
+// is not added.
 type tokenCache struct {
 	key atomic.Pointer[access.Key]
 
 	mu         sync.Mutex
-	forgotten  uint64 // how often forget was called
+	forgotten  uint64 // number of calls of forget
 	young, old map[access.ID]*access.Token
 }
 
@@ -44,7 +43,7 @@ func (c *tokenCache) get(id access.ID) (t *access.Token, forgotten uint64) {
 	return t, c.forgotten
 }
 
-// put adds a token, unless something was forgotten since get.
+// put adds a token, unless forget was called since get.
 func (c *tokenCache) put(id access.ID, t *access.Token, forgotten uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -60,8 +59,8 @@ func (c *tokenCache) putLocked(id access.ID, t *access.Token) {
 	c.young[id] = t
 }
 
-// forget drops a token, or, when others hang on it, all. It is called after
-// every change of a token, whatever its outcome, before anybody is told of it.
+// forget drops one token or, if others descend from it, all. It is called after every
+// change of a token, whatever its outcome, before the change is acknowledged.
 func (c *tokenCache) forget(id access.ID, all bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -93,8 +92,8 @@ func (l *Live) TokenID(ctx context.Context, secret string) (access.ID, error) {
 	return key.ID(secret)
 }
 
-// Lookup finds a token that works, in memory if it was looked up before; else
-// the error is [access.ErrDenied].
+// Lookup finds a working token, in memory if it was looked up before. The error is
+// [access.ErrDenied] if the token does not work.
 func (l *Live) Lookup(ctx context.Context, secret string) (*access.Token, error) {
 	id, err := l.TokenID(ctx, secret)
 	if err != nil {
@@ -112,15 +111,14 @@ func (l *Live) Lookup(ctx context.Context, secret string) (*access.Token, error)
 	if err != nil {
 		return nil, err
 	}
-	if !t.Limited() { // whose every use changes it
+	if !t.Limited() { // every use changes a limited token
 		l.tokens.put(id, t, forgotten)
 	}
 	return t, nil
 }
 
-// Use is lookup for the bearer of a request from an address: of a token that may
-// be used a number of times it takes one, if it counts, which is on the disk when
-// Use returns.
+// Use is Lookup for a request from an address. If the request counts and the token has
+// a limited number of uses, Use takes one, which is on the disk when it returns.
 func (l *Live) Use(ctx context.Context, secret string, from netip.Addr, counts bool) (*access.Token, error) {
 	t, err := l.Lookup(ctx, secret)
 	if err != nil {
@@ -145,7 +143,7 @@ func (l *Live) Use(ctx context.Context, secret string, from netip.Addr, counts b
 	return t, nil
 }
 
-// LookupAccessor finds a token that works by its accessor.
+// LookupAccessor finds a working token by its accessor.
 func (l *Live) LookupAccessor(ctx context.Context, accessor string) (t *access.Token, err error) {
 	now := l.now()
 	err = l.Store.View(ctx, func(tx *storage.Tx) (err error) {
@@ -158,10 +156,10 @@ func (l *Live) LookupAccessor(ctx context.Context, accessor string) (t *access.T
 	return t, nil
 }
 
-// ChangeToken runs fn over one token in an Update and forgets what it changed.
-// fn returns whether others hang on the token.
+// ChangeToken runs fn over one token in an Update and drops what it changed from the
+// cache. fn returns whether other tokens are affected, too.
 func (l *Live) ChangeToken(ctx context.Context, id access.ID, fn func(tx *storage.Tx, now time.Time) (tree bool, err error)) error {
-	tree := true // until it is known
+	tree := true // until fn says otherwise
 	now := l.now()
 	err := l.Store.Update(ctx, func(tx *storage.Tx) (err error) {
 		tree, err = fn(tx, now)

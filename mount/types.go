@@ -9,7 +9,8 @@ import (
 	"github.com/sealkeep/sealkeep/api"
 )
 
-// Types are what can be mounted and enabled, and what is there without that.
+// Types holds the types that can be mounted or enabled, and the system types, which are
+// always there.
 type Types struct {
 	all   map[typeKey]*api.Type
 	fixed []*api.Type
@@ -20,8 +21,8 @@ type typeKey struct {
 	name, version string
 }
 
-// NewTypes refuses two types of one name and version, and system types of which one
-// is below the other.
+// NewTypes refuses two types with the same name and version, and a system type below
+// another one.
 func NewTypes(list ...api.Type) (*Types, error) {
 	t := &Types{all: make(map[typeKey]*api.Type, len(list))}
 	for i := range list {
@@ -44,7 +45,7 @@ func NewTypes(list ...api.Type) (*Types, error) {
 	return t, nil
 }
 
-// All are the types, in no order.
+// All returns the types, in no particular order.
 func (t *Types) All() (all []*api.Type) {
 	for _, typ := range t.all {
 		all = append(all, typ)
@@ -52,20 +53,20 @@ func (t *Types) All() (all []*api.Type) {
 	return all
 }
 
-// Fixed are the system types.
+// Fixed returns the system types.
 func (t *Types) Fixed() []*api.Type { return t.fixed }
 
-// Get is the type of a kind that has the name and version, nil when there is none.
+// Get returns the type of a kind with this name and version, or nil if there is none.
 func (t *Types) Get(kind api.Kind, name, version string) *api.Type {
 	return t.all[typeKey{kind, name, version}]
 }
 
-// Of is the type of a mount, nil when there is none.
+// Of returns the type of a mount, or nil if there is none.
 func (t *Types) Of(kind api.Kind, m *api.Mount) *api.Type {
 	return t.Get(kind, m.Type, m.Options["version"])
 }
 
-// Names are those of the types of a kind, sorted.
+// Names returns the names of the types of a kind, sorted.
 func (t *Types) Names(kind api.Kind) (names []string) {
 	for key := range t.all {
 		if key.kind == kind {
@@ -76,8 +77,8 @@ func (t *Types) Names(kind api.Kind) (names []string) {
 	return slices.Compact(names)
 }
 
-// Versions are those of a type of engine, the newest last; "" is that of a type
-// without any.
+// Versions returns the versions of an engine's type, the newest last; a type without
+// versions has the version "".
 func (t *Types) Versions(name string) (versions []string) {
 	for key := range t.all {
 		if key.kind == api.Secrets && key.name == name {
@@ -88,8 +89,8 @@ func (t *Types) Versions(name string) (versions []string) {
 	return versions
 }
 
-// A fixed mount is that of a system type. It is shown as if it had been mounted; its
-// UUID is made from the store's, so that it stays the same.
+// fixedMount returns the mount of a system type, which is shown like any other mount.
+// Its UUID is derived from the store's, so that it stays the same.
 func fixedMount(t *api.Type, store string) *api.Mount {
 	id := store
 	if t.Name != "system" {
@@ -103,11 +104,12 @@ func fixedMount(t *api.Type, store string) *api.Mount {
 	return m
 }
 
-// Fixed is the mount of the system type that is at a path with the slash at its end,
-// nil when there is none.
+// Fixed returns the mount of the system type at a path with the trailing slash, or nil
+// if there is none.
 func (l *Live) Fixed(at string) *api.Mount { return l.fixed[at] }
 
-// AllEngines are the mounts of engines, those of system types among them, in no order.
+// AllEngines returns the mounts of engines, including those of system types, in no
+// particular order.
 func (l *Live) AllEngines() []*api.Mount {
 	all := l.Engines.Load().All()
 	for at, m := range l.fixed {
@@ -118,7 +120,7 @@ func (l *Live) AllEngines() []*api.Mount {
 	return all
 }
 
-// AllLogins are the login methods, that by token among them.
+// AllLogins returns the login methods, including the one by token.
 func (l *Live) AllLogins() []*api.Mount {
 	all := l.Logins.Load().All()
 	for at, m := range l.fixed {
@@ -129,7 +131,8 @@ func (l *Live) AllLogins() []*api.Mount {
 	return all
 }
 
-// Engine is the mount at a path without the slash at its end, nil when there is none.
+// Engine returns the mount at a path without the trailing slash, or nil if there is
+// none.
 func (l *Live) Engine(path string) *api.Mount {
 	if m := l.fixed[path+"/"]; m != nil {
 		return m
@@ -137,8 +140,8 @@ func (l *Live) Engine(path string) *api.Mount {
 	return l.Engines.Load().At(path)
 }
 
-// Login is the login method at a path without the slash at its end, nil when there is
-// none.
+// Login returns the login method at a path without the trailing slash, or nil if there
+// is none.
 func (l *Live) Login(path string) *api.Mount {
 	if m := l.fixed["auth/"+path+"/"]; m != nil {
 		return m

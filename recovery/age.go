@@ -16,16 +16,16 @@ import (
 )
 
 const (
-	// MaxRecipients is how many recipients one secret may be wrapped to.
+	// MaxRecipients is the most recipients to which one secret may be wrapped.
 	MaxRecipients = 16
 
 	keySize = 32
 )
 
-// CheckRecipients tells whether a secret can be wrapped to the recipients: from
-// one to MaxRecipients, each an age recipient (age1...), none twice, and not
-// some post-quantum and some not. The error is ErrRecipients and says which one
-// is wrong.
+// CheckRecipients checks that a secret can be wrapped to the recipients: from one
+// to MaxRecipients, each an age recipient (age1...), none twice, and either all
+// or none of them post-quantum. The error is ErrRecipients and says which one is
+// wrong.
 func CheckRecipients(recipients []string) error {
 	_, err := encryptKey(recipients, make([]byte, keySize))
 	return err
@@ -79,8 +79,8 @@ func encryptKey(recipients []string, key []byte) ([]byte, error) {
 	return file.Bytes(), nil
 }
 
-// Wrap encrypts a secret such that the identity of any one of the recipients
-// opens it, in the place that aad names.
+// Wrap encrypts a secret so that the identity of any one of the recipients opens
+// it, in the place that aad names.
 func Wrap(recipients []string, secret, aad []byte) (blob []byte, err error) {
 	key := make([]byte, keySize)
 	defer clear(key)
@@ -98,7 +98,7 @@ func Wrap(recipients []string, secret, aad []byte) (blob []byte, err error) {
 }
 
 // Unwrap is the inverse of Wrap. identities is the text of an age identity file:
-// one identity a line, lines that are empty or begin with # do not count. The
+// one identity per line; empty lines and lines that begin with # are ignored. The
 // error is ErrIdentity, ErrOtherIdentity or ErrBlob.
 func Unwrap(identities string, blob, aad []byte) ([]byte, error) {
 	ids, err := parseIdentities(identities)
@@ -143,8 +143,8 @@ func splitBlob(b []byte) (file, sealed []byte, err error) {
 	return rest[:size], rest[size:], nil
 }
 
-// parseIdentities says of a text that it cannot use what it seems to be, and
-// shows nothing of it.
+// parseIdentities reads the identities of a text. Its error says what an unusable
+// text seems to be, and shows nothing of it.
 func parseIdentities(text string) ([]age.Identity, error) {
 	var lines strings.Builder
 	for line := range strings.Lines(text) {
@@ -164,8 +164,7 @@ func parseIdentities(text string) ([]age.Identity, error) {
 }
 
 // EncryptShare encrypts the base64 text of a share to one age recipient, as an
-// armored age file: what `age -d` gives its owner is what he types when it is
-// needed.
+// armored age file: `age -d` gives its owner the text to type when it is needed.
 func EncryptShare(recipient string, share []byte) (string, error) {
 	to, err := parseRecipients([]string{recipient})
 	if err != nil {

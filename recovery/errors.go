@@ -2,13 +2,13 @@ package recovery
 
 import "errors"
 
-// About shares. The text is for the person who has the share.
+// Errors about shares. The text is for the person who has the share.
 var (
 	// ErrShare: not a share at all.
 	ErrShare = errors.New("not a recovery share: mistyped, or cut short")
 	// ErrOtherSet: a share of another lock.
 	ErrOtherSet = errors.New("a recovery share of another store, or of a set that was replaced by a newer one")
-	// ErrWrongShare: it names this lock, and is not what was handed out.
+	// ErrWrongShare: the share names this lock, but was not handed out for it.
 	ErrWrongShare = errors.New("a wrong recovery share: not one that was handed out for this store")
 	// ErrRepeated: the share was given before.
 	ErrRepeated = errors.New("this recovery share was given before: give another one")
@@ -18,13 +18,13 @@ var (
 	ErrCount = errors.New("the number of shares is from 1 to 255, the threshold from 1 to the number of shares")
 )
 
-// About the rest.
+// Other errors.
 var (
 	// ErrLock: the bytes are not a lock, or were changed.
 	ErrLock = errors.New("the lock of the recovery shares is damaged")
-	// ErrRecipients: a recipient is not one, or they do not go together.
+	// ErrRecipients: a recipient is invalid, or they cannot be combined.
 	ErrRecipients = errors.New("unusable age recipient")
-	// ErrIdentity: the text holds no age identity that can be used.
+	// ErrIdentity: the text holds no usable age identity.
 	ErrIdentity = errors.New("not an age identity: the text has lines that begin with AGE-SECRET-KEY-")
 	// ErrOtherIdentity: none of the recipients belongs to the identity.
 	ErrOtherIdentity = errors.New("this age identity is not one of the recipients")

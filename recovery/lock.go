@@ -13,8 +13,8 @@ import (
 	"github.com/cloudflare/circl/secretsharing"
 )
 
-// The types of slots that people open. Such a slot is named after its type, with
-// "recovery-" before it.
+// The types of slots that people open. The name of such a slot is "recovery-" and
+// its type.
 const (
 	Shares = "shares"
 	Age    = "age"
@@ -38,13 +38,13 @@ type lock struct {
 	recipient   string
 	commitments secretsharing.SecretCommitment
 	set         [setSize]byte
-	head        []byte // all that stands before the sealed identity
+	head        []byte // everything before the encrypted identity
 	sealed      []byte
 }
 
-// Split makes an age identity and splits it into n shares, of which any k are
-// enough: 1 <= k <= n <= 255, else ErrCount. The lock is public, and needed to
-// open; the shares are for n people.
+// Split makes an age identity and splits it into n shares, any k of which are
+// enough: 1 <= k <= n <= 255, else ErrCount. The lock is public, and is needed
+// with the shares; the shares are for n people.
 func Split(n, k int) (lock []byte, shares [][]byte, err error) {
 	if k < 1 || k > n || n > maxShares {
 		return nil, nil, fmt.Errorf("%w: %d and %d", ErrCount, n, k)
@@ -54,7 +54,7 @@ func Split(n, k int) (lock []byte, shares [][]byte, err error) {
 		return nil, nil, fmt.Errorf("making an identity: %w", err)
 	}
 	secret := group.Ristretto255.RandomNonZeroScalar(rand.Reader)
-	split := secretsharing.New(rand.Reader, uint(k-1), secret) // circl's threshold is the number that is not enough
+	split := secretsharing.New(rand.Reader, uint(k-1), secret) // circl's threshold is the largest number that is not enough
 
 	lock = append([]byte{version, byte(n), byte(k)}, identity.Recipient().String()...)
 	for _, c := range split.CommitSecret() {
@@ -70,7 +70,7 @@ func Split(n, k int) (lock []byte, shares [][]byte, err error) {
 	}
 	set := setOf(lock[lockStart:])
 	lock = append(lock, aead.Seal(nil, nil, []byte(identity.String()), lock)...)
-	// What is handed out is what a decoder takes.
+	// Make sure that the decoder accepts what is handed out.
 	l, err := decodeLock(lock)
 	if err != nil {
 		return nil, nil, err
@@ -88,8 +88,8 @@ func Split(n, k int) (lock []byte, shares [][]byte, err error) {
 	return lock, shares, nil
 }
 
-// Recipients returns to whom the secret of a slot with this lock is wrapped, how
-// many shares there are and how many of them open.
+// Recipients returns the recipients to which the secret of a slot with this lock
+// is wrapped, the number of shares n and how many of them are needed, k.
 func Recipients(lock []byte) (recipients []string, n, k int, err error) {
 	l, err := decodeLock(lock)
 	if err != nil {
@@ -98,7 +98,7 @@ func Recipients(lock []byte) (recipients []string, n, k int, err error) {
 	return []string{l.recipient}, l.n, l.k, nil
 }
 
-// decodeLock checks all that can be checked without shares.
+// decodeLock checks everything that can be checked without shares.
 func decodeLock(b []byte) (*lock, error) {
 	if len(b) < lockStart || b[0] != version {
 		return nil, fmt.Errorf("%w: %d bytes of an unknown version", ErrLock, len(b))
@@ -139,7 +139,8 @@ func (l *lock) open(secret group.Scalar) (string, error) {
 	return string(text), nil
 }
 
-// identityCipher is what encrypts the identity; a scalar is used for one only.
+// identityCipher returns the cipher that encrypts the identity. A scalar is used
+// for one identity only.
 func identityCipher(secret group.Scalar) (cipher.AEAD, error) {
 	b, err := secret.MarshalBinary()
 	if err != nil {
@@ -154,7 +155,8 @@ func identityCipher(secret group.Scalar) (cipher.AEAD, error) {
 	return newAEAD(key)
 }
 
-// newAEAD is AES-256-GCM with a random nonce of 12 bytes before the ciphertext.
+// newAEAD returns AES-256-GCM with a random nonce of 12 bytes before the
+// ciphertext.
 func newAEAD(key []byte) (cipher.AEAD, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {

@@ -25,9 +25,9 @@ func setOf(commitments []byte) [setSize]byte {
 	return [setSize]byte(h[:])
 }
 
-// SetID returns the public name of the shares that open a lock, in hex. All
-// shares of a lock have it in them, see [ShareSetID]; a new root key or another
-// place for the slot does not change it. The error is ErrLock.
+// SetID returns the public name of the shares that open a lock, in hex. Every
+// share of a lock contains it, see [ShareSetID]; a new root key or another place
+// for the slot does not change it. The error is ErrLock.
 func SetID(lock []byte) (string, error) {
 	l, err := decodeLock(lock)
 	if err != nil {
@@ -36,8 +36,8 @@ func SetID(lock []byte) (string, error) {
 	return hex.EncodeToString(l.set[:]), nil
 }
 
-// ShareSetID returns the SetID of the lock that a share belongs to, if it is one
-// that was handed out. The error is ErrShare.
+// ShareSetID returns the SetID of the lock to which a share claims to belong. The
+// error is ErrShare.
 func ShareSetID(share []byte) (string, error) {
 	set, _, _, err := decodeShare(share)
 	if err != nil {
@@ -53,7 +53,7 @@ func encodeShare(set [setSize]byte, id byte, value []byte) []byte {
 	return append(b, h[:checkSize]...)
 }
 
-// decodeShare reads a share as far as that can be done without its lock.
+// decodeShare reads a share and checks what can be checked without its lock.
 func decodeShare(b []byte) (set [setSize]byte, id byte, value group.Scalar, err error) {
 	if len(b) != shareSize {
 		return set, 0, nil, fmt.Errorf("%w: %d bytes instead of %d", ErrShare, len(b), shareSize)
@@ -118,8 +118,8 @@ func NewCollection(lock []byte) (*Collection, error) {
 	return &Collection{lock: l}, nil
 }
 
-// Add takes one share and returns how many there are now. The error is ErrShare,
-// ErrOtherSet, ErrWrongShare or ErrRepeated; the share then does not count.
+// Add takes one share and returns how many there are now. If the error is ErrShare,
+// ErrOtherSet, ErrWrongShare or ErrRepeated, the share does not count.
 func (c *Collection) Add(share []byte) (have int, err error) {
 	set, id, value, err := decodeShare(share)
 	if err != nil {
@@ -141,8 +141,8 @@ func (c *Collection) Add(share []byte) (have int, err error) {
 	return len(c.shares), nil
 }
 
-// Identity returns the text of the age identity that the shares give, or
-// ErrTooFew.
+// Identity returns the text of the age identity that the shares give. ErrTooFew:
+// there are fewer than k shares.
 func (c *Collection) Identity() (string, error) {
 	if len(c.shares) < c.lock.k {
 		return "", fmt.Errorf("%w: %d of %d", ErrTooFew, len(c.shares), c.lock.k)

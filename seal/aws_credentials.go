@@ -37,14 +37,14 @@ import (
 type awsLogin struct {
 	block   config.Seal
 	known   string        // the region, when the configuration or the key's ARN says it
-	timeout time.Duration // of each request of the SDK, so that a stalled one cannot keep the credentials' cache waiting for ever
+	timeout time.Duration // of each request of the SDK, so that a stalled one cannot block the credentials' cache for ever
 
 	mu       sync.Mutex
 	provider aws.CredentialsProvider // caches; nil until first needed and after credentials were refused
-	base     aws.CredentialsProvider // what a role is assumed with; else the provider
+	base     aws.CredentialsProvider // the credentials that assume a role; without a role the provider
 	region   string
-	endpoint string // for KMS, of the configuration or else of the profile; "" is AWS's own
-	sso      string // the profile whose SSO login everything comes from, "" when it does not come from one
+	endpoint string // for KMS, from the configuration or else the profile; "" is AWS's own
+	sso      string // the profile whose SSO login gives the credentials; "" if none does
 }
 
 func newAWSLogin(c config.Seal, keyRegion string) (*awsLogin, error) {
@@ -74,7 +74,7 @@ func (l *awsLogin) get(ctx context.Context) (aws.Credentials, string, error) {
 	c, err := l.provider.Retrieve(ctx)
 	if err != nil {
 		failed := l.loginError(err)
-		if !is[*aws.RequestCanceledError](err) { // else the cache goes on with the request, for the next attempt
+		if !is[*aws.RequestCanceledError](err) { // otherwise the cache continues the request, for the next attempt
 			l.provider = nil
 		}
 		return c, "", failed
@@ -84,7 +84,7 @@ func (l *awsLogin) get(ctx context.Context) (aws.Credentials, string, error) {
 
 // loginError gives an error of the provider its class.
 func (l *awsLogin) loginError(err error) error {
-	// The SDK does not always keep the type of what happens before anybody is asked.
+	// The SDK does not always keep the type of an error that happens before any request.
 	asked := is[*smithyhttp.RequestSendError](err) || is[statusError](err) || is[*aws.RequestCanceledError](err)
 	e, said := errors.AsType[smithy.APIError](err)
 	switch {
@@ -92,7 +92,7 @@ func (l *awsLogin) loginError(err error) error {
 		return &Error{Kind: CredentialsMissing, Err: err, Text: "no AWS credentials were found: not in the seal block, the environment, " +
 			"a profile or a container, and the instance metadata service gave none: set one of them"}
 	case said && signature(e.ErrorCode()):
-		// The text of these may repeat the whole request, with a session token in it.
+		// The text of such errors may repeat the whole request, including a session token.
 		return &Error{Kind: classify(err), Err: errors.New("STS says " + e.ErrorCode())}
 	case l.sso != "" && (!asked || classify(err) == CredentialsExpired):
 		return &Error{Kind: CredentialsExpired, Err: err, Text: "the AWS SSO session has ended or never began, or the file of its token " +
@@ -103,7 +103,8 @@ func (l *awsLogin) loginError(err error) error {
 	return fmt.Errorf("getting AWS credentials: %w", err)
 }
 
-// keys returns the access key that everything else is derived from, when one is written down somewhere. It asks nobody.
+// keys returns the access key from which everything else is derived, if one is configured somewhere. It makes no
+// request.
 func (l *awsLogin) keys(ctx context.Context) (aws.Credentials, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -121,8 +122,8 @@ func (l *awsLogin) kms() string {
 	return l.endpoint
 }
 
-// fixed says where temporary credentials are that nobody renews, "" when there are none. Those of a profile are read
-// again when AWS refuses them.
+// fixed says where temporary credentials are kept that are never renewed, or returns "" if there are none. Those of a
+// profile are read again when AWS refuses them.
 func (l *awsLogin) fixed(ctx context.Context) string {
 	if c, ok := l.keys(ctx); ok && c.SessionToken != "" && (c.Source == credentials.StaticCredentialsName || c.Source == awsconfig.CredentialsSourceName) {
 		return sourceOf(c)
@@ -151,7 +152,7 @@ func sourceOf(c aws.Credentials) string {
 	return source
 }
 
-// forget drops what is cached, after credentials were refused: a profile may have new ones by now.
+// forget drops cached credentials after they were refused: a profile may have new ones by now.
 func (l *awsLogin) forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -181,12 +182,12 @@ func (l *awsLogin) load(ctx context.Context) error {
 	var instance metadata
 	client := awshttp.NewBuildableClient().WithTimeout(l.timeout)
 	options := []func(*awsconfig.LoadOptions) error{
-		awsconfig.WithLogger(logging.Nop{}), // it would write to standard error; what goes wrong comes as an error
+		awsconfig.WithLogger(logging.Nop{}), // it would write to standard error; failures are returned as errors
 		awsconfig.WithEC2RoleCredentialOptions(func(o *ec2rolecreds.Options) { o.Client = &instance }),
 		awsconfig.WithHTTPClient(client),
-		awsconfig.WithEndpointCredentialOptions(func(o *endpointcreds.Options) { o.HTTPClient = client }), // else one without an end
+		awsconfig.WithEndpointCredentialOptions(func(o *endpointcreds.Options) { o.HTTPClient = client }), // otherwise one without a timeout
 		awsconfig.WithCredentialsCacheOptions(early),
-		awsconfig.WithRetryer(func() aws.Retryer { // as KMS's; the default would use up the attempt's time before it tells why
+		awsconfig.WithRetryer(func() aws.Retryer { // as for KMS; the default would use up the attempt's time before it says why
 			return retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts, o.MaxBackoff = 2, 100*time.Millisecond })
 		}),
 	}
@@ -200,7 +201,7 @@ func (l *awsLogin) load(ctx context.Context) error {
 		options = append(options, awsconfig.WithSharedCredentialsFiles([]string{f}))
 	}
 	if p("shared_creds_filename") != "" || p("shared_creds_profile") != "" {
-		// A profile that is named here wins over keys in the environment.
+		// A profile named here wins over keys in the environment.
 		options = append(options, awsconfig.WithSharedConfigProfile(first(p("shared_creds_profile"), os.Getenv("AWS_PROFILE"), "default")))
 	}
 	cfg, err := awsconfig.LoadDefaultConfig(ctx, options...)
@@ -210,7 +211,7 @@ func (l *awsLogin) load(ctx context.Context) error {
 	case err != nil:
 		return &Error{Kind: CredentialsMissing, Err: err, Text: "the AWS profile or environment cannot be used: correct it, or the seal block"}
 	}
-	instance.Client = imds.NewFromConfig(cfg, func(o *imds.Options) { o.EnableFallback = aws.FalseTernary }) // to IMDSv1
+	instance.Client = imds.NewFromConfig(cfg, func(o *imds.Options) { o.EnableFallback = aws.FalseTernary }) // no fallback to IMDSv1
 	if cfg.Region == "" {
 		if cfg.Region, err = instanceRegion(ctx, instance); err != nil {
 			return err
@@ -233,8 +234,8 @@ func (l *awsLogin) load(ctx context.Context) error {
 	return nil
 }
 
-// profileEndpoint returns the URL that the profile has for KMS, as the SDK's clients find theirs. The variables that go
-// before it are config's.
+// profileEndpoint returns the URL that the profile has for KMS, found as the SDK's clients find theirs. config handles
+// the variables that take precedence.
 func profileEndpoint(ctx context.Context, cfg aws.Config) string {
 	if off, _, _ := awsconfig.GetIgnoreConfiguredEndpoints(ctx, cfg.ConfigSources); off {
 		return ""
@@ -244,8 +245,8 @@ func profileEndpoint(ctx context.Context, cfg aws.Config) string {
 	return first(url, profile.BaseEndpoint)
 }
 
-// ssoProfile returns the name of the profile that SSO gives the credentials for, directly or for a role that they take;
-// "" when they come from elsewhere.
+// ssoProfile returns the name of the profile whose credentials come from SSO, directly or to assume a role. It returns
+// "" if they come from elsewhere.
 func ssoProfile(cfg aws.Config) string {
 	provider, ok := cfg.Credentials.(aws.CredentialProviderSource)
 	if !ok || !slices.ContainsFunc(provider.ProviderSources(), func(s aws.CredentialSource) bool {
@@ -260,7 +261,7 @@ func ssoProfile(cfg aws.Config) string {
 	return profile.Profile
 }
 
-// profileOf returns the profile that the SDK has read, an empty one when there is none.
+// profileOf returns the profile that the SDK read, or an empty one if there is none.
 func profileOf(cfg aws.Config) awsconfig.SharedConfig {
 	for _, source := range cfg.ConfigSources {
 		if profile, ok := source.(awsconfig.SharedConfig); ok {
@@ -280,10 +281,11 @@ func bundleFits() bool {
 	return err == nil && x509.NewCertPool().AppendCertsFromPEM(pem)
 }
 
-// early renews temporary credentials so long before their end that they outlive the attempt that uses them.
+// early renews temporary credentials early enough that they outlive the attempt that uses them.
 func early(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = 2 * maxAttempt }
 
-// metadata is the metadata service of an instance. The SDK wants it before there is a configuration to make its client of.
+// metadata is the metadata service of an instance. The SDK needs it before there is a configuration from which to make
+// its client.
 type metadata struct{ *imds.Client }
 
 // instanceRegion asks the instance metadata service, unless AWS_EC2_METADATA_DISABLED forbids it.

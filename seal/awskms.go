@@ -24,18 +24,18 @@ import (
 	"github.com/sealkeep/sealkeep/config"
 )
 
-// awsKMS wraps data keys with a symmetric key of AWS KMS. The library's wrapper makes the client, out of explicit
-// settings and without asking anybody; the requests are made here, since the wrapper's own ignore the context, do not
-// say which key has to decrypt and do not look which key did.
+// awsKMS wraps data keys with a symmetric key of AWS KMS. The library's wrapper makes the client, from explicit
+// settings and without any request. The requests are made here, since the wrapper's own ignore the context, do not
+// say which key must decrypt and do not check which key did.
 type awsKMS struct {
 	key   string // as configured: ID, ARN, alias/name or the alias's ARN
 	login *awsLogin
 
 	mu       sync.Mutex
-	endpoint string    // of the configuration, or by the last attempt; "" is AWS's own
+	endpoint string    // from the configuration, or found by the last attempt; "" is AWS's own
 	creds    []string  // the secrets of the block and of the last attempt
-	ending   time.Time // when the key's material expires, by the last attempt; zero: never
-	fixed    string    // where temporary credentials are that nobody renews; "" when there are none
+	ending   time.Time // when the key's material expires, as of the last attempt; zero: never
+	fixed    string    // where temporary credentials are kept that are never renewed; "" if there are none
 }
 
 func newAWSKMS(c config.Seal) (service, error) {
@@ -68,7 +68,7 @@ func (k *awsKMS) secrets() []string {
 	return k.creds
 }
 
-// connect logs in and looks at the key.
+// connect logs in and describes the key.
 func (k *awsKMS) connect(ctx context.Context) (client, error) {
 	c, _, _, err := k.logIn(ctx)
 	if err != nil {
@@ -83,7 +83,7 @@ func (k *awsKMS) connect(ctx context.Context) (client, error) {
 	return c, nil
 }
 
-// logIn makes a client that knows nothing of the key yet.
+// logIn makes a client that does not yet know the key's ARN.
 func (k *awsKMS) logIn(ctx context.Context) (c *kmsClient, creds aws2.Credentials, region string, err error) {
 	creds, region, err = k.login.get(ctx)
 	if err != nil {
@@ -95,7 +95,7 @@ func (k *awsKMS) logIn(ctx context.Context) (c *kmsClient, creds aws2.Credential
 	k.fixed, k.endpoint = fixed, endpoint
 	k.mu.Unlock()
 	settings := map[string]string{
-		"key_not_required":  "true", // else SetConfig asks KMS, without a deadline
+		"key_not_required":  "true", // otherwise SetConfig asks KMS, without a deadline
 		"disallow_env_vars": "true",
 		"region":            region,
 		"endpoint":          endpoint,
@@ -105,7 +105,7 @@ func (k *awsKMS) logIn(ctx context.Context) (c *kmsClient, creds aws2.Credential
 	}
 	if os.Getenv("AWS_WEB_IDENTITY_TOKEN_FILE") != "" {
 		// With that variable and AWS_ROLE_ARN the library calls STS, without a deadline, for credentials that it then
-		// does not use. An empty token ends that before the network.
+		// does not use. An empty token makes it fail before the request.
 		settings["web_identity_token_file"] = os.DevNull
 	}
 	w := awskms.NewWrapper()
@@ -119,7 +119,7 @@ func (k *awsKMS) logIn(ctx context.Context) (c *kmsClient, creds aws2.Credential
 	return c, creds, region, nil
 }
 
-// materialEnds tells of the end of the key's imported material, when it is near; as last described.
+// materialEnds returns a warning if the key's imported material, as last described, expires soon.
 func (k *awsKMS) materialEnds() string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -181,7 +181,7 @@ func (k *awsKMS) explain(c Class) string {
 type kmsClient struct {
 	k      *awsKMS
 	api    kmsiface.KMSAPI
-	arn    string // of the key that k.key names now
+	arn    string // of the key that k.key now names
 	caller string
 }
 
@@ -198,7 +198,7 @@ func (c *kmsClient) wrap(ctx context.Context, key []byte) ([]byte, string, error
 	return wrapped, id, nil
 }
 
-// encrypt lets the configured key encrypt, and tells which one KMS took.
+// encrypt encrypts with the configured key, and returns which key KMS used.
 func (c *kmsClient) encrypt(ctx context.Context, key []byte) ([]byte, string, error) {
 	var out *kms.EncryptOutput
 	err := c.call("kms:Encrypt", c.k.key, func(o request.Option) (err error) {
@@ -211,7 +211,7 @@ func (c *kmsClient) encrypt(ctx context.Context, key []byte) ([]byte, string, er
 	return out.CiphertextBlob, aws.StringValue(out.KeyId), nil
 }
 
-// decrypt lets one key decrypt, and tells which one KMS took.
+// decrypt decrypts with the key use, and returns which key KMS used.
 func (c *kmsClient) decrypt(ctx context.Context, use string, wrapped []byte) ([]byte, string, error) {
 	var out *kms.DecryptOutput
 	err := c.call("kms:Decrypt", use, func(o request.Option) (err error) {
@@ -224,8 +224,8 @@ func (c *kmsClient) decrypt(ctx context.Context, use string, wrapped []byte) ([]
 	return out.Plaintext, aws.StringValue(out.KeyId), nil
 }
 
-// unwrap decrypts with the configured key and no other. An alias may have been moved since: then it is the key that the
-// blob names, if that one is of the same account and region as the alias.
+// unwrap decrypts with the configured key only. If that is an alias, it may have moved since: then unwrap decrypts with
+// the key that the blob names, if it has the same account and region as the alias.
 func (c *kmsClient) unwrap(ctx context.Context, wrapped []byte, keyID string) ([]byte, error) {
 	use, want := c.k.key, c.arn
 	switch {
@@ -239,7 +239,7 @@ func (c *kmsClient) unwrap(ctx context.Context, wrapped []byte, keyID string) ([
 	}
 	key, by, err := c.decrypt(ctx, use, wrapped)
 	if e, ok := errors.AsType[awserr.Error](err); ok && e.Code() == kms.ErrCodeInvalidStateException {
-		if _, err := c.describe(ctx, use); err != nil { // which says what state that is
+		if _, err := c.describe(ctx, use); err != nil { // its error says what state the key is in
 			return nil, err
 		}
 	}
@@ -298,8 +298,8 @@ func (c *kmsClient) describe(ctx context.Context, key string) (string, error) {
 	return arn, nil
 }
 
-// call makes one request, repeated at most once by the SDK, and makes its error say which permission is missing, or that
-// the clock is wrong.
+// call makes one request, which the SDK repeats at most once. Its error says which permission is missing, or that the
+// clock is wrong.
 func (c *kmsClient) call(permission, key string, do func(request.Option) error) error {
 	var req *request.Request
 	err := do(func(r *request.Request) {
@@ -315,7 +315,7 @@ func (c *kmsClient) call(permission, key string, do func(request.Option) error) 
 	}
 	switch class := classify(err); {
 	case signature(e.Code()):
-		// The text of these may repeat the whole request, with the session token in it.
+		// The text of such errors may repeat the whole request, including the session token.
 		c.k.login.forget()
 		err = errors.New(e.Code())
 		if req.HTTPResponse != nil && skewed(req.HTTPResponse.Header) {
@@ -335,7 +335,7 @@ func isAlias(key string) bool {
 	return strings.HasPrefix(key, "alias/") || strings.HasPrefix(key, "arn:") && strings.Contains(key, ":alias/")
 }
 
-// named reports whether arn, a key's, may be what the configured key names.
+// named reports whether the configured key may name the key with this ARN.
 func named(key, arn string) bool {
 	switch {
 	case isAlias(key):
@@ -346,7 +346,7 @@ func named(key, arn string) bool {
 	return strings.HasSuffix(arn, ":key/"+key)
 }
 
-// sameKey reports whether two ARNs are of the same key. Copies of a multi-region key are.
+// sameKey reports whether two ARNs name the same key. Replicas of a multi-region key count as the same.
 func sameKey(a, b string) bool {
 	x, err := awsarn.Parse(a)
 	y, err2 := awsarn.Parse(b)
@@ -359,7 +359,7 @@ func sameKey(a, b string) bool {
 	return x == y && x.Service == "kms" && strings.HasPrefix(x.Resource, "key/")
 }
 
-// samePlace reports whether two ARNs are of KMS, one partition, one account and one region.
+// samePlace reports whether two ARNs are of KMS and of the same partition, account and region.
 func samePlace(a, b string) bool {
 	x, err := awsarn.Parse(a)
 	y, err2 := awsarn.Parse(b)

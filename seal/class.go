@@ -33,18 +33,18 @@ const (
 	TLS                Class = "tls"                  // the connection's certificate or handshake was refused
 	CredentialsMissing Class = "credentials_missing"  // nothing to log in with, or no region
 	CredentialsExpired Class = "credentials_expired"  // temporary credentials have ended
-	AuthDenied         Class = "auth_denied"          // the key service knows the caller, or not, and says no
+	AuthDenied         Class = "auth_denied"          // the key service refuses the caller, known or not
 	ClockSkew          Class = "clock_skew"           // this machine's clock is wrong
 	KeyNotFound        Class = "key_not_found"        // no such key, or none that can encrypt
 	KeyDisabled        Class = "key_disabled"         // the key exists and must be enabled, or given its key material
 	KeyPendingDeletion Class = "key_pending_deletion" // the key will be deleted on a certain day
 	Throttled          Class = "throttled"            // too many requests
-	BlobMismatch       Class = "blob_mismatch"        // the blob is not one that this key made for this place, or is damaged
+	BlobMismatch       Class = "blob_mismatch"        // the blob was not made by this key for this place, or is damaged
 )
 
 var errHung = errors.New("it was left behind when its time was over")
 
-// An Error is what went wrong with a key service. Its text names the seal, says what happened and what to do, and
+// An Error describes a failure of a key service. Its text names the seal, says what happened and what to do, and
 // shows no secret.
 type Error struct {
 	Kind Class
@@ -81,8 +81,8 @@ type redacted struct {
 func (r *redacted) Error() string { return r.text }
 func (r *redacted) Unwrap() error { return r.err }
 
-// minSecret is how long a secret is at least. What is shorter protects nothing,
-// and taking it out of a text would leave nothing to read.
+// minSecret is the minimum length of a secret. Anything shorter protects nothing,
+// and removing it from a text would leave the text unreadable.
 const minSecret = 8
 
 func redact(err error, secrets []string) error {
@@ -100,12 +100,12 @@ func redact(err error, secrets []string) error {
 	return &redacted{text, err}
 }
 
-// codes are the error codes of AWS's services, KMS and STS mostly. Codes that are not here count by HTTP status.
+// codes maps the error codes of AWS's services, mostly KMS and STS. Other codes are classified by HTTP status.
 var codes = map[string]Class{
 	kms.ErrCodeNotFoundException:          KeyNotFound,
 	kms.ErrCodeInvalidArnException:        KeyNotFound,
 	kms.ErrCodeInvalidKeyUsageException:   KeyNotFound,
-	"ValidationException":                 KeyNotFound, // a key ID that can be none
+	"ValidationException":                 KeyNotFound, // an impossible key ID
 	kms.ErrCodeDisabledException:          KeyDisabled,
 	kms.ErrCodeInvalidStateException:      KeyDisabled,
 	kms.ErrCodeKeyUnavailableException:    Unreachable,
@@ -136,8 +136,8 @@ var codes = map[string]Class{
 	"ExpiredToken":                        CredentialsExpired,
 	"ExpiredTokenException":               CredentialsExpired,
 	"UnauthorizedException":               CredentialsExpired, // of SSO
-	"InvalidGrantException":               CredentialsExpired, // likewise: its refresh token has ended
-	"InvalidClientException":              CredentialsExpired, // likewise: who logged in is no longer registered
+	"InvalidGrantException":               CredentialsExpired, // likewise: its refresh token has expired
+	"InvalidClientException":              CredentialsExpired, // likewise: the client is no longer registered
 	"UnauthorizedClientException":         CredentialsExpired, // likewise
 	"ResourceNotFoundException":           AuthDenied,         // likewise: no such account or role
 	"MissingAuthenticationToken":          CredentialsMissing,
@@ -159,8 +159,8 @@ var codes = map[string]Class{
 	"IDPCommunicationError":               Unreachable,
 }
 
-// classify finds the class of an error by the types in its chain. What nothing is known about is Unreachable: the
-// attempt is repeated.
+// classify finds the class of an error by the types in its chain. An unknown error is Unreachable, so that the attempt
+// is repeated.
 func classify(err error) Class {
 	if own, ok := errors.AsType[*Error](err); ok {
 		return own.Kind
@@ -175,12 +175,12 @@ func classify(err error) Class {
 		if f, ok := e.(awserr.RequestFailure); ok && f.StatusCode() != 0 {
 			return status(f.StatusCode())
 		}
-		if e.OrigErr() != nil { // which Unwrap does not know
+		if e.OrigErr() != nil { // Unwrap does not return it
 			return classify(e.OrigErr())
 		}
 		return Unreachable
 	}
-	// Those of aws-sdk-go-v2: credentials.
+	// aws-sdk-go-v2: credentials
 	if is[*ssocreds.InvalidTokenError](err) {
 		return CredentialsExpired
 	}
@@ -208,24 +208,24 @@ func classify(err error) Class {
 	return Unreachable
 }
 
-// A statusError is an answer to aws-sdk-go-v2, be it of AWS or of a container's service, whose errors have a type of their
-// own.
+// A statusError is an error answer in aws-sdk-go-v2, from AWS or from a container's service, whose errors have a type of
+// their own.
 type statusError interface {
 	error
 	HTTPStatusCode() int
 }
 
-// signature reports whether a code is what AWS says both to a wrong secret key and to a wrong clock. Its text would tell
+// signature reports whether AWS returns a code both for a wrong secret key and for a wrong clock. The text would tell
 // them apart, but so does the Date of the answer.
 func signature(code string) bool {
 	return code == "InvalidSignatureException" || code == "SignatureDoesNotMatch"
 }
 
-// skewed reports whether the clock of who answered is so far from ours that AWS refuses signatures (five minutes; a
-// minute is left for the way).
+// skewed reports whether the server's clock is so far from ours that AWS refuses signatures (five minutes, less one for
+// the transmission).
 func skewed(h http.Header) bool { return skew(h).Abs() > 4*time.Minute }
 
-// skew is how far our clock is ahead of who answered, 0 when that is not known.
+// skew returns how far our clock is ahead of the server's, or 0 if that is not known.
 func skew(h http.Header) time.Duration {
 	t, err := http.ParseTime(h.Get("Date"))
 	if err != nil {
@@ -234,7 +234,7 @@ func skew(h http.Header) time.Duration {
 	return time.Since(t)
 }
 
-// status is for HTTP answers whose error code says nothing.
+// status classifies an HTTP answer whose error code is unknown.
 func status(code int) Class {
 	switch {
 	case code == http.StatusUnauthorized || code == http.StatusForbidden:
@@ -247,7 +247,8 @@ func status(code int) Class {
 	return Unreachable
 }
 
-// network finds trouble of the connection. Remote TLS alerts have no exported type, but a net.OpError says who made them.
+// network classifies errors of the connection. Remote TLS alerts have no exported type, but a net.OpError says which
+// side sent them.
 func network(err error) Class {
 	for e := err; e != nil; {
 		if _, ok := errors.AsType[*net.DNSError](e); ok {

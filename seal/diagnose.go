@@ -16,11 +16,11 @@ import (
 type Step struct {
 	Name    string  `json:"name"`
 	OK      bool    `json:"ok"`
-	Warning bool    `json:"warning,omitempty"` // it works, but will not for ever, or is not safe; only with OK
+	Warning bool    `json:"warning,omitempty"` // it works, but not for ever, or not safely; only with OK
 	Class   string  `json:"class,omitempty"`   // a [Class], unless OK
 	Text    string  `json:"text"`              // what was found
-	Next    string  `json:"next,omitempty"`    // what to do; always there unless all is well
-	Paste   []Paste `json:"paste,omitempty"`   // policies to write
+	Next    string  `json:"next,omitempty"`    // what to do; never empty unless all is well
+	Paste   []Paste `json:"paste,omitempty"`   // pieces of policies to add
 }
 
 // Paste is a piece of a policy that allows what is missing.
@@ -31,13 +31,13 @@ type Paste struct {
 
 const (
 	stepTimeout = 5 * time.Second
-	certAhead   = 14 * 24 * time.Hour // for how long beforehand the end of a certificate is told
+	certAhead   = 14 * 24 * time.Hour // how long before its end a certificate is warned about
 )
 
-// Diagnose tries everything that the seal needs, one by one, and says of each how it went and what to do: the connection
+// Diagnose tries everything that the seal needs, one by one, and says how each step went and what to do: the connection
 // and its certificates, the clock, the credentials or the token, the key, encrypting and decrypting. It changes nothing,
-// but a login with a Kubernetes service account makes a token, and the key service may note the requests. It does not
-// depend on earlier attempts, and returns soon after the end of its context, with what it has by then.
+// except that a login with a Kubernetes service account makes a token and the key service may log the requests. It does
+// not depend on earlier attempts. Soon after the end of its context it returns the steps that it has.
 func (s *Seal) Diagnose(ctx context.Context) []Step {
 	d := &diagnosis{seal: s}
 	s.service.diagnose(ctx, d)
@@ -58,7 +58,7 @@ func (d *diagnosis) warn(name, next, format string, args ...any) {
 	d.steps = append(d.steps, Step{Name: name, OK: true, Warning: true, Next: next, Text: fmt.Sprintf(format, args...)})
 }
 
-// fail adds a step that failed, and returns it for more to be said.
+// fail adds a step that failed, and returns it so that the caller can add to it.
 func (d *diagnosis) fail(name string, err error) *Step {
 	e, _ := errors.AsType[*Error](d.seal.fail(name, err))
 	text := e.Text
@@ -69,7 +69,7 @@ func (d *diagnosis) fail(name string, err error) *Step {
 	return &d.steps[len(d.steps)-1]
 }
 
-// advice is what to do about each class, beside what the text says.
+// advice says what to do about each class, in addition to the text.
 var advice = map[Class]string{
 	Unreachable:        "check that the service runs, its address, and firewalls and proxies (HTTPS_PROXY, NO_PROXY) between; the keep tries again by itself",
 	DNS:                "check the host's spelling, and that this machine's resolver sees the zone (a private one perhaps not)",
@@ -85,7 +85,7 @@ var advice = map[Class]string{
 	BlobMismatch:       "give the seal the key that made this slot; if that is lost, open the keep another way and add the slot anew",
 }
 
-// Advice is what to do about a failure of that class, in a sentence.
+// Advice says what to do about a failure of that class, in a sentence.
 func Advice(c Class) string { return advice[c] }
 
 // stepContext bounds one step.
@@ -93,9 +93,8 @@ func stepContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, stepTimeout)
 }
 
-// reach makes one request without credentials, and tells of the connection: the name, TLS, and what the clock of the
-// other side says. It returns the body of the answer, and whether there was one. strict is whether a wrong clock is a
-// failure.
+// reach makes one request without credentials, and adds steps about the connection: the name, TLS, and the clock of the
+// other side. It returns the body of the answer, and whether there was one. If strict, a wrong clock is a failure.
 func (d *diagnosis) reach(ctx context.Context, t *http.Transport, url string, strict bool) (body []byte, ok bool) {
 	ctx, cancel := stepContext(ctx)
 	defer cancel()
@@ -132,7 +131,7 @@ func (d *diagnosis) reach(ctx context.Context, t *http.Transport, url string, st
 	return body, true
 }
 
-// secure tells how a connection is encrypted.
+// secure adds a step that says how a connection is encrypted.
 func (d *diagnosis) secure(resp *http.Response) {
 	url := resp.Request.URL
 	host := url.Scheme + "://" + url.Host
@@ -158,7 +157,7 @@ func (d *diagnosis) secure(resp *http.Response) {
 	}
 }
 
-// describeChain says whose certificate it is, who issued it, and when it ends.
+// describeChain says whose certificate it is, who issued it, and when it expires.
 func describeChain(certs []*x509.Certificate) string {
 	names := []string{}
 	for _, c := range certs[1:] {
@@ -180,7 +179,7 @@ func addresses(c *x509.Certificate) (out []string) {
 
 func nameOf(s string) string { return first(s, "(no name)") }
 
-// peek returns the certificates of a server that is not trusted. It sends no request.
+// peek returns the certificates of an untrusted server. It sends no request.
 func peek(ctx context.Context, t *http.Transport, url string) (certs []*x509.Certificate) {
 	t = t.Clone()
 	defer t.CloseIdleConnections()
@@ -196,7 +195,7 @@ func peek(ctx context.Context, t *http.Transport, url string) (certs []*x509.Cer
 	if err != nil {
 		return nil
 	}
-	if resp, err := t.RoundTrip(req); err == nil { // it cannot be
+	if resp, err := t.RoundTrip(req); err == nil { // cannot happen
 		resp.Body.Close()
 	}
 	return certs

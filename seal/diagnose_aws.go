@@ -32,7 +32,7 @@ func (k *awsKMS) diagnose(ctx context.Context, d *diagnosis) {
 	if name := os.Getenv("AWS_CA_BUNDLE"); name != "" {
 		t.TLSClientConfig = &tls.Config{RootCAs: x509.NewCertPool()}
 		pem, err := os.ReadFile(name)
-		if err != nil || !t.TLSClientConfig.RootCAs.AppendCertsFromPEM(pem) { // the login has read it
+		if err != nil || !t.TLSClientConfig.RootCAs.AppendCertsFromPEM(pem) { // the login was able to read it
 			d.fail("connection", &Error{Kind: TLS, Err: err, Text: "the file of AWS_CA_BUNDLE has changed and cannot be used: it must have certificates in PEM"})
 			return
 		}
@@ -43,9 +43,9 @@ func (k *awsKMS) diagnose(ctx context.Context, d *diagnosis) {
 	k.diagnoseKey(ctx, d, c)
 }
 
-// diagnoseLogin tells of credentials and region, and returns a client with them, nil without.
+// diagnoseLogin adds steps about credentials and region. It returns a client that has them, or nil if there are none.
 func (k *awsKMS) diagnoseLogin(ctx context.Context, d *diagnosis) *kmsClient {
-	ctx, cancel := context.WithTimeout(ctx, 2*stepTimeout) // it may look for an instance in vain first
+	ctx, cancel := context.WithTimeout(ctx, 2*stepTimeout) // it may first look for an instance in vain
 	defer cancel()
 	c, creds, region, err := k.logIn(ctx)
 	if err != nil {
@@ -85,14 +85,14 @@ func (k *awsKMS) diagnoseLogin(ctx context.Context, d *diagnosis) *kmsClient {
 	return c
 }
 
-// diagnoseKey tries each permission, whatever became of the others.
+// diagnoseKey tries each permission, even if others failed.
 func (k *awsKMS) diagnoseKey(ctx context.Context, d *diagnosis, c *kmsClient) {
 	var missing []string
-	var said string // by AWS, about who is missing what
-	var denied int  // the last such step
+	var said string // AWS's words about who lacks which permission
+	var denied int  // index of the last denied step
 	try := func(permission string, do func(context.Context) (string, error)) {
 		if n := len(d.steps) - 1; d.steps[n].Class == string(Unreachable) {
-			return // so are the others
+			return // the others would fail, too
 		}
 		ctx, cancel := stepContext(ctx)
 		defer cancel()
@@ -135,7 +135,7 @@ func (k *awsKMS) diagnoseKey(ctx context.Context, d *diagnosis, c *kmsClient) {
 	})
 	try("kms:Decrypt", func(ctx context.Context) (string, error) {
 		if wrapped == nil {
-			// Something that no key made: who may decrypt is told so.
+			// No key made this blob: AWS says so only to callers that may decrypt.
 			_, _, err := c.decrypt(ctx, k.key, key)
 			if e, ok := errors.AsType[awserr.Error](err); ok && classify(e) == BlobMismatch {
 				return "allowed; there was nothing to decrypt", nil
@@ -161,7 +161,8 @@ var (
 	keyARN  = regexp.MustCompile(`arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]+:key/[A-Za-z0-9-]+`)
 )
 
-// statements allow the missing actions: in the caller's policy, or in the key's. AWS says who was refused what, in words.
+// statements returns policies that allow the missing actions, for the caller or for the key. said is AWS's sentence about
+// who was refused what.
 func statements(actions []string, key, said string) []Paste {
 	key = first(key, keyARN.FindString(said), "arn:aws:kms:REGION:ACCOUNT:key/ID")
 	caller := userARN.FindString(said)
@@ -181,7 +182,7 @@ func statements(actions []string, key, said string) []Paste {
 		Resource  string
 	}
 	write := func(s statement) string {
-		b, _ := json.MarshalIndent(s, "", "  ") // it is only texts
+		b, _ := json.MarshalIndent(s, "", "  ") // cannot fail: only strings
 		return string(b)
 	}
 	return []Paste{

@@ -296,6 +296,39 @@ func TestDiagnoseVault(t *testing.T) {
 	}
 }
 
+func TestDiagnoseTransit(t *testing.T) {
+	onHubs(t, func(t *testing.T, h hub) {
+		const head = "connection clock server token"
+		for name, c := range map[string]struct {
+			life   life
+			before func(token string)
+			want   string
+		}{
+			"fine":             {want: head + " encrypt decrypt"},
+			"not periodic":     {life: life{ttl: time.Hour, max: 2 * time.Hour}, want: head + "? encrypt decrypt"},
+			"not renewable":    {life: life{ttl: time.Hour, unrenewable: true}, want: head + "? encrypt decrypt"},
+			"no look-up":       {life: life{denied: []string{"lookup-self"}}, want: head + "? encrypt decrypt"},
+			"policy lacks all": {life: life{denied: []string{"encrypt", "decrypt"}}, want: head + " encrypt!auth_denied decrypt!auth_denied"},
+			"may not decrypt":  {life: life{denied: []string{"decrypt"}}, want: head + " encrypt decrypt!auth_denied"},
+			"may not encrypt":  {life: life{denied: []string{"encrypt"}}, want: head + " encrypt!auth_denied decrypt"},
+			"revoked":          {before: h.revoke, want: head + "? encrypt!auth_denied decrypt!auth_denied"},
+			"sealed":           {before: func(string) { h.SetSealed(true) }, want: "connection clock server!unreachable"},
+			"stopped":          {before: func(string) { h.Stop() }, want: "connection!unreachable"},
+		} {
+			token := h.token(c.life)
+			seal := hubBlock(t, h, token)
+			if c.before != nil {
+				c.before(token)
+			}
+			if got := brief(steps(t, seal, token)); got != c.want {
+				t.Errorf("%s: got\n%s\nwant\n%s", name, got, c.want)
+			}
+			h.Start()
+			h.SetSealed(false)
+		}
+	})
+}
+
 // What is told of a certificate: whose it is, who issued it and when it ends, also when it is not trusted.
 func TestDiagnoseTLS(t *testing.T) {
 	s := newKVServer(t)

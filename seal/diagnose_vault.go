@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// diagnose tells of the server, the connection and the token, and returns a client with the token, nil without. known is
-// whether the server knows the token.
+// diagnose adds steps about the server, the connection and the token. It returns a client with the token, or nil if there
+// is none, and whether the server knows the token.
 func (v *vaultServer) diagnose(ctx context.Context, d *diagnosis) (c *vaultClient, known bool) {
 	c, err := v.dial()
 	if err != nil {
@@ -56,7 +56,7 @@ func (v *vaultServer) diagnose(ctx context.Context, d *diagnosis) (c *vaultClien
 	return c, v.diagnoseToken(step, d, c)
 }
 
-// diagnoseToken tells how long the token lives, and whether the server knows it.
+// diagnoseToken adds steps about the token's lifetime, and reports whether the server knows the token.
 func (v *vaultServer) diagnoseToken(ctx context.Context, d *diagnosis, c *vaultClient) bool {
 	t, err := c.lookUp(ctx, false)
 	if refused(err) {
@@ -81,7 +81,7 @@ func (v *vaultServer) diagnoseToken(ctx context.Context, d *diagnosis, c *vaultC
 		ttl = "TTL " + seconds(t.TTL)
 	}
 	facts = append(facts, ttl)
-	configured := v.settings["token"] != "" // another login gives another one
+	configured := v.settings["token"] != "" // a login would get a new one
 	if t.TTL > 0 && configured {
 		say(!t.Renewable, map[bool]string{true: "renewable", false: "not renewable"}[t.Renewable])
 		say(t.Period == 0, map[bool]string{true: "not periodic, so it ends with its maximum TTL", false: "period " + seconds(t.Period)}[t.Period == 0])
@@ -107,15 +107,15 @@ func (v *vaultServer) diagnoseToken(ctx context.Context, d *diagnosis, c *vaultC
 	return true
 }
 
-// denials says what to do about paths that the token was denied, at the last of those steps; everything is whether that
-// was all that it asked.
+// denials adds to the last denied step what to do about the paths that the token was denied. everything says whether all
+// requests were denied.
 func (d *diagnosis) denials(paths []string, capability string, known, everything bool) {
 	if len(paths) == 0 {
 		return
 	}
-	next := "the server knows the token, so that it is its policy that lacks what is below"
+	next := "the server knows the token, so its policy lacks what is below"
 	if !known && everything {
-		next = "the server denies everything that this token asks, so that it has ended or was revoked: make a new one, with the policy below. " + wantToken
+		next = "the server denies this token everything, so it has ended or was revoked: make a new one, with the policy below. " + wantToken
 	}
 	for i := len(d.steps) - 1; i >= 0; i-- {
 		if s := &d.steps[i]; s.Class == string(AuthDenied) {
@@ -148,7 +148,7 @@ func (s *transitEngine) diagnose(ctx context.Context, d *diagnosis) {
 			return "", s.answer(op+"ing", err)
 		}
 		var data map[string]any
-		_ = json.Unmarshal(a.Data, &data) // what is not there is ""
+		_ = json.Unmarshal(a.Data, &data) // a missing field is ""
 		got, _ := data[out].(string)
 		return got, nil
 	}
@@ -173,7 +173,7 @@ func (s *transitEngine) diagnose(ctx context.Context, d *diagnosis) {
 		d.ok("encrypt", "a data key was encrypted by version %s of the key %s", strings.TrimPrefix(parts[1], "v"), name)
 	}
 	none := len(parts) != 3
-	if none { // then something that no key made: who may decrypt is told so
+	if none { // no key made this blob: the server says so only to tokens that may decrypt
 		wrapped = "vault:v1:" + base64.StdEncoding.EncodeToString(make([]byte, nonceSize+keySize+16))
 	}
 	plain, err := ask("decrypt", "ciphertext", wrapped, "plaintext")

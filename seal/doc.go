@@ -1,14 +1,14 @@
-// Package seal lets a key service (AWS KMS, a Transit engine, a key in a Vault KV secret, a static key) keep a secret,
-// such as the root key of a store: Wrap gives a blob that only the key service can open again, Unwrap opens it.
+// Package seal lets a key service (AWS KMS, a Transit engine, a key in a Vault KV secret, a static key) protect a secret,
+// such as the root key of a store: Wrap returns a blob that only the key service can open again, and Unwrap opens it.
 //
 // The key service never sees the secret. It only sees a data key, made fresh for each blob:
 //
 //	key service --wraps--> data key --AES-256-GCM, with associated data--> secret
 //
-// A [Seal] is one key service as one seal block configures it. Making it costs nothing and asks nobody. Each Wrap and
-// Unwrap makes a client of its own, so that nothing of a failed attempt stays, and returns within its context, whatever
-// the client does. Errors are of type [*Error] and have a class that says what kind of trouble it is. [Seal.Diagnose]
-// looks for the reason, step by step. In requests:
+// A [Seal] is one key service as one seal block configures it. Making it costs nothing and makes no request. Each Wrap
+// and Unwrap makes a client of its own, so that nothing of a failed attempt remains, and returns within its context,
+// whatever the client does. Errors are of type [*Error] and have a class that says what went wrong. [Seal.Diagnose]
+// looks for the reason, step by step. The requests are:
 //
 //	         Wrap                              Unwrap                     KeyID
 //	awskms   DescribeKey, Encrypt, Decrypt     DescribeKey, Decrypt       DescribeKey
@@ -16,11 +16,11 @@
 //	vaultkv  renewal, reading the key          as Wrap                    as Wrap, and look-up of the token
 //	static   none                              none                       none
 //
-// The renewal is the token's. An Unwrap by vaultkv reads up to ten versions more when the key was replaced since.
+// The renewal is the token's. An Unwrap by vaultkv reads up to ten older versions if the key was replaced since.
 //
 // # AWS credentials
 //
-// The first source that is there is used, and the others are not looked at.
+// The first source that exists is used, and the others are ignored.
 //
 //	   source                     what selects it                                renewed
 //	1  keys of the block          access_key, secret_key, session_token          by a new Seal, as a reload makes
@@ -48,16 +48,17 @@
 //	8  instance role              IMDSv2 answers (IMDSv1 is never asked) and     asked again
 //	                              AWS_EC2_METADATA_DISABLED is not true
 //
-// A role_arn of the block, except in 2, is assumed with what the others give. In 2 to 8 temporary credentials are kept
-// until a minute before their end, then renewed (those of an instance longer, while it has no newer ones or does not
-// answer); what AWS refuses is looked for anew by the next attempt. Credentials that have ended, and are not renewed by
-// then, are of class [CredentialsExpired]. Requests for credentials are repeated once, and end after ten seconds.
+// A role_arn of the block, except in 2, is assumed with the credentials of the other sources. In 2 to 8 temporary
+// credentials are kept until a minute before their end, then renewed (those of an instance are kept longer, while it has
+// no newer ones or does not answer). After AWS refuses credentials, the next attempt looks for new ones. Credentials that
+// expire without being renewed give errors of class [CredentialsExpired]. Requests for credentials are repeated once, and
+// time out after ten seconds.
 //
-// What aws sso login leaves in ~/.aws/sso/cache is read for each renewal, and written when a refresh token was used:
+// The files of aws sso login in ~/.aws/sso/cache are read for each renewal, and written when a refresh token was used:
 // log in as the keep's user, with its HOME.
 //
 // The region is the block's, the key ARN's, AWS_REGION, AWS_DEFAULT_REGION, the profile's or the instance's, in this
-// order. It chooses the hosts, and with them the partition: kms.eu-central-1.amazonaws.com,
+// order. It determines the hosts, and with them the partition: kms.eu-central-1.amazonaws.com,
 // kms.us-gov-west-1.amazonaws.com (GovCloud), kms.cn-north-1.amazonaws.com.cn (China), and sts in place of kms for roles.
 //
 //	AWS_CA_BUNDLE               authorities for KMS, STS and SSO, instead of the system's; read again for each attempt of KMS
@@ -65,42 +66,42 @@
 //	HTTP_PROXY, NO_PROXY        for container and instance too: NO_PROXY needs 169.254.169.254, 169.254.170.2,
 //	                            169.254.170.23, fd00:ec2::23
 //	endpoint, AWS_KMS_ENDPOINT  URL for KMS alone: a VPC endpoint, also an IPv6 address in brackets
-//	AWS_ENDPOINT_URL_KMS        likewise, when neither of these is there; then AWS_ENDPOINT_URL, then the profile's services
+//	AWS_ENDPOINT_URL_KMS        likewise, if neither of these is set; then AWS_ENDPOINT_URL, then the profile's services
 //	                            section, then its endpoint_url (a block with keys and a region needs no profile)
 //	AWS_ENDPOINT_URL_STS        URL for STS alone; then the same three. Likewise _SSO, the portal, and _SSO_OIDC
 //	AWS_IGNORE_CONFIGURED_ENDPOINT_URLS
 //	                            true: only endpoint and AWS_KMS_ENDPOINT count
 //	AWS_USE_FIPS_ENDPOINT       true: kms-fips, sts-fips (in GovCloud sts)
 //	AWS_USE_DUALSTACK_ENDPOINT  true: kms.REGION.api.aws, sts.REGION.api.aws
-//	not heeded                  AWS_STS_REGIONAL_ENDPOINTS: STS is the region's
+//	ignored                     AWS_STS_REGIONAL_ENDPOINTS: STS is always the region's
 //
 // # A key in a KV secret
 //
 // vaultkv reads the key for each attempt, at key_path (MOUNT/data/NAME) of a KV version 2 engine of Vault or OpenBao: the
-// field "key", base64 of 32 bytes, as sealkeep keygen makes it and as terraform-backend has it. The key is on this machine
-// while an attempt lasts, and is then as static's: with transit it would never leave the server. Its ID is derived from
-// it. A new version of the secret is a new key; what was wrapped by one of the ten versions before still opens, until
-// that is deleted or destroyed. Vault's own client is not used, and no variable of Vault's counts but by the rules of
-// config; HTTPS_PROXY and NO_PROXY do.
+// field "key", base64 of 32 bytes, as sealkeep keygen makes it and as terraform-backend has it. During an attempt the key
+// is on this machine, like a static key; with transit it would never leave the server. Its ID is derived from it. A new
+// version of the secret is a new key; blobs wrapped by one of the ten versions before still open, until that version is
+// deleted or destroyed. Vault's own client is not used, and Vault's variables count only by the rules of config;
+// HTTPS_PROXY and NO_PROXY count as well.
 //
 // # Logins
 //
 // Without a token, transit and vaultkv log in with a Kubernetes service account, at auth/kubernetes/login or the mount of
-// kube_auth_name, to the role of kube_auth_role. A login's token is used until a minute before its end, then another
-// one is asked for; when it is denied something, too, but not more often than once a minute.
+// kube_auth_name, to the role of kube_auth_role. A login's token is used until a minute before its end, or until it is
+// denied something; then the seal logs in again, but at most once a minute after a denial.
 //
 // # Tokens
 //
 // A token of transit and vaultkv should be orphan, periodic, without a maximum TTL and allowed to renew itself (in Vault's
-// and OpenBao's default policy). With transit the last attempt that succeeded renews it until Close; before the first
-// attempt nobody does. With vaultkv each attempt renews it, and nobody does between attempts, for which its period has
-// to be long enough. A token that is expired, revoked or at its maximum TTL is of class [AuthDenied] in the next attempt
-// and takes nothing away from who has the secret already. [Seal.Warning] tells of a renewal that has ended while the
-// token may still work, and of the token's end; [Seal.TokenTTL] of what is left. A token in a file is read by config, so
-// a new one needs a new Seal, as a reload makes. Certificates and keys for TLS are read for each attempt.
+// and OpenBao's default policy). With transit, the client of the last successful attempt keeps renewing it until Close;
+// before the first attempt it is not renewed. With vaultkv, only the attempts renew it, so its period must be longer than
+// the time between them. With a token that is expired, revoked or at its maximum TTL the next attempt fails with class
+// [AuthDenied]; whoever already has the secret is not affected. [Seal.Warning] reports a renewal that has stopped while
+// the token may still work, and the token's end; [Seal.TokenTTL] reports the remaining time. A token in a file is read by
+// config, so a new one needs a new Seal, as a reload makes. Certificates and keys for TLS are read for each attempt.
 //
-// An attempt of transit that hangs keeps others of its Seal from starting until Vault's client gives up: after
-// VAULT_CLIENT_TIMEOUT (60 seconds if unset), VAULT_MAX_RETRIES times more (2 if unset).
+// A transit attempt that hangs keeps others of its Seal from starting until Vault's client gives up: after
+// VAULT_CLIENT_TIMEOUT (60 seconds if unset) for the first try and for each of VAULT_MAX_RETRIES (2 if unset) more.
 //
 // # Format
 //
@@ -115,6 +116,6 @@
 //	                wrapped_key: the data key, wrapped by the key service
 //
 // The message is the one that go-kms-wrapping's awskms writes. Its mechanism 0 has no associated data and is refused,
-// as is every other. What the blob says about its key is only a hint: the key that opens it has to be one that the
-// configuration names.
+// as is every other. What the blob says about its key is only a hint: only a key that the configuration names may open
+// it.
 package seal

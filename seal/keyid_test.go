@@ -26,34 +26,44 @@ func TestKeyID(t *testing.T) {
 	}{
 		"awskms":               {awsBlock(k, "alias/main"), func() { k.SetAlias("alias/main", keyB) }, []string{"DescribeKey"}},
 		"awskms, multi-region": {awsBlock(k, mrkCopy, "region", "us-east-1"), nil, []string{"DescribeKey"}},
-		"transit":              {transitBlock(t, vault), func() { vault.AddKey("autounseal") }, []string{"encrypt", "lookup-self"}},
-		"transit, prefix":      {transitBlock(t, vault, "key_id_prefix", "here/"), func() { vault.AddKey("autounseal") }, []string{"encrypt", "lookup-self"}},
 		"vaultkv":              {kvBlock(t, vault), func() { vault.Write("keep", "key", strings.Repeat("7b", 32)) }, []string{"read", "lookup-self"}},
 		"static":               {make1(t, block("static", "static", "current_key", key, "current_key_id", id, "previous_key", old, "previous_key_id", oldID)), nil, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			before := agree(t, c.seal)
-			k.Requests()
-			vault.Requests()
-			if _, err := c.seal.KeyID(soon(t)); err != nil {
-				t.Fatal(err)
-			}
-			got := append(k.Requests(), vault.Requests()...)
-			renewal := func(op string) bool { return op == "renew-self" } // the library's own goes on beside
-			if got = slices.DeleteFunc(got, renewal); !slices.Equal(got, c.cost) {
-				t.Errorf("KeyID asked %v", got)
-			}
-			if c.change == nil {
-				return
-			}
-			c.change()
-			if after := agree(t, c.seal); after == before {
-				t.Errorf("after the change it is %s still", after)
-			}
+			keyIDCosts(t, c.seal, c.change, c.cost, func() []string { return append(k.Requests(), vault.Requests()...) })
 		})
 	}
+	onHubs(t, func(t *testing.T, h hub) {
+		token := h.token(life{})
+		for _, params := range [][]string{nil, {"key_id_prefix", "here/"}} {
+			seal := hubBlock(t, h, token, params...)
+			keyIDCosts(t, seal, func() { h.AddKey("autounseal") }, []string{"encrypt", "lookup-self"}, h.Requests)
+			seal.Close()
+		}
+	})
 	if id := agree(t, awsBlock(k, mrkCopy, "region", "us-east-1")); id != mrkCopy {
 		t.Errorf("a copy of a multi-region key is %s", id)
+	}
+}
+
+// keyIDCosts wants a seal to name its key for that cost, and to notice a change.
+func keyIDCosts(t *testing.T, seal *Seal, change func(), cost []string, requests func() []string) {
+	t.Helper()
+	before := agree(t, seal)
+	requests()
+	if _, err := seal.KeyID(soon(t)); err != nil {
+		t.Fatal(err)
+	}
+	renewal := func(op string) bool { return op == "renew-self" } // the library's own goes on beside
+	if got := slices.DeleteFunc(requests(), renewal); !slices.Equal(got, cost) {
+		t.Errorf("KeyID asked %v", got)
+	}
+	if change == nil {
+		return
+	}
+	change()
+	if after := agree(t, seal); after == before {
+		t.Errorf("after the change it is %s still", after)
 	}
 }
 

@@ -25,14 +25,14 @@ const (
 	keySize     = 32
 	nonceSize   = 12
 
-	// maxAttempt bounds an attempt whose context has no deadline, or a later one.
+	// maxAttempt bounds an attempt whose context has no deadline or a later one.
 	maxAttempt = 30 * time.Second
 )
 
 // ErrClosed is wrapped by the errors of a Seal that was closed.
 var ErrClosed = errors.New("the seal is closed")
 
-// types has every type of seal, by the name that a configuration uses.
+// types maps the names that a configuration uses to the types of seals.
 var types = map[string]func(config.Seal) (service, error){
 	"awskms":  newAWSKMS,
 	"static":  newStatic,
@@ -42,11 +42,11 @@ var types = map[string]func(config.Seal) (service, error){
 
 // A service makes clients of one key service.
 type service interface {
-	// connect makes a client. It may ignore the context: the caller does not rely on it.
+	// connect makes a client. It may ignore the context; the caller does not rely on it.
 	connect(ctx context.Context) (client, error)
 	// explain says what happened and what to do about it, for an error of that class.
 	explain(c Class) string
-	// secrets are strings that no error may show.
+	// secrets returns strings that no error may show.
 	secrets() []string
 	// diagnose tries everything, step by step.
 	diagnose(ctx context.Context, d *diagnosis)
@@ -57,18 +57,18 @@ type service interface {
 type client interface {
 	wrap(ctx context.Context, key []byte) (wrapped []byte, keyID string, err error)
 	unwrap(ctx context.Context, wrapped []byte, keyID string) (key []byte, err error)
-	// keyID is the ID that wrap would return now.
+	// keyID returns the ID that wrap would return now.
 	keyID(ctx context.Context) (string, error)
 }
 
-// A Seal is one configured key service. Its methods may be called at the same time; attempts take turns.
+// A Seal is one configured key service. Its methods may be called concurrently; attempts take turns.
 type Seal struct {
 	config  config.Seal
 	service service
 	turn    chan struct{} // holds one token while an attempt runs
 
 	mu     sync.Mutex
-	hung   bool // the caller of the running attempt has left
+	hung   bool // the caller of the running attempt has given up
 	closed bool
 }
 
@@ -87,32 +87,32 @@ func New(c config.Seal) (*Seal, error) {
 	return &Seal{config: c, service: svc, turn: make(chan struct{}, 1)}, nil
 }
 
-// Name is the seal's name, which is also its slot's.
+// Name returns the name of the seal, which is also the name of its slot.
 func (s *Seal) Name() string { return s.config.Name }
 
-// Type is awskms, static, transit or vaultkv.
+// Type returns awskms, static, transit or vaultkv.
 func (s *Seal) Type() string { return s.config.Type }
 
-// Priority is 1 or more; lower is better.
+// Priority returns the seal's priority, 1 or more; lower is better.
 func (s *Seal) Priority() int { return s.config.Priority }
 
 // Disabled reports whether the configuration says that this seal only opens what it wrapped earlier. Wrap and Unwrap
-// do not heed it.
+// ignore it.
 func (s *Seal) Disabled() bool { return s.config.Disabled }
 
-// Manual reports that environment variables alone made this seal: nobody has written it down, and so no slot is to be made
-// for it in a store that is there unless somebody asks for one.
+// Manual reports whether environment variables alone made this seal. As no file mentions such a seal, an existing store
+// gets a slot for it only on request.
 func (s *Seal) Manual() bool { return s.config.At == "environment" }
 
-// Warning tells of trouble to come that Wrap and Unwrap do not show yet, in words for an operator:
+// Warning describes, for an operator, trouble to come that Wrap and Unwrap do not show yet:
 //
-//   - awskms: the key's material expires within 30 days; the credentials are temporary and nobody renews them;
+//   - awskms: the key's material expires within 30 days; the credentials are temporary and never renewed;
 //   - transit and vaultkv: the token ends within 30 days, and no renewal changes that;
 //   - transit: the token is no longer renewed;
 //   - vaultkv: the secret is deleted within 30 days, by a rule of its engine.
 //
-// It is "" when nothing is known, and that is so until the first attempt that succeeds, and of the token's end until
-// KeyID was called. It asks nobody.
+// It is "" if nothing is known. Nothing is known before the first successful attempt, and nothing about the token's end
+// before the first KeyID. Warning makes no request.
 func (s *Seal) Warning() string {
 	if w, ok := s.service.(interface{ warning() string }); ok {
 		return w.warning()
@@ -120,9 +120,9 @@ func (s *Seal) Warning() string {
 	return ""
 }
 
-// TokenTTL is for how long the token of a transit or vaultkv seal lives on unless it is renewed, by the last look-up,
-// which [Seal.KeyID] makes. It is false when that is not known, when the token never ends, and when the seal logs in for
-// a new one by itself. It asks nobody.
+// TokenTTL returns how long the token of a transit or vaultkv seal still lives unless it is renewed, according to the last
+// look-up by [Seal.KeyID]. It returns false if that is not known, if the token never ends, and if the seal gets its tokens
+// by logging in. It makes no request.
 func (s *Seal) TokenTTL() (time.Duration, bool) {
 	if t, ok := s.service.(interface{ tokenTTL() (time.Duration, bool) }); ok {
 		return t.tokenTTL()
@@ -131,8 +131,8 @@ func (s *Seal) TokenTTL() (time.Duration, bool) {
 }
 
 // Wrap encrypts a secret of 1 byte to 48 KiB so that the key service and the same aad (associated data, not
-// stored) are needed to get it back. Before it returns it has opened the blob: a key that can encrypt but not decrypt is
-// an error. keyID names the key and its version, as far as the key service has those; it is not a secret.
+// stored) are needed to get it back. It opens the blob before it returns, so that a key that can encrypt but not decrypt
+// is an error. keyID names the key and, if the key service has versions, its version; it is not a secret.
 func (s *Seal) Wrap(ctx context.Context, secret, aad []byte) (blob []byte, keyID string, err error) {
 	if len(secret) == 0 || len(secret) > maxSecret {
 		return nil, "", fmt.Errorf("seal %q: wrapping: the secret has %d bytes, not 1 to %d", s.config.Name, len(secret), maxSecret)
@@ -180,9 +180,9 @@ func (s *Seal) Wrap(ctx context.Context, secret, aad []byte) (blob []byte, keyID
 }
 
 // KeyID asks the key service which key Wrap would use now, and returns what Wrap would return as keyID: the ARN behind
-// an alias, the latest version of a transit key, the ID of the current static key. A slot with another key ID is to be
-// wrapped anew. Its errors are those of Wrap. With awskms it costs one DescribeKey, with transit a renewal of the token,
-// one Encrypt and one look-up of the token, with vaultkv what an Unwrap costs and the look-up.
+// an alias, the latest version of a transit key, the ID of the current static key. A slot with another key ID should be
+// wrapped again. Its errors are those of Wrap. With awskms it costs one DescribeKey; with transit a renewal of the token,
+// one Encrypt and one look-up of the token; with vaultkv the cost of an Unwrap and the look-up.
 func (s *Seal) KeyID(ctx context.Context) (string, error) {
 	return attempt(ctx, s, "naming the key", func(ctx context.Context) (string, error) {
 		c, err := s.service.connect(ctx)
@@ -193,10 +193,10 @@ func (s *Seal) KeyID(ctx context.Context) (string, error) {
 	})
 }
 
-// Unwrap opens a blob of Wrap. A blob that is not whole, that another key made or that belongs to other associated data
-// is of class [BlobMismatch].
+// Unwrap opens a blob of Wrap. The error is of class [BlobMismatch] if the blob is damaged, was made by another key or
+// belongs to other associated data.
 func (s *Seal) Unwrap(ctx context.Context, blob, aad []byte) (secret []byte, err error) {
-	if _, err := decode(blob); err != nil { // nobody needs to be asked
+	if _, err := decode(blob); err != nil { // no need to ask the key service
 		return nil, s.fail("opening", err)
 	}
 	blob, aad = bytes.Clone(blob), bytes.Clone(aad)
@@ -209,8 +209,8 @@ func (s *Seal) Unwrap(ctx context.Context, blob, aad []byte) (secret []byte, err
 	})
 }
 
-// Close stops what the seal has running in the background, such as the renewal of a token. It does not wait for
-// attempts; later ones fail. It always returns nil.
+// Close stops the seal's background work, such as the renewal of a token. It does not wait for attempts; later ones
+// fail. It always returns nil.
 func (s *Seal) Close() error {
 	s.mu.Lock()
 	s.closed = true
@@ -229,7 +229,7 @@ func open(ctx context.Context, c client, blob, aad []byte) ([]byte, error) {
 		return nil, err
 	}
 	defer clear(key)
-	if len(key) != keySize { // AES would take 16 and 24 bytes too
+	if len(key) != keySize { // AES would accept 16 and 24 bytes, too
 		return nil, mismatch("the key service gave a data key of %d bytes, not %d", len(key), keySize)
 	}
 	secret, err := wrapping.EnvelopeDecrypt(&wrapping.EnvelopeInfo{Ciphertext: info.Ciphertext, Iv: info.Iv, Key: key}, wrapping.WithAad(aad))
@@ -275,14 +275,14 @@ func decode(blob []byte) (*wrapping.BlobInfo, error) {
 	return info, nil
 }
 
-// attempt runs f in a goroutine of its own and returns with its result or, at the latest, with the end of ctx. An
-// attempt left behind like that keeps its turn until it ends, so that a client that hangs hangs once.
+// attempt runs f in a goroutine of its own and returns its result, or returns when ctx ends. An attempt left behind keeps
+// its turn until it ends, so that a client that hangs does so only once.
 func attempt[T any](ctx context.Context, s *Seal, op string, f func(context.Context) (T, error)) (T, error) {
 	var zero T
 	if err := s.take(ctx); err != nil {
 		return zero, s.fail(op, err)
 	}
-	// f's own deadline is a little earlier than the caller's, so that what it has to tell arrives.
+	// f's own deadline is a little earlier than the caller's, so that its error still arrives.
 	limit := maxAttempt
 	if d, ok := ctx.Deadline(); ok {
 		left := time.Until(d)
@@ -314,7 +314,7 @@ func attempt[T any](ctx context.Context, s *Seal, op string, f func(context.Cont
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	select {
-	case r := <-done: // both at once
+	case r := <-done: // both happened at once
 		if r.err == nil {
 			return r.value, nil
 		}
@@ -325,7 +325,7 @@ func attempt[T any](ctx context.Context, s *Seal, op string, f func(context.Cont
 	return zero, s.fail(op, ctx.Err())
 }
 
-// take waits for the turn. While an attempt hangs nobody waits.
+// take waits for the turn. It returns at once if the running attempt hangs.
 func (s *Seal) take(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err

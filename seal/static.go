@@ -14,7 +14,7 @@ import (
 	"github.com/sealkeep/sealkeep/config"
 )
 
-// static wraps data keys with AES-256-GCM under a key of the configuration. A previous key still opens.
+// static wraps data keys with AES-256-GCM under a configured key. A previous key still opens.
 type static struct {
 	current  string            // ID
 	keys     map[string][]byte // by ID; one or two
@@ -54,7 +54,7 @@ func newStatic(c config.Seal) (service, error) {
 	return s, nil
 }
 
-// NewKey makes a random key for a static seal: 32 bytes as base64, and an ID for it, which does not tell the key.
+// NewKey returns a random key for a static seal, 32 bytes in base64, and an ID for it, which does not reveal the key.
 func NewKey() (key, id string) {
 	b := make([]byte, keySize)
 	rand.Read(b) // never fails

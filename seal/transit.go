@@ -22,27 +22,27 @@ import (
 	"github.com/sealkeep/sealkeep/config"
 )
 
-// transitEngine wraps data keys with a key of a Transit engine. The library's wrapper does the work. Making it renews
-// the token and encrypts an "a", without a deadline and outside the context, up to the bounds of Vault's client
-// (VAULT_CLIENT_TIMEOUT, 60 seconds if unset, and VAULT_MAX_RETRIES); attempt lives with that.
+// transitEngine wraps data keys with a key of a Transit engine. The library's wrapper does the work. Making one renews
+// the token and encrypts an "a". That ignores the context and is bounded only by Vault's client (VAULT_CLIENT_TIMEOUT, 60
+// seconds if unset, and VAULT_MAX_RETRIES); attempt copes with that.
 type transitEngine struct {
 	server   *vaultServer
 	settings map[string]string // the library's
 	where    string
 
 	mu     sync.Mutex
-	live   *transitWrapper // the last one that was made: it renews the token
+	live   *transitWrapper // the one made last, which renews the token
 	closed bool
 }
 
-// transitWrapper is a wrapper of the library, and what became of the renewal of its token.
+// transitWrapper is a wrapper of the library that knows whether its token's renewal has ended.
 type transitWrapper struct {
 	*transit.Wrapper
 	over atomic.Bool // the library has given up, or was told to stop
 }
 
-// newTransitWrapper makes a wrapper that notices the end of the renewal. The library tells nobody but its logger, which
-// hears of nothing else at this level.
+// newTransitWrapper makes a wrapper that notices the end of the renewal. The library only reports that to its logger, and
+// logs nothing else at this level.
 func newTransitWrapper() (*transitWrapper, hclog.Logger) {
 	w := &transitWrapper{Wrapper: transit.NewWrapper()}
 	return w, hclog.New(&hclog.LoggerOptions{Level: hclog.Info, Output: io.Discard, Exclude: func(level hclog.Level, _ string, _ ...any) bool {
@@ -53,7 +53,7 @@ func newTransitWrapper() (*transitWrapper, hclog.Logger) {
 	}})
 }
 
-// transitSettings are those of the library's settings that a seal block may have, by the same names.
+// transitSettings lists the library's settings that a seal block may have, under the same names.
 var transitSettings = []string{"address", "token", "mount_path", "key_name", "namespace", "disable_renewal", "key_id_prefix",
 	"tls_ca_cert", "tls_ca_path", "tls_client_cert", "tls_client_key", "tls_server_name", "tls_skip_verify"}
 
@@ -84,8 +84,8 @@ func newTransit(c config.Seal) (service, error) {
 	return s, nil
 }
 
-// environment refuses variables that Vault's client would obey although the seal says something else. What came from a
-// variable by the rules of config is in the settings, and so no variable is needed here.
+// environment refuses variables that Vault's client would obey although the seal says something else. Variables that
+// count by the rules of config are already in the settings.
 func (s *transitEngine) environment() error {
 	for _, name := range []string{api.EnvVaultAgentAddr, api.EnvVaultWrapTTL} {
 		if os.Getenv(name) != "" {
@@ -116,7 +116,7 @@ func (s *transitEngine) secrets() []string { return s.server.secrets() }
 
 func (s *transitEngine) tokenTTL() (time.Duration, bool) { return s.server.tokenTTL() }
 
-// connect makes a wrapper and lets it take the place of the last one.
+// connect makes a wrapper, which replaces the last one.
 func (s *transitEngine) connect(ctx context.Context) (client, error) {
 	asker, err := s.server.open(ctx)
 	if err != nil {
@@ -170,8 +170,8 @@ func finalize(w *transitWrapper) {
 	}
 }
 
-// answer gives the errors of Vault's API their class. That has codes for HTTP alone, and 400 for whatever is wrong with
-// the request; but what was asked tells what that can be. Before anything is decrypted, the same key has encrypted.
+// answer classifies the errors of Vault's API. It has only HTTP status codes, and 400 for anything wrong with the request,
+// but the operation narrows that down: before a key decrypts anything, it has already encrypted.
 func (s *transitEngine) answer(op string, err error) error {
 	e, ok := errors.AsType[*api.ResponseError](err)
 	if !ok {
@@ -187,8 +187,12 @@ func (s *transitEngine) answer(op string, err error) error {
 	text := s.explain(kind)
 	if kind == AuthDenied {
 		s.server.denied()
-		text = fmt.Sprintf("not allowed: %s with %s: the token has expired or was revoked, or its policy lacks update on %s/encrypt/%s and %[3]s/decrypt/%[4]s: make a new token, or correct the policy",
-			op, s.where, strings.Trim(s.settings["mount_path"], "/"), s.settings["key_name"])
+		mount, name, missing := strings.Trim(s.settings["mount_path"], "/"), s.settings["key_name"], ""
+		if op == "encrypting" { // which makes keys, by a policy with create
+			missing = ", or there is no key " + name
+		}
+		text = fmt.Sprintf("not allowed: %s with %s: the token has expired or was revoked, or its policy lacks update on %s/encrypt/%s and %[3]s/decrypt/%[4]s%s: make a new token, or correct the policy",
+			op, s.where, mount, name, missing)
 	}
 	return &Error{Kind: kind, Text: text, Err: err}
 }
@@ -200,7 +204,7 @@ func (s *transitEngine) explain(c Class) string {
 	case TLS:
 		return "there is no TLS connection to " + s.where + ": check its certificate and tls_ca_cert, tls_server_name, tls_client_cert, or the scheme of the address"
 	case KeyNotFound:
-		return s.where + " has no key " + s.settings["key_name"] + " at the mount " + s.settings["mount_path"] + ": check key_name, mount_path and namespace"
+		return s.where + " has no key " + s.settings["key_name"] + " at the mount " + s.settings["mount_path"] + ", or it is soft-deleted there: check key_name, mount_path and namespace"
 	case Throttled:
 		return s.where + " has had too many requests: it is tried again; if this lasts, raise its quota"
 	case BlobMismatch:
@@ -210,17 +214,17 @@ func (s *transitEngine) explain(c Class) string {
 	return s.where + " does not answer as it should: check that it runs, is unsealed and can be reached from here"
 }
 
-// transitClient is one wrapper that has been connected.
+// transitClient is a connected wrapper.
 type transitClient struct {
 	s     *transitEngine
 	w     *transitWrapper
 	asker *vaultClient
 }
 
-// keyID is known since the library's own encryption, which connect waited for.
+// keyID returns the ID known from the library's own encryption, for which connect waited.
 func (c *transitClient) keyID(ctx context.Context) (string, error) {
 	unrenewed, _ := strconv.ParseBool(c.s.settings["disable_renewal"])
-	_, _ = c.asker.lookUp(ctx, !unrenewed) // no more than what Warning and TokenTTL know depends on it
+	_, _ = c.asker.lookUp(ctx, !unrenewed) // only Warning and TokenTTL depend on it
 	return c.w.KeyId(ctx)
 }
 

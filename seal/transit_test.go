@@ -35,12 +35,14 @@ func transitBlock(t testing.TB, s *sealtest.Transit, more ...string) *Seal {
 	return make1(t, block("transit", "vault", append([]string{"address", s.URL, "token", s.Token, "mount_path", "transit/", "key_name", "autounseal"}, more...)...))
 }
 
-func TestTransit(t *testing.T) {
-	s := newTransitServer(t)
+func TestTransit(t *testing.T) { onHubs(t, testTransit) }
+
+func testTransit(t *testing.T, h hub) {
+	token := h.token(life{})
 	file := load(t, `seal "transit" {
 		name       = "vault"
-		address    = "`+s.URL+`"
-		token      = "`+s.Token+`"
+		address    = "`+h.address()+`"
+		token      = "`+token+`"
 		mount_path = "transit/"
 		key_name   = "autounseal"
 	}`)
@@ -50,14 +52,14 @@ func TestTransit(t *testing.T) {
 	}
 
 	// The next version of the key: the old blob opens, new ones have the new version.
-	s.AddKey("autounseal")
+	h.AddKey("autounseal")
 	opens(t, file, blob)
 	if _, id = roundTrip(t, file); id != "vault:v2" {
 		t.Errorf("key ID is %s", id)
 	}
 
 	for name, v := range map[string]string{"VAULT_SEAL_TYPE": "transit", "VAULT_TRANSIT_SEAL_KEY_NAME": "autounseal", "VAULT_TRANSIT_SEAL_MOUNT_PATH": "transit",
-		"VAULT_TRANSIT_SEAL_DISABLE_RENEWAL": "true", "VAULT_ADDR": s.URL, "VAULT_TOKEN": s.Token} {
+		"VAULT_TRANSIT_SEAL_DISABLE_RENEWAL": "true", "VAULT_ADDR": h.address(), "VAULT_TOKEN": token} {
 		t.Setenv(name, v)
 	}
 	env := environment(t)
@@ -66,10 +68,20 @@ func TestTransit(t *testing.T) {
 		t.Errorf("key ID is %s", id)
 	}
 
+	// A version that may no longer decrypt, until it may again.
+	h.SetMinVersion("autounseal", 2)
+	_, err := file.Unwrap(soon(t), blob, aad)
+	hasClass(t, err, BlobMismatch, "min_decryption_version")
+	roundTrip(t, file)
+	h.SetMinVersion("autounseal", 1)
+	opens(t, file, blob)
+
 	// Trap: the library hands the plaintext over. The engine only ever sees a data key, or the library's "a".
-	for _, p := range s.Plaintexts() {
-		if string(p) != "a" && len(p) != keySize || bytes.Contains(p, secret) {
-			t.Errorf("the engine saw %q", p)
+	if fake, ok := h.(*fakeHub); ok {
+		for _, p := range fake.Plaintexts() {
+			if string(p) != "a" && len(p) != keySize || bytes.Contains(p, secret) {
+				t.Errorf("the engine saw %q", p)
+			}
 		}
 	}
 
@@ -77,15 +89,17 @@ func TestTransit(t *testing.T) {
 	for _, name := range []string{"TRANSIT_WRAPPER_KEY_NAME", "TRANSIT_WRAPPER_MOUNT_PATH", "VAULT_TRANSIT_SEAL_KEY_NAME", "VAULT_TRANSIT_SEAL_MOUNT_PATH", "VAULT_TOKEN", "VAULT_ADDR"} {
 		t.Setenv(name, "of-the-environment")
 	}
-	prefixed := transitBlock(t, s, "key_id_prefix", "there/")
+	prefixed := hubBlock(t, h, token, "key_id_prefix", "there/")
 	if _, id = roundTrip(t, prefixed); id != "there/v2" {
 		t.Errorf("key ID is %s", id)
 	}
 }
 
 // Traps of the library that this package lives with. Each is checked, so that an update that changes one is noticed.
-func TestTransitLibraryTraps(t *testing.T) {
-	s := newTransitServer(t)
+func TestTransitLibraryTraps(t *testing.T) { onHubs(t, testTransitLibraryTraps) }
+
+func testTransitLibraryTraps(t *testing.T, h hub) {
+	token := h.token(life{})
 	w := transit.NewWrapper()
 	panics := func(name string, f func()) {
 		t.Helper()
@@ -103,7 +117,7 @@ func TestTransitLibraryTraps(t *testing.T) {
 	if _, ok := any(w).(wrapping.InitFinalizer); ok {
 		t.Error("the library has changed: the wrapper is an InitFinalizer")
 	}
-	if _, err := w.SetConfig(t.Context(), wrapping.WithConfigMap(map[string]string{"address": s.URL, "token": s.Token, "mount_path": "transit", "key_name": "autounseal"})); err != nil {
+	if _, err := w.SetConfig(t.Context(), wrapping.WithConfigMap(map[string]string{"address": h.address(), "token": token, "mount_path": "transit", "key_name": "autounseal"})); err != nil {
 		t.Fatal(err)
 	}
 	defer w.Finalize(t.Context())
@@ -117,7 +131,7 @@ func TestTransitLibraryTraps(t *testing.T) {
 	if id := info.KeyInfo.KeyId; id != "v1" {
 		t.Errorf("the library has changed: its key ID is %s without a prefix", id)
 	}
-	ours := transitBlock(t, s)
+	ours := hubBlock(t, h, token)
 	blob, _ := roundTrip(t, ours)
 	_, err = ours.Unwrap(soon(t), blob, []byte("elsewhere"))
 	hasClass(t, err, BlobMismatch)
@@ -158,11 +172,15 @@ func TestTransitRenewal(t *testing.T) {
 	seal.Close()
 	waitFor(t, "the end of the renewal", func() bool { return renewals() == 0 })
 
-	s = newTransitServer(t)
-	roundTrip(t, transitBlock(t, s, "disable_renewal", "true"))
-	if got := s.Requests(); !slices.Equal(got, []string{"encrypt", "encrypt", "decrypt", "encrypt", "decrypt"}) {
-		t.Errorf("disable_renewal: asked %v", got)
-	}
+}
+
+func TestTransitDisableRenewal(t *testing.T) {
+	onHubs(t, func(t *testing.T, h hub) {
+		roundTrip(t, hubBlock(t, h, h.token(life{}), "disable_renewal", "true"))
+		if got := h.Requests(); !slices.Equal(got, []string{"encrypt", "encrypt", "decrypt", "encrypt", "decrypt"}) {
+			t.Errorf("asked %v", got)
+		}
+	})
 }
 
 // renewals counts the goroutines of the library that renew tokens.
@@ -220,30 +238,34 @@ func TestTransitClientTimeout(t *testing.T) {
 	}
 }
 
-func TestTransitTLS(t *testing.T) {
-	s := newTransitServer(t)
-	server := httptest.NewUnstartedServer(s)
+func TestTransitTLS(t *testing.T) { onHubs(t, testTransitTLS) }
+
+func testTransitTLS(t *testing.T, h hub) {
+	token := h.token(life{})
+	server := httptest.NewUnstartedServer(h)
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	server.StartTLS()
 	defer server.Close()
-	_, _, err := transitBlock(t, s, "address", server.URL).Wrap(soon(t), secret, aad)
+	_, _, err := hubBlock(t, h, token, "address", server.URL).Wrap(soon(t), secret, aad)
 	hasClass(t, err, TLS, "tls_ca_cert")
 	ca := filepath.Join(t.TempDir(), "ca.pem")
-	_, _, err = transitBlock(t, s, "address", server.URL, "tls_ca_cert", ca).Wrap(soon(t), secret, aad)
+	_, _, err = hubBlock(t, h, token, "address", server.URL, "tls_ca_cert", ca).Wrap(soon(t), secret, aad)
 	hasClass(t, err, TLS, ca)
 	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	roundTrip(t, transitBlock(t, s, "address", server.URL, "tls_ca_cert", ca))
-	roundTrip(t, transitBlock(t, s, "address", server.URL, "tls_ca_cert", ca, "tls_server_name", "example.com"))
-	roundTrip(t, transitBlock(t, s, "address", server.URL, "tls_skip_verify", "true"))
-	_, _, err = transitBlock(t, s, "address", server.URL, "tls_ca_cert", ca, "tls_server_name", "other.example").Wrap(soon(t), secret, aad)
+	roundTrip(t, hubBlock(t, h, token, "address", server.URL, "tls_ca_cert", ca))
+	roundTrip(t, hubBlock(t, h, token, "address", server.URL, "tls_ca_cert", ca, "tls_server_name", "example.com"))
+	roundTrip(t, hubBlock(t, h, token, "address", server.URL, "tls_skip_verify", "true"))
+	_, _, err = hubBlock(t, h, token, "address", server.URL, "tls_ca_cert", ca, "tls_server_name", "other.example").Wrap(soon(t), secret, aad)
 	hasClass(t, err, TLS, "other.example")
 }
 
 // Certificates that are replaced count for the next attempt of the same seal: those of the server's CA and of the client.
-func TestTransitTLSRotates(t *testing.T) {
-	s := newTransitServer(t)
+func TestTransitTLSRotates(t *testing.T) { onHubs(t, testTransitTLSRotates) }
+
+func testTransitTLSRotates(t *testing.T, h hub) {
+	token := h.token(life{})
 	dir := t.TempDir()
 	ca, cert, key := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	write := func(name string, pem []byte) {
@@ -256,7 +278,7 @@ func TestTransitTLSRotates(t *testing.T) {
 	write(cert, certPEM)
 	write(key, keyPEM)
 	var now atomic.Pointer[tls.Config] // of the server
-	server := httptest.NewUnstartedServer(s)
+	server := httptest.NewUnstartedServer(h)
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	server.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return now.Load(), nil }}
 	server.StartTLS()
@@ -273,9 +295,9 @@ func TestTransitTLSRotates(t *testing.T) {
 	serverCA := newCA(t)
 	serve(serverCA, clientCA)
 	write(ca, serverCA.pem)
-	seal := transitBlock(t, s, "address", server.URL, "tls_ca_cert", ca, "tls_client_cert", cert, "tls_client_key", key, "disable_renewal", "true")
+	seal := hubBlock(t, h, token, "address", server.URL, "tls_ca_cert", ca, "tls_client_cert", cert, "tls_client_key", key, "disable_renewal", "true")
 	blob, _ := roundTrip(t, seal)
-	_, err := transitBlock(t, s, "address", server.URL, "tls_ca_cert", ca).Unwrap(soon(t), blob, aad)
+	_, err := hubBlock(t, h, token, "address", server.URL, "tls_ca_cert", ca).Unwrap(soon(t), blob, aad)
 	hasClass(t, err, TLS, "certificate required")
 
 	server.CloseClientConnections()

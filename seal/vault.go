@@ -25,8 +25,8 @@ import (
 	"github.com/sealkeep/sealkeep/config"
 )
 
-// vaultServer is the Vault or OpenBao of one seal. Its requests are made here: Vault's own client takes settings from a
-// dozen variables, and heeds the context in part only.
+// vaultServer is the Vault or OpenBao of one seal. Its requests are made here, since Vault's own client takes settings
+// from a dozen variables and only partly respects the context.
 type vaultServer struct {
 	settings map[string]string
 	base     *url.URL
@@ -38,18 +38,18 @@ type vaultServer struct {
 	login vaultLogin
 	seen  []string // secrets of logins
 	token *vaultToken
-	// What the token was refused the last time.
+	// What the token was refused last time.
 	noRenewal, noLookUp bool
 }
 
-// vaultLogin is the token of a login by service account. One is used for as long as it lasts, so that a seal that tries
-// again and again does not fill the server with tokens.
+// vaultLogin is the token of a login by service account. It is used for as long as it lasts, so that a seal that keeps
+// trying does not fill the server with tokens.
 type vaultLogin struct {
 	token      string
 	born, ends time.Time
 }
 
-// vaultSettings are the settings that transit and vaultkv have in common.
+// vaultSettings lists the settings that transit and vaultkv have in common.
 var vaultSettings = []string{"address", "token", "namespace", "kube_auth_role", "kube_auth_name", "kube_token_file",
 	"tls_ca_cert", "tls_ca_path", "tls_client_cert", "tls_client_key", "tls_server_name", "tls_skip_verify"}
 
@@ -58,9 +58,9 @@ const (
 	kubeTokenFile = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 
 	maxAnswer   = 1 << 20
-	minLogin    = time.Minute      // a login that was denied something is kept for so long
-	sideRequest = 3 * time.Second  // for what an attempt can do without
-	idle        = 10 * time.Second // for connections that nobody uses any more
+	minLogin    = time.Minute      // how long a login that was denied something is kept
+	sideRequest = 3 * time.Second  // for requests that an attempt can do without
+	idle        = 10 * time.Second // for unused connections
 )
 
 func newVaultServer(c config.Seal) (*vaultServer, error) {
@@ -91,21 +91,21 @@ func newVaultServer(c config.Seal) (*vaultServer, error) {
 	return v, nil
 }
 
-// secrets are the configured token, and what the logins had.
+// secrets returns the configured token and the secrets of logins.
 func (v *vaultServer) secrets() []string {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return append([]string{v.settings["token"]}, v.seen...)
 }
 
-// A vaultClient asks a server. Its files for TLS were read when it was made.
+// A vaultClient makes requests to a server. Its TLS files were read when it was made.
 type vaultClient struct {
 	server *vaultServer
 	http   *http.Client
 	token  string
 }
 
-// dial makes a client that has no token. It asks nobody.
+// dial makes a client without a token. It makes no request.
 func (v *vaultServer) dial() (*vaultClient, error) {
 	conf, err := v.tlsConfig()
 	if err != nil {
@@ -121,7 +121,7 @@ func (v *vaultServer) dial() (*vaultClient, error) {
 	return &vaultClient{server: v, http: &http.Client{Transport: t, CheckRedirect: follow}}, nil
 }
 
-// follow lets a standby send a request, and the token in it, to the active node: once, and never from TLS to plain HTTP.
+// follow lets a standby redirect a request, with its token, to the active node: once, and never from TLS to plain HTTP.
 func follow(next *http.Request, before []*http.Request) error {
 	if len(before) > 1 || before[0].URL.Scheme == "https" && next.URL.Scheme != "https" {
 		return errors.New("the server redirects more than once, or away from TLS")
@@ -161,7 +161,7 @@ func (v *vaultServer) tlsConfig() (*tls.Config, error) {
 	return c, nil
 }
 
-// open makes a client with a token: the configured one, or that of a login.
+// open makes a client with a token, either the configured one or one from a login.
 func (v *vaultServer) open(ctx context.Context) (*vaultClient, error) {
 	c, err := v.dial()
 	if err != nil {
@@ -191,7 +191,7 @@ func (v *vaultServer) lastLogin() vaultLogin {
 	return v.login
 }
 
-// hide keeps a secret out of errors. Of many the last few count.
+// hide keeps a secret out of errors. Only the last few are remembered.
 func (v *vaultServer) hide(secret string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -237,7 +237,7 @@ func (v *vaultServer) logIn(ctx context.Context, c *vaultClient) (vaultLogin, er
 	return vaultLogin{a.Auth.ClientToken, born, born.Add(lasts - 2*maxAttempt)}, nil // outlives the attempt that uses it
 }
 
-// denied lets the next attempt log in anew: the token may have been revoked, or the policies of the role changed.
+// denied makes the next attempt log in again: the token may have been revoked, or the policies of the role changed.
 func (v *vaultServer) denied() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -246,7 +246,7 @@ func (v *vaultServer) denied() {
 	}
 }
 
-// A vaultAnswer is what a server says, also with an error.
+// A vaultAnswer is an answer of a server, including error answers.
 type vaultAnswer struct {
 	Data json.RawMessage
 	Auth *struct {
@@ -301,13 +301,13 @@ func (c *vaultClient) do(ctx context.Context, method, path, query string, in any
 	return a, nil
 }
 
-// A vaultToken is what a look-up says of the token that asks.
+// A vaultToken is what a look-up says about the client's token.
 type vaultToken struct {
-	TTL            int64    `json:"ttl"` // seconds, as all that follow; 0: it never ends
+	TTL            int64    `json:"ttl"` // in seconds, like the fields below; 0: it never ends
 	CreationTTL    int64    `json:"creation_ttl"`
 	ExplicitMaxTTL int64    `json:"explicit_max_ttl"`
 	Period         int64    `json:"period"`
-	CreationTime   int64    `json:"creation_time"` // since 1970
+	CreationTime   int64    `json:"creation_time"` // Unix time
 	Renewable      bool     `json:"renewable"`
 	Orphan         bool     `json:"orphan"`
 	Type           string   `json:"type"`
@@ -317,7 +317,7 @@ type vaultToken struct {
 	renewed bool      // just before it
 }
 
-// lookUp asks about the client's token and keeps the answer. What it finds out an attempt can do without.
+// lookUp asks about the client's token and keeps the answer. An attempt can do without it.
 func (c *vaultClient) lookUp(ctx context.Context, renewed bool) (*vaultToken, error) {
 	ctx, cancel := context.WithTimeout(ctx, sideRequest)
 	defer cancel()
@@ -335,7 +335,7 @@ func (c *vaultClient) lookUp(ctx context.Context, renewed bool) (*vaultToken, er
 	return t, nil
 }
 
-// renew makes the token live on, if it can be renewed.
+// renew renews the token if possible.
 func (c *vaultClient) renew(ctx context.Context) (renewed bool) {
 	ctx, cancel := context.WithTimeout(ctx, sideRequest)
 	defer cancel()
@@ -352,12 +352,12 @@ func refused(err error) bool {
 	return ok && (e.StatusCode == http.StatusForbidden || e.StatusCode == http.StatusBadRequest)
 }
 
-// expires is when the token ends unless somebody renews it; false: never.
+// expires returns when the token ends unless it is renewed; false means never.
 func (t *vaultToken) expires() (time.Time, bool) {
 	return t.at.Add(time.Duration(t.TTL) * time.Second), t.TTL > 0
 }
 
-// ends is when the token ends although it is renewed; false: never, as far as the look-up tells.
+// ends returns when the token ends even if it is renewed; false means never, as far as the look-up shows.
 func (t *vaultToken) ends() (time.Time, bool) {
 	expires, ok := t.expires()
 	switch {
@@ -373,8 +373,8 @@ func (t *vaultToken) ends() (time.Time, bool) {
 	return expires, false
 }
 
-// tokenTTL is for how long the token lives on by the last look-up. The tokens of logins are of no concern: there are
-// others when they end.
+// tokenTTL returns how long the token still lives according to the last look-up. Tokens of logins do not count: the seal
+// gets new ones when they end.
 func (v *vaultServer) tokenTTL() (time.Duration, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -385,7 +385,7 @@ func (v *vaultServer) tokenTTL() (time.Duration, bool) {
 	return max(0, time.Until(expires)), ok
 }
 
-// warning tells of a token that will end, in time to make another.
+// warning warns of a token that will end, early enough to make another.
 func (v *vaultServer) warning() string {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -405,7 +405,7 @@ func (v *vaultServer) warning() string {
 	return ""
 }
 
-// neverEnds reports whether the token is known to live for ever, so that nobody needs to renew it.
+// neverEnds reports whether the token is known to live for ever, so that it need not be renewed.
 func (v *vaultServer) neverEnds() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -414,10 +414,10 @@ func (v *vaultServer) neverEnds() bool {
 
 const wantToken = "Give it a token that is orphan, periodic, without a maximum TTL and allowed to renew itself"
 
-// ahead is for how long beforehand trouble is told that has a date.
+// ahead is how long in advance dated trouble is warned about.
 const ahead = 30 * 24 * time.Hour
 
-// inDays says when t is: its day, and in how many days.
+// inDays describes t as a date and a number of days from now.
 func inDays(t time.Time) string {
 	left := time.Until(t)
 	switch {

@@ -15,18 +15,18 @@ import (
 )
 
 // vaultKV wraps data keys with a key that is kept as a secret in a KV version 2 engine of Vault or OpenBao. The key is
-// read for each attempt and not kept. What an older version of the secret has wrapped still opens.
+// read for each attempt and not kept. Blobs wrapped with an older version of the secret still open.
 type vaultKV struct {
 	*vaultServer
 	path string // of the API: mount/data/name
 	kept kvVersion
 }
 
-// kvField is the field of the secret that has the key.
+// kvField is the field of the secret that holds the key.
 const kvField = "key"
 
-// oldVersions is how many versions of the secret before the newest one are read for the key of a blob. A KV engine keeps
-// ten in all unless it is told otherwise.
+// oldVersions is how many versions before the newest one are searched for the key of a blob. By default a KV engine keeps
+// ten in total.
 const oldVersions = 10
 
 func newVaultKV(c config.Seal) (service, error) {
@@ -62,7 +62,7 @@ type kvVersion struct {
 	key    []byte
 	id     string
 	number int
-	ends   time.Time // when the engine will delete it by itself; zero: never
+	ends   time.Time // when the engine will delete it automatically; zero: never
 }
 
 // read reads a version of the secret, 0 for the newest one.
@@ -166,11 +166,11 @@ type kvClient struct {
 }
 
 func (c *kvClient) keyID(ctx context.Context) (string, error) {
-	_, _ = c.c.lookUp(ctx, c.renewed) // no more than what Warning and TokenTTL know depends on it
+	_, _ = c.c.lookUp(ctx, c.renewed) // only Warning and TokenTTL depend on it
 	return c.current, nil
 }
 
-// unwrap looks for the key of the blob in older versions of the secret too: it may have been replaced since.
+// unwrap also looks for the key of the blob in older versions of the secret, since the key may have been replaced.
 func (c *kvClient) unwrap(ctx context.Context, wrapped []byte, keyID string) ([]byte, error) {
 	for n := c.version - 1; c.keys[keyID] == nil && n > 0 && n >= c.version-oldVersions; n-- {
 		v, err := c.s.read(ctx, c.c, n)

@@ -81,7 +81,7 @@ scan     SCAN {kv-v1}/*
 create   PUT {kv-v1}/*
 delete   DELETE {kv-v1}/*
 
-read     GET {transit}/keys/*, GET {transit}/config/keys, GET {transit}/wrapping_key
+read     GET {transit}/keys/*, GET {transit}/keys/*/uses, GET {transit}/config/keys, GET {transit}/wrapping_key
 list     LIST {transit}/keys
 update   PUT {transit}/keys/*, PUT {transit}/keys/*/config, PUT {transit}/keys/*/rotate, PUT {transit}/keys/*/trim
 update   PUT {transit}/keys/*/soft-delete-restore, PUT {transit}/config/keys

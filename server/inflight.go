@@ -10,7 +10,7 @@ import (
 // inFlightRoutes say what is under way, below sys/.
 func (s *Server) inFlightRoutes() []api.Route {
 	return []api.Route{
-		{Path: "in-flight-req", Help: "The requests that are being answered, by ID.", Ops: map[api.Op]api.Handler{api.Read: api.Do(s.readInFlight)}},
+		{Path: "in-flight-req", Help: "The requests that are being answered, by ID.", Ops: map[api.Op]api.Handler{api.Read: api.Do(s.readInFlight).AnswersRaw(map[string]inFlightView{})}},
 	}
 }
 

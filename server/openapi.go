@@ -84,6 +84,7 @@ type schema struct {
 	Default     string             `json:"default,omitempty"`
 	Items       *schema            `json:"items,omitempty"`
 	Properties  map[string]*schema `json:"properties,omitempty"`
+	Others      *schema            `json:"additionalProperties,omitempty"`
 	AllOf       []*schema          `json:"allOf,omitempty"`
 }
 
@@ -100,10 +101,10 @@ func (s *Server) newDocument() *document {
 		Servers: []map[string]string{{"url": "/v1"}},
 		Paths:   make(map[string]*pathItem),
 		Components: components{map[string]*schema{
-			"Answer": {Type: "object", Description: "Vault's envelope. Some answers below sys/ have none.", Properties: map[string]*schema{
+			"Answer": {Type: "object", Description: "Vault's envelope.", Properties: map[string]*schema{
 				"request_id": text, "lease_id": text, "renewable": {Type: "boolean"}, "lease_duration": number, "data": object,
-				"wrap_info": answered(api.FieldsOf(api.Wrap{WrappedAccessor: "of a token"})), "warnings": texts, "mount_type": text,
-				"auth": answered(api.FieldsOf(api.Auth{Policies: []string{}, TokenPolicies: []string{}, Metadata: map[string]string{}})),
+				"wrap_info": answered(api.FieldsOf(api.Wrap{})), "warnings": texts, "mount_type": text,
+				"auth": answered(api.FieldsOf(api.Auth{})),
 			}},
 			"Errors": {Type: "object", Properties: map[string]*schema{"errors": {Type: "array", Items: text}}},
 		}},
@@ -280,9 +281,9 @@ func body(inPath []string, r *api.Route, op api.Op, kind string) *content {
 }
 
 // answer is the envelope, with what the handlers of some operations put into it where
-// that is fixed for all of them.
+// that is fixed for all of them, or what they answer in its place.
 func answer(r *api.Route, ops []api.Op) *schema {
-	envelope, data := &schema{Ref: "#/components/schemas/Answer"}, &schema{Type: "object", Nullable: true}
+	envelope, data, raw := &schema{Ref: "#/components/schemas/Answer"}, (*schema)(nil), false
 	for _, op := range ops {
 		if !has(r, op) {
 			continue
@@ -292,12 +293,17 @@ func answer(r *api.Route, ops []api.Op) *schema {
 			return envelope
 		}
 		one := answered(fields)
-		if data.Properties == nil {
-			data.Properties = make(map[string]*schema)
+		if raw = r.Ops[op].Raw(); data == nil {
+			data = one
+			continue
 		}
 		maps.Copy(data.Properties, one.Properties)
 	}
-	if len(data.Properties) == 0 {
+	switch {
+	case raw:
+		data.Nullable = false
+		return data
+	case data == nil || len(data.Properties) == 0 && data.Others == nil:
 		return envelope
 	}
 	return &schema{AllOf: []*schema{envelope, {Type: "object", Properties: map[string]*schema{"data": data}}}}
@@ -305,17 +311,20 @@ func answer(r *api.Route, ops []api.Op) *schema {
 
 // answered is an object of an answer, in which null stands for an empty list or object.
 func answered(fields []api.Field) *schema {
-	s := &schema{Type: "object", Nullable: true}
+	s := &schema{Type: "object", Nullable: true, Properties: make(map[string]*schema)}
 	for _, f := range fields {
-		if s.Properties == nil {
-			s.Properties = make(map[string]*schema)
-		}
 		one := schemaOf(f)
 		switch f.Kind {
 		case api.ObjectField:
 			one = answered(f.Fields)
+		case api.ObjectsField:
+			one.Items, one.Nullable = answered(f.Fields), true
 		case api.TextsField, api.NumbersField, api.AnyField:
 			one.Nullable = true
+		}
+		if f.Name == api.Each {
+			s.Others = one
+			continue
 		}
 		s.Properties[f.Name] = one
 	}
@@ -333,6 +342,8 @@ func schemaOf(f api.Field) *schema {
 		return &schema{}
 	case api.DurationField:
 		return &schema{Type: "string", Format: "duration", Description: `a number of seconds, or a text like "1h30m"`}
+	case api.ObjectsField:
+		return &schema{Type: "array", Items: &schema{Type: "object"}}
 	case api.TextsField:
 		return &schema{Type: "array", Items: &schema{Type: "string"}}
 	case api.NumbersField:
@@ -350,7 +361,7 @@ func schemaOf(f api.Field) *schema {
 
 // openAPIRoutes describe the API, below sys/.
 func (s *Server) openAPIRoutes() []api.Route {
-	describe := api.Do(s.describe)
+	describe := api.Do(s.describe).AnswersRaw(map[string]any{api.Each: nil}) // what OpenAPI says
 	return []api.Route{{Path: "internal/specs/openapi", Help: "The API of the mounts that the token may see, as an OpenAPI document.", Gate: api.Unsealed,
 		Ops: map[api.Op]api.Handler{api.Read: describe, api.Write: describe}}}
 }

@@ -14,26 +14,25 @@ import (
 )
 
 const (
-	copyStep   = 8 << 20  // bytes that a backup copies between two looks at whether it is still wanted
-	spaceSpare = 16 << 20 // bytes of the disk that a copy leaves to the store itself
+	copyStep   = 8 << 20  // bytes that a backup copies between checks for cancellation
+	spaceSpare = 16 << 20 // bytes of free space that a copy leaves for the store to grow
 )
 
 // Backup copies the store, as it was after one commit, to a new file at path
-// with mode 0600, and checks the pages of the copy. The store may be in use,
-// and sealed: what is copied is ciphertext, with its slots. The file is there
-// whole and durable, or not at all. ErrExists: there is one already.
-// syscall.ENOSPC: the disk has no room for a copy, or not enough that the store
-// could still grow; nothing of it is left.
+// with mode 0600, and checks the pages of the copy. The store may be in use, or
+// sealed: the copy is ciphertext, with its slots. The file appears complete and
+// durable, or not at all. ErrExists: path already exists. syscall.ENOSPC: the
+// disk has no room for a copy, or too little for the store to grow beside it;
+// nothing is left behind.
 //
-// It costs a copy of the file, by the kernel where it can. While that runs
-// pages that writers let go are not used again; and it ends with ErrSealed,
-// ErrClosed or ErrUnavailable when the store is sealed, closed, or has to read
-// its file anew.
+// It costs a copy of the file, by the kernel where possible. While it runs, pages
+// that writers free are not reused. It ends with ErrSealed, ErrClosed or
+// ErrUnavailable when the store is sealed or closed, or has to reopen its file.
 func (s *Store) Backup(ctx context.Context, path string) (info Info, err error) {
 	if _, err := os.Lstat(path); err == nil {
 		return info, fmt.Errorf("backing up to %s: %w", path, ErrExists)
 	}
-	if err := s.writable(ctx); err != nil { // or the copy would have a free list that does not hold
+	if err := s.writable(ctx); err != nil { // otherwise the copy could have a wrong free list
 		return info, fmt.Errorf("backing up: %w", err)
 	}
 	tmp := path + ".part"
@@ -45,7 +44,7 @@ func (s *Store) Backup(ctx context.Context, path string) (info Info, err error) 
 	}
 	defer os.Remove(tmp)
 	defer f.Close()
-	// What has been copied goes to the disk while the rest is being copied.
+	// Sync what has been copied while the rest is being copied.
 	written, synced := make(chan struct{}, 1), make(chan error, 1)
 	go func() {
 		var err error
@@ -77,10 +76,10 @@ func (s *Store) Backup(ctx context.Context, path string) (info Info, err error) 
 	return info, nil
 }
 
-// moveNew gives the file at tmp the name path, which no file has.
+// moveNew renames the file at tmp to path, which must not exist.
 func moveNew(tmp, path string) error {
-	// A link, unlike a rename, never replaces what another process has put
-	// there meanwhile.
+	// A link, unlike a rename, never replaces a file that another process
+	// created in the meantime.
 	if err := os.Link(tmp, path); errors.Is(err, fs.ErrExist) {
 		return ErrExists
 	} else if err != nil {
@@ -92,10 +91,9 @@ func moveNew(tmp, path string) error {
 	return syncDir(filepath.Dir(path))
 }
 
-// copyTo copies one state of the file, and tells now and then that it has written
-// more.
+// copyTo copies one state of the file. It sends on written after each step.
 func (s *Store) copyTo(ctx context.Context, to *os.File, written chan<- struct{}) (err error) {
-	// Registered as a View, so that nobody closes the handle meanwhile.
+	// Registered as a View, so that the handle is not closed in the meantime.
 	t := &Tx{store: s}
 	s.enter(t, s.o.Now())
 	defer s.leave(t)
@@ -103,14 +101,14 @@ func (s *Store) copyTo(ctx context.Context, to *os.File, written chan<- struct{}
 	if err != nil {
 		return err
 	}
-	defer func() { _ = btx.Rollback() }() // it only lets its pages go
+	defer func() { _ = btx.Rollback() }() // just releases its pages
 	from, err := os.Open(s.path)
 	if err != nil {
 		return err
 	}
 	defer from.Close()
 	if !db.stands() {
-		return corrupt("file", "another file stands in its place")
+		return corrupt("file", "another file is in its place")
 	}
 	size := btx.Size()
 	if err := checkSpace(to.Name(), size); err != nil {
@@ -147,14 +145,14 @@ func (s *Store) copyTo(ctx context.Context, to *os.File, written chan<- struct{}
 		left -= n
 		select {
 		case written <- struct{}{}:
-		default: // it has been told
+		default: // a signal is already pending
 		}
 	}
 	return nil
 }
 
-// firstPages takes what bbolt writes of a backup first: both meta pages, which
-// only it can make of a transaction. The rest is copied quicker without it.
+// firstPages keeps the first pages of a bbolt backup: the two meta pages, which
+// only bbolt can make for a transaction. The rest is copied faster without bbolt.
 type firstPages struct {
 	b    []byte
 	want int
@@ -170,7 +168,7 @@ func (f *firstPages) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// stands tells whether the open file is still the one at its path.
+// stands reports whether the open file is still the one at its path.
 func (h *handle) stands() bool {
 	open, err := h.file.Stat()
 	if err != nil {
@@ -180,8 +178,8 @@ func (h *handle) stands() bool {
 	return err == nil && os.SameFile(open, there)
 }
 
-// checkSpace tells whether n bytes more fit on the disk of a file that is to be
-// written, with something to spare: a full disk fails the store's commits.
+// checkSpace returns an error unless the disk of the file at path has room for n
+// bytes and some to spare: on a full disk the store's commits fail.
 func checkSpace(path string, n int64) error {
 	var st unix.Statfs_t
 	if err := unix.Statfs(filepath.Dir(path), &st); err != nil {
@@ -194,8 +192,8 @@ func checkSpace(path string, n int64) error {
 	return nil
 }
 
-// Generation counts the commits of the store. It is authentic, and so tells
-// which of two copies of one store, and of one lineage, is the newer. ErrSealed.
+// Generation counts the commits of the store. It is authenticated, so it shows
+// which of two copies of one store, and of one lineage, is newer. ErrSealed.
 func (s *Store) Generation(ctx context.Context) (n uint64, err error) {
 	err = s.View(ctx, func(t *Tx) error {
 		d, err := t.storedDigest()

@@ -12,28 +12,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Info is what anybody can know of a store's file. It needs no key, and nobody
-// vouches for it: whoever can write the file can write this too.
+// Info is what can be read of a store's file without a key. It is not
+// authenticated: anybody who can write the file can forge it.
 type Info struct {
-	Format      int       // what wrote it
-	Reader      int       // the oldest version that reads it
+	Format      int       // version that wrote the file
+	Reader      int       // oldest version that can read it
 	UUID        string    // of the store
 	Created     time.Time // the store, not the file
 	Slots       []Slot    // by name
 	Values      uint64    // records in data
 	Chunks      uint64    // records in blobs
-	Size        int64     // of the file in bytes, and Free of them in free pages
+	Size        int64     // of the file, in bytes; Free of them are in free pages
 	Free        int64
 	Transaction uint64    // bbolt's number of the last commit
-	Modified    time.Time // the file, as the file system has it
+	Modified    time.Time // modification time of the file
 	SHA256      [32]byte  // of the file; zero in what Backup returns
 }
 
 // Inspect checks the pages of the store's file at path, which no process may
-// have open, and tells what is in clear. It writes nothing and needs no key.
-// ErrCorrupt: no store, or damaged; ErrFormat; ErrLocked.
+// have open, and returns what is not encrypted. It writes nothing and needs no
+// key. ErrCorrupt: not a store, or damaged; ErrFormat; ErrLocked.
 //
-// It costs one reading of the file, twice that of its hash.
+// It reads the file twice, to check the pages and to compute the hash.
 func Inspect(path string) (Info, error) {
 	f, err := openUnused(path, 0)
 	if err != nil {
@@ -52,8 +52,9 @@ func Inspect(path string) (Info, error) {
 	return info, nil
 }
 
-// openUnused opens a file to read it, which no process may be writing: it would
-// look damaged. Where the file system knows no locks, nobody can have it open.
+// openUnused opens a file for reading and makes sure that no process is writing
+// it, since it would look damaged. On a file system without locks, no store can
+// be open.
 func openUnused(path string, wait time.Duration) (*os.File, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -99,7 +100,7 @@ func inspect(f *os.File) (info Info, err error) {
 	if err != nil {
 		return info, err
 	}
-	// From here on nothing may point into the mapping: JSON has copied it.
+	// From here on nothing points into the mapping: decoding JSON copies.
 	var bad []string
 	if info.Slots, bad, err = readSlots(slots); err != nil {
 		return info, err

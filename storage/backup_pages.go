@@ -9,12 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// image is the file of a store that nobody writes, read without bbolt.
+// image is the file of a store that is not being written, read without bbolt.
 type image struct {
 	metas
 	pageSize int
 	mapping  []byte
-	data     []byte // the pages that the last commit knows
+	data     []byte // the pages as of the last commit
 	trees    trees  // filled by walk
 }
 
@@ -45,20 +45,20 @@ func openImage(f *os.File) (*image, error) {
 	return im, nil
 }
 
-func (im *image) close() { _ = unix.Munmap(im.mapping) } // fails only for what is no mapping
+func (im *image) close() { _ = unix.Munmap(im.mapping) } // fails only if this is not a mapping
 
-// counts is what a walk has seen.
+// counts is what a walk counted.
 type counts struct {
 	records map[string]uint64 // by bucket
-	free    uint64            // pages that are not in use, nor the list's
-	list    error             // what is wrong with the free list, which reading does not need
+	free    uint64            // pages neither in use nor part of the free list
+	list    error             // what is wrong with the free list; reading does not need it
 }
 
-// walk visits every page, in the order of the keys, and checks what bbolt
-// believes unseen: that each page is in use once, or free, that keys are in
-// order and branches lead to them, and that elements fill their pages. It costs
-// a reading of the file, without the inside of large values. fn is given all
-// records; key and value are valid until it returns.
+// walk visits every page, in the order of the keys, and checks what bbolt takes
+// on trust: that each page is in use once or free, that keys are in order and
+// branches lead to them, and that elements fill their pages. It reads the file,
+// except the inside of large values. fn is called with every record; key and
+// value are valid until it returns.
 func (im *image) walk(fn func(bucket string, key, value []byte)) (counts, error) {
 	w := walker{
 		tree: tree{data: im.data, pageSize: im.pageSize}, used: newPageSet(im.pages),
@@ -120,8 +120,8 @@ func (w *walker) bucket(name string, v []byte, fn func(string, []byte, []byte)) 
 	return t, w.elements(t.root, 0, nil, nil, 0, each)
 }
 
-// page walks a page whose first key is low, and whose keys are less than high:
-// nil is no bound.
+// page walks a page whose first key is low and whose keys are less than high.
+// A nil is no bound.
 func (w *walker) page(id uint64, depth int, low, high []byte, flags uint32, fn func(key, value []byte) error) error {
 	p, err := w.tree.page(id)
 	if err != nil {

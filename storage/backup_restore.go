@@ -8,10 +8,10 @@ import (
 	"path/filepath"
 )
 
-// Replace puts the store's file at tmp, in the same folder and not in use, in the
-// place of the one at path, which the caller has open, so that nobody else has.
-// That one gets the name aside, which no file may have: ErrExists. At each moment
-// one of the two stands at path. If none stands there, aside does not count.
+// Replace moves the store's file at tmp to path. tmp is in the same folder and not
+// in use; the caller has the file at path open, so that nobody else has. That file
+// is renamed to aside; ErrExists: aside already exists. At every moment one of the
+// two files is at path. If there is no file at path, aside is ignored.
 func Replace(path, tmp, aside string) error {
 	if err := replace(path, tmp, aside); err != nil {
 		return fmt.Errorf("replacing %s: %w", path, err)
@@ -23,7 +23,7 @@ func replace(path, tmp, aside string) error {
 	dir := filepath.Dir(path)
 	fi, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		if fi, err = os.Stat(dir); err != nil { // whose folder it is, his the store shall be
+		if fi, err = os.Stat(dir); err != nil { // the folder's owner becomes the store's owner
 			return err
 		}
 		if err := sameOwner(tmp, fi); err != nil {

@@ -12,15 +12,15 @@ import (
 	"time"
 )
 
-// Blob names a large value: chunks of MaxValue bytes at most, each a record of
-// its own under a random ID. Putting one makes a value of it.
+// Blob names a large value: chunks of at most MaxValue bytes, each a record of
+// its own under a random ID. PutBlob makes it the value of a path.
 //
 // Its pointer is stored as
 //
 //	version(1)=1 | id(16) | chunks(4) | length(8) | SHA-256(32)
 //
-// and its ID begins with the second in which it was made, so that those that
-// nothing refers to can be swept by age.
+// and its ID begins with the second in which it was created, so that blobs to
+// which nothing refers can be swept by age.
 type Blob struct {
 	ID     [16]byte
 	Chunks uint32
@@ -30,7 +30,7 @@ type Blob struct {
 
 const blobPointerSize = 1 + 16 + 4 + 8 + 32
 
-// inUse is the number of the chunk that says that a pointer names the blob.
+// inUse is the chunk number of the record that marks a blob as referred to.
 const inUse = 1<<32 - 1
 
 func (b Blob) encode() []byte {
@@ -60,8 +60,9 @@ func chunkName(key []byte) string {
 	return hex.EncodeToString(key[:16]) + "/" + hex.EncodeToString(key[16:])
 }
 
-// WriteBlob stores what r gives, chunk by chunk, each in an update of its own.
-// Nothing refers to it until PutBlob does; if that never happens it is swept.
+// WriteBlob stores the bytes of r, chunk by chunk, each in an update of its own.
+// Nothing refers to the blob until PutBlob does; if that never happens, the blob
+// is swept.
 func (s *Store) WriteBlob(ctx context.Context, r io.Reader) (Blob, error) {
 	var b Blob
 	binary.BigEndian.PutUint64(b.ID[:], uint64(s.o.Now().Unix()))
@@ -97,8 +98,8 @@ func (t *Tx) putChunk(key, chunk []byte) error {
 	return t.set(inBlobs, key, rec, chunkName(key))
 }
 
-// PutBlob stores a written blob as the value of path. A blob has one path: one
-// that was swept, or is another's already, is ErrPath.
+// PutBlob stores a written blob as the value of path. A blob has one path. ErrPath:
+// the blob was swept, or already has a path.
 func (t *Tx) PutBlob(path string, b Blob) error {
 	if t.write == nil {
 		return ErrReadOnly
@@ -116,8 +117,8 @@ func (t *Tx) PutBlob(path string, b Blob) error {
 	return t.putChunk(chunkKey(b.ID, inUse), nil)
 }
 
-// blobState tells whether a pointer refers to the blob, and whether its last
-// chunk is there.
+// blobState reports whether a pointer refers to the blob, and whether its last
+// chunk exists.
 func (t *Tx) blobState(b Blob) (used, whole bool, err error) {
 	defer catch(&err, "a blob")
 	mark, err := t.record(inBlobs, chunkKey(b.ID, inUse))
@@ -128,8 +129,8 @@ func (t *Tx) blobState(b Blob) (used, whole bool, err error) {
 	return mark != nil, last != nil, err
 }
 
-// release takes the mark from the blob that a pointer names, which is about to
-// go. Its chunks are swept later.
+// release removes the mark from the blob of a pointer that is about to be deleted.
+// The blob's chunks are swept later.
 func (t *Tx) release(rec []byte, path string) error {
 	_, p, err := t.keys.open(rec, purposeValue, path)
 	if err != nil {
@@ -143,8 +144,8 @@ func (t *Tx) release(rec []byte, path string) error {
 	return t.set(inBlobs, key, nil, chunkName(key))
 }
 
-// Blob returns the blob at path, nil if there is no value. A small value is no
-// blob: ErrPath.
+// Blob returns the blob at path, or nil if there is no value. ErrPath: the value
+// is small and not a blob.
 func (t *Tx) Blob(path string) (*Blob, error) {
 	kind, p, err := t.get(path)
 	if err != nil || kind == 0 {
@@ -213,9 +214,9 @@ func (t *Tx) chunk(key []byte) (chunk []byte, err error) {
 	return chunk, err
 }
 
-// SweepBlobs deletes the chunks of blobs that nothing refers to and that were
-// begun more than age ago, which must be longer than the longest upload. It
-// deletes 64 chunks an update, and returns how many it deleted.
+// SweepBlobs deletes the chunks of blobs to which nothing refers and which were
+// begun more than age ago; age must exceed the longest upload. It deletes 64
+// chunks per update, and returns how many it deleted.
 func (s *Store) SweepBlobs(ctx context.Context, age time.Duration) (deleted int, err error) {
 	before := uint64(s.o.Now().Add(-age).Unix())
 	from := []byte{}
@@ -240,7 +241,8 @@ func (s *Store) SweepBlobs(ctx context.Context, age time.Duration) (deleted int,
 	}
 }
 
-// orphans collects up to limit chunks from a key on, and says where to go on.
+// orphans collects up to limit chunks, starting at the key from, and returns the
+// key at which to continue.
 func (t *Tx) orphans(from []byte, before uint64, limit int) (keys [][]byte, next []byte, err error) {
 	defer catch(&err, "blobs")
 	blobs, err := t.trees.of(bucketBlobs)
@@ -257,7 +259,7 @@ func (t *Tx) orphans(from []byte, before uint64, limit int) (keys [][]byte, next
 		}
 		id := [16]byte(k)
 		if binary.BigEndian.Uint64(id[:]) >= before {
-			return keys, nil, nil // IDs go by age
+			return keys, nil, nil // IDs are sorted by age
 		}
 		mark, err := blobs.get(chunkKey(id, inUse))
 		if err != nil {
@@ -276,7 +278,7 @@ func (t *Tx) orphans(from []byte, before uint64, limit int) (keys [][]byte, next
 	return keys, nil, c.err
 }
 
-// deleteChunks deletes, unless a pointer has come meanwhile.
+// deleteChunks deletes the chunks of blobs that are still not referred to.
 func (t *Tx) deleteChunks(keys [][]byte) error {
 	for _, k := range keys {
 		used, _, err := t.blobState(Blob{ID: [16]byte(k)})

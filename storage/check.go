@@ -12,14 +12,14 @@ import (
 
 // Report is what Check found.
 type Report struct {
-	Generation uint64 // of the state that was checked
+	Generation uint64 // of the checked state
 	Values     int    // that authenticate
 	Chunks     int    // of blobs, that authenticate
 	Damage     []error
 	More       int // damage beyond the first 100
 }
 
-// OK tells that nothing was found.
+// OK reports whether nothing was found.
 func (r Report) OK() bool { return len(r.Damage) == 0 }
 
 func (r *Report) add(err error) {
@@ -30,11 +30,11 @@ func (r *Report) add(err error) {
 	}
 }
 
-// Check authenticates every record of one snapshot, at the place where it
-// stands, and compares the digest: what is damaged, missing, added or replayed
-// is in the report; and it proves the list of free pages of a later snapshot. It
-// costs a read of the whole store and takes no part in ViewTimeout: it ends with
-// ErrSealed or ErrUnavailable when the store is sealed or opened anew.
+// Check authenticates every record of one snapshot in its place and compares the
+// digest, so the report has everything damaged, missing, added or replayed. It
+// also verifies the list of free pages of a later snapshot. It reads the whole
+// store, and ViewTimeout does not apply to it: it ends with ErrSealed or
+// ErrUnavailable when the store is sealed or reopened.
 func (s *Store) Check(ctx context.Context) (r Report, err error) {
 	err = s.view(ctx, math.MaxInt64, func(t *Tx) error {
 		want, err := t.storedDigest()
@@ -64,7 +64,7 @@ func (s *Store) Check(ctx context.Context) (r Report, err error) {
 		err = s.checkList(ctx)
 	}
 	if errors.Is(err, ErrCorrupt) {
-		r.add(err) // the walk itself could not go on
+		r.add(err) // the walk itself could not continue
 		err = nil
 	}
 	if err != nil {
@@ -73,8 +73,7 @@ func (s *Store) Check(ctx context.Context) (r Report, err error) {
 	return r, nil
 }
 
-// checkList proves the free list of one snapshot, as it is done before the first
-// write.
+// checkList verifies the free list of one snapshot, as before the first write.
 func (s *Store) checkList(ctx context.Context) error {
 	for {
 		err := s.view(ctx, math.MaxInt64, func(t *Tx) (err error) {
@@ -109,8 +108,8 @@ func (s *Store) checkList(ctx context.Context) error {
 	}
 }
 
-// errLater: another commit was made before the free list of a snapshot was read,
-// and may have written where that stood.
+// errLater: another commit came before the free list of a snapshot was read, and
+// may have overwritten it.
 var errLater = errors.New("there is a later commit")
 
 func (t *Tx) checkSlots(r *Report) (err error) {
@@ -205,7 +204,7 @@ func (t *Tx) walk(bucket []byte, fn func(k, rec []byte)) (err error) {
 // CheckPages checks the structure of the file at path, which no process may
 // have open: the meta pages, that every page is in use once or free, that keys
 // are in order and branches lead to them, and the free list. It writes nothing
-// and needs no key. ErrLocked: somebody had the store for all of timeout.
+// and needs no key. ErrLocked: the store was in use for all of timeout.
 func CheckPages(path string, timeout time.Duration) (damage []error, err error) {
 	f, err := openUnused(path, timeout)
 	if err != nil {

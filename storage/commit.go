@@ -11,33 +11,33 @@ import (
 	"time"
 )
 
-// A batch takes half of what waits, and 32 at least: while it is committed, the
-// clients of the one before can be answered and the others' requests be read. If
-// it took all, everybody would wait for the disk at once, and then the disk for
-// everybody.
+// A batch takes half of the waiting updates, and at least 32. While it is being
+// committed, the clients of the previous batch are answered and new requests are
+// read. If it took all, the clients would all wait for the disk, and then the disk
+// would wait for the clients.
 //
-// While maxQueue wait, others are turned away: who waits is served within about
-// nine commits, and what waits is bounded.
+// While maxQueue updates wait, further ones are turned away, so that the queue is
+// bounded and an update in it is served within about nine commits.
 const (
 	minBatch      = 32
 	maxBatch      = 256
 	maxBatchBytes = 4 << 20
 	maxQueue      = 2048
 	slowFunction  = 50 * time.Millisecond
-	lateTurn      = 250 * time.Millisecond // for a turn: the caller may be waiting for itself
+	lateTurn      = 250 * time.Millisecond // wait for a turn after which the caller may be waiting for itself
 )
 
 type patientKey struct{}
 
-// Patient returns a context with which [Store.Update] waits where it would return
-// [ErrBusy]: for work that nobody would do again.
+// Patient returns a context with which [Store.Update] waits instead of returning
+// [ErrBusy]. It is for work that nobody would retry.
 func Patient(ctx context.Context) context.Context { return context.WithValue(ctx, patientKey{}, true) }
 
 // update is one call waiting for the committer.
 //
 // The committer does not run the function: it hands the transaction to the
 // caller's goroutine (turn) and waits to get it back. So a panic or a Goexit
-// is where it belongs, with its stack, and the committer only has to undo.
+// happens in that goroutine, with its stack, and the committer only has to undo.
 type update struct {
 	state atomic.Int32 // queued -> taken by the committer, or -> left by the caller
 	turn  chan *Tx
@@ -45,17 +45,17 @@ type update struct {
 	done  chan error // the commit's outcome, capacity 1
 
 	// alone, if set, runs in the committer, in a transaction of its own
-	// without other functions. It commits if alone gives an effect.
+	// without other functions. It commits if alone returns an effect.
 	alone func(*trees) (*effect, error)
 
 	// direct, if set, runs in the committer, with no transaction.
 	direct func(*handle) error
 }
 
-// effect is what a commit brings with it.
+// effect is what a commit changes besides the records.
 type effect struct {
 	digest digest
-	keys   *keyring // the new keyring; nil: the one before stays
+	keys   *keyring // the new keyring; nil: no change
 }
 
 const (
@@ -66,19 +66,20 @@ const (
 
 var errAborted = errors.New("function did not return")
 
-// Update runs fn in its turn with others, one at a time, each seeing what the
-// ones before it wrote, and returns when the commit that holds them is durable
-// on disk. An error or a panic of fn undoes what fn wrote, and nothing else. A
-// caller whose ctx ends while it waits never runs; once fn has begun, the
-// result of the commit is waited for. fn does no I/O and takes microseconds:
-// everybody waits for it.
+// Update runs fn in its turn and returns when the commit that holds its writes is
+// durable on disk. Functions run one at a time, and each sees what the ones before
+// it wrote. An error or a panic of fn undoes what fn wrote, and nothing else. If
+// ctx ends while fn waits for its turn, fn never runs; once fn has begun, Update
+// waits for the result of the commit. fn does no I/O and takes microseconds, since
+// all other updates wait for it.
 //
-// fn may be run more than once, each time in a transaction that knows nothing of
-// the time before, and the last time counts. So it has no effect outside of its
-// transaction, but to set what it returns: it appends to nothing, and tells nobody.
-// The tests hold that: with the build tag rehearse every function runs twice.
+// fn may run more than once, each time in a transaction without the writes of the
+// run before; the last run counts. So fn must have no effect outside its
+// transaction except to assign its results: it must not append to a result, log or
+// notify. The tests check this: with the build tag rehearse every function runs
+// twice.
 //
-// ErrUnknownOutcome: the commit failed. The store recovers by itself. ErrBusy: fn
+// ErrUnknownOutcome: the commit failed. The store recovers on its own. ErrBusy: fn
 // did not run; see [Patient].
 func (s *Store) Update(ctx context.Context, fn func(*Tx) error) error {
 	if rehearse {
@@ -149,8 +150,8 @@ func (u *update) run(t *Tx, fn func(*Tx) error) (err error) {
 	return fn(t)
 }
 
-// nested reports whether the calling goroutine runs a function of an Update,
-// whose turn ends only when the call returns.
+// nested reports whether the calling goroutine runs a function of an Update.
+// That update's turn ends only when the function returns.
 func nested() bool {
 	pcs := make([]uintptr, 256)
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs)])
@@ -166,7 +167,7 @@ func nested() bool {
 }
 
 // alone runs fn in the committer, in its turn. It does not wait until the store
-// can be written: see writable.
+// is writable; see writable.
 func (s *Store) alone(ctx context.Context, fn func(*trees) (*effect, error)) error {
 	return s.inTurn(ctx, &update{alone: fn, done: make(chan error, 1)})
 }
@@ -176,8 +177,8 @@ func (s *Store) direct(ctx context.Context, fn func(*handle) error) error {
 	return s.inTurn(ctx, &update{direct: fn, done: make(chan error, 1)})
 }
 
-// inTurn waits for the committer, which is not done with another's function if
-// that function has called this.
+// inTurn waits for the committer. It refuses calls from a function of an Update,
+// for which the committer itself is waiting.
 func (s *Store) inTurn(ctx context.Context, u *update) error {
 	if nested() {
 		return ErrNested
@@ -226,7 +227,7 @@ func (s *Store) enqueue(ctx context.Context, u *update) error {
 func (s *Store) commitLoop() {
 	debug.SetPanicOnFault(true)
 	defer close(s.done)
-	var next *update // did not fit in the batch before
+	var next *update // did not fit in the previous batch
 	for {
 		u := next
 		next = nil
@@ -252,15 +253,15 @@ func (s *Store) commitLoop() {
 	}
 }
 
-// commitBatch runs u and whatever else waits, commits once, and answers. It
-// returns an update that has to be alone and so ended the batch.
+// commitBatch runs u and other waiting updates, commits once, and answers them. It
+// returns the update that did not fit or must run alone, and so ended the batch.
 func (s *Store) commitBatch(u *update) (next *update) {
 	st, err := s.usable()
 	switch {
 	case err != nil:
 	case st.keys == nil:
 		err = ErrSealed
-	case !st.h.proven.Load(): // it was opened anew while u waited
+	case !st.h.proven.Load(): // it was reopened while u waited
 		err = ErrUnavailable
 	}
 	if err != nil {
@@ -322,8 +323,8 @@ func (s *Store) runBatch(h *handle, keys *keyring, u *update) (next *update) {
 	return next
 }
 
-// afterCommit leaves a handle that must not be used any more, and otherwise keeps
-// the free list short.
+// afterCommit keeps the free list short, and replaces a handle that must not be
+// used any more.
 func (s *Store) afterCommit(h *handle, err error, committed bool) {
 	if err == nil && committed {
 		if err = h.tidyList(); err != nil {
@@ -336,7 +337,7 @@ func (s *Store) afterCommit(h *handle, err error, committed bool) {
 }
 
 // runOne hands the transaction over, gets it back with the function's outcome,
-// and complains of slow functions.
+// and logs slow functions.
 func (s *Store) runOne(u *update, t *Tx) error {
 	began := time.Now()
 	u.turn <- t
@@ -347,7 +348,7 @@ func (s *Store) runOne(u *update, t *Tx) error {
 	return err
 }
 
-// commitAlone runs a function that wants no others beside it.
+// commitAlone runs a function that must be alone in its commit.
 func (s *Store) commitAlone(u *update) {
 	st, err := s.usable()
 	if err != nil {
@@ -389,7 +390,7 @@ func (s *Store) runDirect(u *update) {
 	s.afterCommit(st.h, err, false)
 }
 
-// begin begins a transaction that writes, and checks the way to what every
+// begin begins a write transaction, and checks the pages on the way to what every
 // commit writes.
 func begin(h *handle) (ts *trees, err error) {
 	defer catch(&err, "beginning transaction")
@@ -419,9 +420,9 @@ func (s *trees) checkMeta() (err error) {
 	return s.freeList()
 }
 
-// commit writes the digest and commits. keys is the keyring of the state before,
-// nil while sealed, when there is no digest to write. Whatever goes wrong from
-// here on leaves bbolt's handle unusable.
+// commit writes the digest and commits. keys is the keyring of the previous state,
+// or nil while sealed, when there is no digest to write. After any error from here
+// on bbolt's handle is unusable.
 func (s *Store) commit(ts *trees, keys *keyring, e *effect) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -465,8 +466,8 @@ func (s *Store) commit(ts *trees, keys *keyring, e *effect) (err error) {
 	return nil
 }
 
-// install makes a keyring that is stored since transaction id the one in use, in
-// the place of old, unless the store was sealed meanwhile.
+// install replaces old with k, which transaction id stored, as the keyring in use,
+// unless the store was sealed in the meantime.
 func (st *state) install(old, k *keyring, id uint64) {
 	if st.keys != old {
 		k.wipe()

@@ -18,18 +18,18 @@ import (
 )
 
 // compactBatch is how many bytes of records one transaction of a compaction
-// writes; they are in memory until it ends.
+// writes; they stay in memory until it ends.
 const compactBatch = 16 << 20
 
 // Compact writes the live records of the store at path, which is not in use, to
-// a new file and puts that in the place of the old one: what was deleted or
-// replaced is in no page any more. It needs no key and changes no record; the
-// old file's blocks are given back to the file system, which does not wipe them.
-// ErrLocked, ErrCorrupt, syscall.ENOSPC: nothing has changed. Whatever happens, the old
-// or the new file stands at path, whole; a temporary one that a crash leaves
-// beside it is removed by the next run.
+// a new file and replaces the old one with it: no page holds deleted or replaced
+// records any more. It needs no key and changes no record; the old file's blocks
+// go back to the file system, which does not wipe them. ErrLocked, ErrCorrupt,
+// syscall.ENOSPC: nothing has changed. Whatever happens, the old or the new file
+// is at path, complete; the next run removes a temporary file that a crash left
+// beside it.
 //
-// It costs two readings of the old file and one writing and reading of the new.
+// It reads the old file twice, and writes and reads the new one once.
 func Compact(ctx context.Context, path string, o Options) (before, after int64, err error) {
 	before, after, err = compact(ctx, path, o)
 	if err != nil {
@@ -79,12 +79,12 @@ func compact(ctx context.Context, path string, o Options) (before, after int64, 
 	return fi.Size(), after, err
 }
 
-// compactFile is what a compaction writes before it is done.
+// compactFile returns the path of the temporary file of a compaction.
 func compactFile(path string) string {
 	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".compact")
 }
 
-// rewriteRecords makes the file at tmp, durable, with the records of old, and
+// rewriteRecords writes the records of old to a new, durable file at tmp, and
 // returns its size.
 func rewriteRecords(ctx context.Context, old *os.File, tmp string, o Options) (size int64, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
@@ -98,7 +98,7 @@ func rewriteRecords(ctx context.Context, old *os.File, tmp string, o Options) (s
 	if err != nil {
 		return 0, err
 	}
-	// Pages that are fuller or emptier than they were make some percent.
+	// Pages may be fuller or emptier than before, by some percent.
 	if err := checkSpace(tmp, int64(im.pages-have.free)*int64(im.pageSize)*9/8); err != nil {
 		return 0, err
 	}
@@ -120,7 +120,7 @@ func rewriteRecords(ctx context.Context, old *os.File, tmp string, o Options) (s
 	} else if got != want {
 		return 0, errors.New("what was written is not what was read: the disk or the memory of this machine may be failing")
 	}
-	// bbolt makes a file grow by more than it needs.
+	// bbolt grows a file by more than it needs.
 	if err := f.Truncate(int64(len(written.data))); err != nil {
 		return 0, err
 	}
@@ -144,8 +144,8 @@ func (im *image) sum() (sum [sha256.Size]byte, c counts, err error) {
 	return sum, c, err
 }
 
-// copyRecords copies the records of an image that was walked to a new file, which
-// is not durable yet.
+// copyRecords copies the records of a walked image to a new file, which is not
+// durable yet.
 func copyRecords(ctx context.Context, im *image, tmp string, o Options) (err error) {
 	opts := boltOptions(o)
 	opts.PageSize, opts.NoSync, opts.NoGrowSync = im.pageSize, true, true
@@ -187,8 +187,8 @@ func copyRecords(ctx context.Context, im *image, tmp string, o Options) (err err
 	return nil
 }
 
-// sameOwner gives the file at path to the owner of another one: root may work on
-// the store of a user who has to read it afterwards.
+// sameOwner gives the file at path the owner of another one: root may work on the
+// store of a user who must still be able to read it.
 func sameOwner(path string, like os.FileInfo) error {
 	fi, err := os.Lstat(path)
 	if err != nil {

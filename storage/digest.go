@@ -9,9 +9,9 @@ import (
 )
 
 // digest is the sum over all live records, with the counters that every commit
-// moves. See the package comment for its form on disk.
+// updates. See the package comment for its form on disk.
 type digest struct {
-	generation uint64 // of the store: one a commit
+	generation uint64 // of the store: one per commit
 	keyring    uint64 // generation of the keyring that belongs to this state
 	records    uint64 // live records in data and blobs
 	writes     uint64 // records encrypted under the newest term
@@ -20,13 +20,13 @@ type digest struct {
 
 const digestSize = 1 + 4*8 + 32
 
-// Which bucket a record is in; part of what is summed.
+// Which bucket a record is in; part of the sum.
 const (
 	inData  = 'd'
 	inBlobs = 'b'
 )
 
-// add counts a record in.
+// add adds a record to the sum.
 func (d *digest) add(k *keyring, bucket byte, key, rec []byte) {
 	h := k.hash(bucket, key, rec)
 	var carry uint64
@@ -38,7 +38,7 @@ func (d *digest) add(k *keyring, bucket byte, key, rec []byte) {
 	d.records++
 }
 
-// remove counts a record out.
+// remove removes a record from the sum.
 func (d *digest) remove(k *keyring, bucket byte, key, rec []byte) {
 	h := k.hash(bucket, key, rec)
 	var borrow uint64
@@ -50,8 +50,8 @@ func (d *digest) remove(k *keyring, bucket byte, key, rec []byte) {
 	d.records--
 }
 
-// hash stands for one record. A record too short to have a nonce and a tag is
-// hashed whole: it is damage, and will not match.
+// hash returns the term of one record in the sum. A record too short to have a
+// nonce and a tag is damaged; it is hashed whole and will not match.
 func (k *keyring) hash(bucket byte, key, rec []byte) [32]byte {
 	nonce, tag := rec, []byte(nil)
 	if len(rec) >= recordMin {

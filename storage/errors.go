@@ -7,10 +7,10 @@ import (
 
 // Opening.
 var (
-	// ErrExists: a file stands where a store was to be created.
+	// ErrExists: there is already a file where a store was to be created.
 	ErrExists = errors.New("a store or another file is already there")
-	// ErrLocked: another process has the store open. The text names it where
-	// the system tells.
+	// ErrLocked: another process has the store open. The text names it if the
+	// system can tell.
 	ErrLocked = errors.New("store is in use by another process")
 	// ErrFormat: the store was written by a newer version that this one
 	// cannot read.
@@ -23,14 +23,14 @@ var (
 var (
 	// ErrSealed: the store has no keys in memory.
 	ErrSealed = errors.New("store is sealed")
-	// ErrClosed: the store, or the transaction, has ended.
+	// ErrClosed: the store is closed, or the transaction has ended.
 	ErrClosed = errors.New("store is closed")
-	// ErrUnavailable: a commit failed and the file is being opened anew.
+	// ErrUnavailable: a commit failed and the file is being reopened.
 	ErrUnavailable = errors.New("store is recovering from a failed write")
-	// ErrUnknownOutcome: the commit failed; the change may or may not be there
-	// after the recovery. It is never half there.
+	// ErrUnknownOutcome: the commit failed; after the recovery the change is
+	// there or it is not, but never in part.
 	ErrUnknownOutcome = errors.New("outcome of the write is unknown")
-	// ErrBusy: too many updates wait already. Nothing has been done.
+	// ErrBusy: too many updates are waiting already. Nothing was done.
 	ErrBusy = errors.New("too many writes are waiting")
 	// ErrCorrupt: stored bytes are damaged, or belong to another place.
 	ErrCorrupt = errors.New("store is damaged")
@@ -46,7 +46,7 @@ var (
 	ErrTooLarge = errors.New("value is too large")
 	// ErrNoSlot: the store has no slot of that name.
 	ErrNoSlot = errors.New("no such slot")
-	// ErrLastSlot: without it nothing would open the store.
+	// ErrLastSlot: without this slot nothing would open the store.
 	ErrLastSlot = errors.New("it is the last slot")
 	// ErrRevoked: the slot, or its key, was revoked.
 	ErrRevoked = errors.New("it was revoked")

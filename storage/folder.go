@@ -10,13 +10,13 @@ import (
 // folderBatch is how many records DeleteFolder deletes in one transaction.
 const folderBatch = 256
 
-// DeleteFolder deletes all records below folder and returns how many there were,
-// also after an error. It deletes them in several transactions of bounded size, so
+// DeleteFolder deletes all records below folder and returns how many it deleted,
+// even if it fails. It deletes them in several transactions of bounded size, so
 // that other writers get their turn; after an error, or the end of the process, a
-// second call deletes the rest. Records that are added meanwhile may stay.
+// second call deletes the rest. Records added in the meantime may stay.
 //
-// Each folder is listed once, so the cost is that of the records. Memory holds the
-// names of one folder per level.
+// Each folder is listed once, so the cost is proportional to the records. Memory
+// holds the names of one folder per level.
 func (s *Store) DeleteFolder(ctx context.Context, folder string) (records int, err error) {
 	var names []string
 	err = s.View(ctx, func(tx *Tx) (err error) {

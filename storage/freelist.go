@@ -16,33 +16,31 @@ import (
 )
 
 // bbolt writes wherever its list of free pages says that a page is free, so one
-// flipped bit in that list destroys a live record in silence. The list is
-// therefore proven before the first write of a handle: one walk finds every
-// page that the committed state uses, and the list must name none of them, nor
-// any page twice. Reads are served meanwhile. The walk goes level by level, in
-// the order of the file, and looks at the elements of each page: it costs one
-// reading of the file without its large values, 0.3 s for 1,000,000 secrets of
-// 1 KiB (2 GB) in the page cache.
+// flipped bit in that list silently destroys a live record. The list is therefore
+// verified before the first write of a handle: one walk finds every page that the
+// committed state uses, and the list must name none of them, and no page twice.
+// Reads are served in the meantime. The walk goes level by level, in the order of
+// the file, and looks at the elements of each page: it reads the file without its
+// large values, in 0.3 s for 1,000,000 secrets of 1 KiB (2 GB) in the page cache.
 //
-// A list that does not hold is replaced by what the walk found to be free.
-// Where a page cannot be walked, what lies beneath it is not known, and no page
-// is reused.
+// A wrong list is replaced by the pages that the walk found to be free. If a page
+// cannot be walked, what lies beneath it is unknown, and no page is reused.
 //
-// Every commit writes the whole list, so it is kept short. Of more than maxFree
-// pages the longest runs stay in it and the others are parked: they are neither
-// in use nor in the list until that runs low. Close puts them back; after a
-// crash the walk finds them.
+// Every commit writes the whole list, so it is kept short. If it has more than
+// maxFree pages, the longest runs stay in it and the others are parked: they are
+// neither in use nor in the list until the list runs low. Close puts them back;
+// after a crash the walk finds them.
 //
 // A list of n pages is, after the header of its page, n numbers in ascending
-// order, eight bytes each. Where n does not fit in the header's count, the
-// count is 65535 and n comes before the numbers.
+// order, eight bytes each. If n does not fit in the header's count, the count is
+// 65535 and n comes before the numbers.
 const (
 	maxFree  = 8192 // numbers in the list: 64 KiB to write in each commit
 	keptFree = maxFree / 2
 	fewFree  = keptFree / 2
 )
 
-// run is n pages from start on.
+// run is n pages beginning at start.
 type run struct{ start, n uint64 }
 
 func (r run) end() uint64 { return r.start + r.n }
@@ -50,14 +48,14 @@ func (r run) end() uint64 { return r.start + r.n }
 // freeList is the list of one state of the file.
 type freeList struct {
 	ids []uint64 // ascending
-	own run      // the pages in which the list itself stands
+	own run      // the pages that hold the list itself
 	sum uint64   // hash of the stored numbers
 }
 
-// listSeed makes the hashes of this process.
+// listSeed is the seed of this process's hashes.
 var listSeed = maphash.MakeSeed()
 
-// listPages is the number of pages that bbolt takes for a list of n.
+// listPages returns the number of pages that bbolt takes for a list of n.
 func listPages(n, pageSize uint64) uint64 {
 	if n >= math.MaxUint16 {
 		n++
@@ -66,8 +64,8 @@ func listPages(n, pageSize uint64) uint64 {
 }
 
 // checkList checks the header of the list and returns the bytes of its numbers.
-// bbolt reckons the room for a list before it takes that room out of the list,
-// so there are two sizes that a list may have.
+// bbolt computes the size of a list before it takes the list's own pages out of
+// it, so a list may have one of two sizes.
 func checkList(data []byte, m *meta) (numbers []byte, own run, err error) {
 	if m.free == noFreeList {
 		return nil, own, corrupt("pages", "there is no free list")
@@ -109,19 +107,19 @@ func readList(data []byte, m *meta) (l freeList, err error) {
 	return l, nil
 }
 
-// proof is one attempt at proving the free list of a handle.
+// proof is one attempt at verifying the free list of a handle.
 type proof struct {
 	done chan struct{}
 	err  error
 }
 
-// writable waits until the free list of the open handle is proven, and sees to
-// it that somebody proves it. It gives up with ctx, and ErrUnavailable or
-// ErrClosed when the handle goes.
+// writable waits until the free list of the open handle is verified, and starts
+// that if nobody has. It gives up when ctx ends, or with ErrUnavailable or
+// ErrClosed when the handle is closed.
 func (s *Store) writable(ctx context.Context) error {
 	h := s.state.Load().h
 	if h == nil || h.proven.Load() {
-		return nil // in its turn it hears why it cannot write
+		return nil // the committer will say why it cannot write
 	}
 	h.proving.Lock()
 	p := h.proof
@@ -132,7 +130,7 @@ func (s *Store) writable(ctx context.Context) error {
 			p.err = s.prove(h)
 			h.proving.Lock()
 			defer h.proving.Unlock()
-			h.proof = nil // the next writer tries again, if there is need
+			h.proof = nil // the next writer tries again if needed
 			close(p.done)
 		}()
 	}
@@ -147,8 +145,8 @@ func (s *Store) writable(ctx context.Context) error {
 	}
 }
 
-// prove proves the free list of a handle with which nothing was written yet, or
-// makes one that holds.
+// prove verifies the free list of a handle before anything is written with it, and
+// replaces a wrong one.
 func (s *Store) prove(h *handle) (err error) {
 	t := &Tx{}
 	s.enter(t, s.o.Now())
@@ -178,7 +176,7 @@ func (s *Store) prove(h *handle) (err error) {
 		if err := h.relist(m, free); err != nil {
 			return err
 		}
-		said := "the list of free pages did not hold; it was made anew before anything was written by it"
+		said := "the list of free pages was wrong; it was rebuilt before anything was written by it"
 		if len(free) == 0 {
 			said = "which pages are free cannot be proven, so none of them is used again; run sealkeep operator storage check"
 		}
@@ -187,15 +185,14 @@ func (s *Store) prove(h *handle) (err error) {
 		h.proven.Store(true)
 		return nil
 	})
-	if errors.Is(err, ErrUnknownOutcome) { // not of the caller's write
+	if errors.Is(err, ErrUnknownOutcome) { // it is not the caller's write that failed
 		err = fmt.Errorf("%w: %v", ErrUnavailable, err)
 	}
 	return err
 }
 
-// freePages proves the list of a state. If it does not hold, damage says why,
-// and free is the list that takes its place. Parked pages are neither listed
-// nor in use.
+// freePages verifies the list of a state. If it is wrong, damage says why, and
+// free is the list that replaces it. Parked pages are neither listed nor in use.
 func (s *Store) freePages(h *handle, data []byte, m *meta) (free []uint64, parked []run, damage, err error) {
 	used, err := reachable(h.file, m, func() error {
 		switch {
@@ -227,11 +224,11 @@ func (s *Store) freePages(h *handle, data []byte, m *meta) (free []uint64, parke
 	return free, parked, damage, nil
 }
 
-// claim adds the pages of the list, and its own, to those in use; ErrCorrupt if
-// one is among them already.
+// claim adds the listed pages, and the list's own, to the used ones. ErrCorrupt:
+// one of them is already used.
 func (l *freeList) claim(used pageSet) error {
 	if !used.add(l.own) {
-		return corrupt("pages", "the free list stands in a page that is in use, %d", l.own.start)
+		return corrupt("pages", "the free list is in a page that is in use, %d", l.own.start)
 	}
 	for _, id := range l.ids {
 		if !used.add(run{id, 1}) {
@@ -241,8 +238,7 @@ func (l *freeList) claim(used pageSet) error {
 	return nil
 }
 
-// keep chooses the longest runs, of keptFree pages together, and parks the
-// others.
+// keep chooses the longest runs, keptFree pages in total, and parks the others.
 func keep(runs []run) (free []uint64, parked []run) {
 	slices.SortFunc(runs, func(a, b run) int { return cmp.Or(cmp.Compare(b.n, a.n), cmp.Compare(a.start, b.start)) })
 	for i, r := range runs {
@@ -260,7 +256,7 @@ func keep(runs []run) (free []uint64, parked []run) {
 	return free, parked
 }
 
-// runsOf joins numbers to runs.
+// runsOf joins consecutive numbers into runs.
 func runsOf(ids []uint64) (runs []run) {
 	for _, id := range ids {
 		if last := len(runs) - 1; last >= 0 && runs[last].end() == id {
@@ -272,8 +268,8 @@ func runsOf(ids []uint64) (runs []run) {
 	return runs
 }
 
-// newest returns the newest meta page and the pages that it knows. Nobody commits
-// meanwhile.
+// newest returns the newest meta page and its pages. The caller keeps others from
+// committing in the meantime.
 func (h *handle) newest() (m meta, data []byte, err error) {
 	ms, err := h.metas()
 	if err == nil && ms.mended {
@@ -285,10 +281,10 @@ func (h *handle) newest() (m meta, data []byte, err error) {
 	return ms.meta, data, err
 }
 
-// writeList makes ids the free list, by a commit of its own after m: the list
-// goes beyond all pages, and the meta page that names it is written when that
-// is durable. An empty list gets one page more: bbolt forgets to forget the old
-// one when it reads an empty one.
+// writeList makes ids the free list, by a commit of its own after m: it appends
+// the list to the file, and writes the meta page that names it once the list is
+// durable. An empty list gets one extra page, since bbolt does not drop its old
+// list when it reads an empty one.
 func writeList(f *os.File, m meta, ids []uint64) error {
 	n := listPages(max(uint64(len(ids)), 1), m.pageSize)
 	pages := m.pages + n
@@ -319,9 +315,9 @@ func writeList(f *os.File, m meta, ids []uint64) error {
 var errReload = errors.New("read the free list again")
 
 // relist makes ids the free list of the state m, in the file and in bbolt, which
-// reads it again when it rolls back after a panic. No reader is disturbed. ids
-// has all pages that bbolt has freed and not yet given back. After an error of
-// kind ErrUnknownOutcome the handle must not be used again.
+// reads it again when it rolls back after a panic. Readers are not disturbed. ids
+// includes all pages that bbolt has freed and not yet released. After
+// ErrUnknownOutcome the handle must not be used again.
 func (h *handle) relist(m meta, ids []uint64) (err error) {
 	defer func() {
 		switch r := recover(); r {
@@ -348,8 +344,8 @@ func (h *handle) relist(m meta, ids []uint64) (err error) {
 	})
 }
 
-// tidyList keeps the free list short after a commit, and fills it up again from
-// the parked pages.
+// tidyList keeps the free list short after a commit, and refills it from the
+// parked pages when it runs low.
 func (h *handle) tidyList() error {
 	st := h.Stats()
 	n := st.FreePageN + st.PendingPageN
@@ -357,15 +353,15 @@ func (h *handle) tidyList() error {
 		return nil
 	}
 	if n > maxFree {
-		// What was freed and still is in readers' hands bbolt gives back
-		// later, so it must not be parked.
+		// bbolt releases freed pages that readers still use later, so they
+		// must not be parked.
 		btx, err := h.Begin(true)
 		if err != nil {
 			return fmt.Errorf("beginning transaction: %w", err)
 		}
 		h.rollback(btx)
 		if h.Stats().PendingPageN > 0 {
-			return nil // after another commit
+			return nil // try again after another commit
 		}
 	}
 	m, data, err := h.newest()
@@ -393,8 +389,8 @@ func (h *handle) tidyList() error {
 	return nil
 }
 
-// unpark puts the parked pages back into the list, so that a closed file has
-// them all. Nobody uses the handle.
+// unpark puts the parked pages back into the list, so that the list of a closed
+// file is complete. Nobody uses the handle.
 func (h *handle) unpark() error {
 	if len(h.parked)+len(h.left) == 0 {
 		return nil

@@ -2,19 +2,19 @@ package storage
 
 import "sync"
 
-// kept is what the rooms of a keep have in memory while its store is unsealed.
+// kept holds values that users of the store cache while it is unsealed.
 type kept struct{ values sync.Map }
 
-// Kept returns the value of a key, which it makes unless it is there. It is for what
-// was made of records and must not outlive them in memory: when the store is sealed,
-// it lets go of all such values. Keys are of a type of the caller's own; the values
-// are for all transactions at once. It costs a look-up in memory.
+// Kept returns the cached value of a key, calling make if there is none. It is for
+// values derived from records that must not stay in memory once the store is sealed:
+// sealing drops them all. Keys have a type of the caller's own; all transactions
+// share the values. It costs a look-up in memory.
 func (t *Tx) Kept(key any, make func() any) any {
 	var k *kept
 	if t.store != nil {
 		k = t.store.state.Load().kept
 	}
-	if k == nil { // it is being sealed, or made
+	if k == nil { // the store is being sealed or created
 		return make()
 	}
 	value, ok := k.values.Load(key)

@@ -22,13 +22,13 @@ const (
 )
 
 // keyring is everything that the root key opens. It is a value: a change
-// makes a new one, and a transaction keeps the one with which it began.
+// makes a new keyring, and a transaction keeps the one with which it began.
 type keyring struct {
 	keyringJSON
 
 	uuid   string
 	root   []byte
-	sealed *atomic.Bool // the store is being sealed: of this keyring and those made of it nobody has use any more
+	sealed *atomic.Bool // the store is being sealed: nobody may use this keyring, or one made from it, any more
 	terms  map[uint32]tink.AEAD
 	names  *daead.AESSIV
 
@@ -46,9 +46,9 @@ type keyringJSON struct {
 	DigestKey      []byte      `json:"digest_key"`
 	Slots          []slotEntry `json:"slots"`
 
-	// Revoked makes the keyring one of version 2. A program that knows only
-	// version 1 refuses it; it would otherwise drop the list with its next
-	// change and wrap the root key for what was revoked.
+	// Revoked makes the keyring version 2. A program that knows only version 1
+	// refuses it; otherwise its next change would drop the list, and it could
+	// wrap the root key for a revoked slot.
 	Revoked []Revoked `json:"revoked,omitempty"`
 }
 
@@ -81,8 +81,8 @@ func randomBytes(n int) []byte {
 	return b
 }
 
-// Fingerprint is a short public name of a root key, by which a person sees
-// that a store was substituted: 80 bits of HKDF-SHA-256 (RFC 5869), in hex.
+// Fingerprint returns a short public name of a root key, by which a person can
+// see that a store was substituted: 80 bits of HKDF-SHA-256 (RFC 5869), in hex.
 func Fingerprint(root []byte) string {
 	b, err := hkdf.Expand(sha256.New, root, "sealkeep/1 fingerprint", 10)
 	if err != nil {
@@ -130,7 +130,7 @@ func (j keyringJSON) ready(uuid string, root []byte) (*keyring, error) {
 	return k, nil
 }
 
-// change returns the next keyring, which differs from k by what edit did.
+// change returns the next keyring: a copy of k, changed by edit.
 func (k *keyring) change(edit func(*keyringJSON)) (*keyring, error) {
 	j := k.keyringJSON
 	j.Terms, j.Slots, j.Revoked = slices.Clone(j.Terms), slices.Clone(j.Slots), slices.Clone(j.Revoked)
@@ -147,7 +147,7 @@ func (k *keyring) change(edit func(*keyringJSON)) (*keyring, error) {
 	return next, err
 }
 
-// newest is the term that encrypts.
+// newest returns the term that encrypts.
 func (k *keyring) newest() term { return k.Terms[len(k.Terms)-1] }
 
 // seal encrypts plaintext for purpose and path under the newest term.
@@ -156,9 +156,9 @@ func (k *keyring) seal(kind byte, purpose, path string, plaintext []byte) ([]byt
 	return sealRecord(k.terms[t], kind, t, plaintext, associated(formatName, purpose, k.uuid, path))
 }
 
-// open is the inverse of seal, for any term. It gives the kind of the record
-// and whether it authenticates as one of the purposes: purpose for kindValue,
-// purposePointer for kindPointer.
+// open is the inverse of seal, for any term. It also returns the kind of the
+// record, which must authenticate for purpose if it is kindValue, and for
+// purposePointer if it is kindPointer.
 func (k *keyring) open(rec []byte, purpose, path string) (kind byte, plaintext []byte, err error) {
 	kind, t, ct, ok := splitRecord(rec)
 	if !ok {
@@ -181,7 +181,7 @@ func (k *keyring) open(rec []byte, purpose, path string) (kind byte, plaintext [
 	return kind, plaintext, nil
 }
 
-// encode is the keyring's record, under the root key.
+// encode returns the keyring's record, under the root key.
 func (k *keyring) encode() ([]byte, error) {
 	plain, err := json.Marshal(k.keyringJSON)
 	if err != nil {
@@ -195,9 +195,8 @@ func (k *keyring) encode() ([]byte, error) {
 	return sealRecord(a, kindValue, 0, plain, associated(formatName, purposeKeyring, k.uuid, ""))
 }
 
-// openKeyring decrypts a keyring. A record of the right form that does not
-// authenticate under root is ErrRootKey: which of the two is wrong cannot be
-// told.
+// openKeyring decrypts a keyring. ErrRootKey: a well-formed record does not
+// authenticate under root; which of the two is wrong cannot be known.
 func openKeyring(rec []byte, uuid string, root []byte) (*keyring, error) {
 	kind, t, ct, ok := splitRecord(rec)
 	if !ok || kind != kindValue || t != 0 {

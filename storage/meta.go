@@ -15,10 +15,10 @@ import (
 //	free list(8) | pages(8) | transaction(8) | FNV-64a of all that(8)
 //
 // There are two, pages 0 and 1. Transaction n writes page n modulo 2, so the
-// newer one counts, and the other one is the commit before; only in a copy that
-// bbolt made both are one state, whichever page that is in. It lies within one
-// sector, which disks write whole: a meta page that does not hold is damaged,
-// not half written.
+// newer one counts and the other one is the commit before; only in a copy made
+// by bbolt do both hold the same state, in either page. A meta page lies within
+// one sector, which disks write whole: an invalid one is damaged, not half
+// written.
 const (
 	metaMagic   = 0xED0CDAED
 	metaVersion = 2
@@ -53,7 +53,7 @@ func (m *meta) sum() uint64 {
 	return h.Sum64()
 }
 
-// next is the meta page that follows m, with another free list and more pages.
+// next returns the meta page that follows m, with a new free list and more pages.
 func (m meta) next(free, pages uint64) meta {
 	put := binary.NativeEndian.PutUint64
 	m.free, m.pages, m.txid = free, pages, m.txid+1
@@ -76,20 +76,20 @@ func (m meta) write(f *os.File, page uint64) error {
 	return f.Sync()
 }
 
-// metas is what the two meta pages of a file say.
+// metas is the content of the two meta pages of a file.
 type metas struct {
 	meta   // the one that counts
 	page   uint64
-	mended bool  // it was damaged in a few bits, which its checksum gave back: it is not in the file yet
-	damage error // one of the two does not hold, or did not: nil if both do
+	mended bool  // it had a few damaged bits, which its checksum restored; the file still has them
+	damage error // one of the two is damaged, or was before mending; nil if neither is
 }
 
 // readMetas finds the meta page that counts in the bytes of a file, and checks
-// each number in it that is used before anything else is known of the file.
+// each number in it that is used before anything else is known about the file.
 func readMetas(data []byte) (ms metas, err error) {
 	both, ok := [2]meta{}, [2]bool{}
 	both[0], ok[0] = parseMeta(data)
-	// The second one stands after the first page, whose size only they know.
+	// The second one follows the first page, whose size is only in the meta pages.
 	for size := uint64(minPageSize); size <= maxPageSize && size < uint64(len(data)) && !ok[1]; size *= 2 {
 		if !ok[0] || size == both[0].pageSize {
 			both[1], ok[1] = parseMeta(data[size:])
@@ -117,7 +117,7 @@ func readMetas(data []byte) (ms metas, err error) {
 	return ms, ms.check(uint64(len(data)))
 }
 
-// check refuses numbers that cannot be.
+// check refuses impossible numbers.
 func (m *meta) check(size uint64) error {
 	switch most := size / m.pageSize; {
 	case m.pages > most || m.pages < 4:
@@ -130,10 +130,10 @@ func (m *meta) check(size uint64) error {
 	return nil
 }
 
-// mend looks for what a damaged meta page was, given the other one: most of it
-// is the same in both, the transaction is the one before or after, and of the
-// rest up to three bits are tried until the checksum holds. That some other
-// page would pass is a chance of one in ten to the twelve.
+// mend reconstructs a damaged meta page with the help of the other one: most of it
+// is the same in both, the transaction is the one before or after, and in the rest
+// it flips up to three bits until the checksum is right. The chance that a wrong
+// page passes is one in ten to the twelve.
 func (m meta) mend(b []byte) (was meta, ok bool) {
 	if len(b) < pageHeader+metaSize {
 		return was, false
@@ -156,8 +156,8 @@ func (m meta) mend(b []byte) (was meta, ok bool) {
 	return was, false
 }
 
-// flip changes at most n bits, of those that are unknown and of the checksum, so
-// that this holds.
+// flip flips at most n of the unknown bits and those of the checksum, so that the
+// checksum is right.
 func (m *meta) flip(unknown []int, n int) bool {
 	sum := m.sum()
 	if bits.OnesCount64(sum^binary.NativeEndian.Uint64(m.raw[56:])) <= n {
@@ -175,8 +175,8 @@ func (m *meta) flip(unknown []int, n int) bool {
 	return false
 }
 
-// metaOf finds the meta page of a transaction, which stands until the second
-// commit after it. ErrCorrupt: it is not there.
+// metaOf finds the meta page of a transaction, which the second commit after it
+// overwrites. ErrCorrupt: it is not there.
 func metaOf(data []byte, pageSize int, txid uint64) (meta, error) {
 	for page := range 2 {
 		if m, ok := parseMeta(data[page*pageSize:]); ok && m.txid == txid {

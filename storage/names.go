@@ -20,7 +20,7 @@ const sivSize = 16
 // topParent is the associated data of a path's first segment.
 var topParent = []byte("sealkeep/1 names")
 
-// checkPath refuses what cannot be a path of a value.
+// checkPath refuses what cannot be the path of a value.
 func checkPath(path string) error {
 	if len(path) > MaxPath {
 		return fmt.Errorf("%w: %d bytes, at most %d", ErrPath, len(path), MaxPath)
@@ -68,7 +68,7 @@ func (k *keyring) encodePath(path string) ([]byte, error) {
 }
 
 // folderCache remembers the stored keys of some folders, since most paths
-// share theirs. It forgets all when it is full.
+// share theirs. It forgets them all when it is full.
 type folderCache struct {
 	mu   sync.RWMutex
 	keys map[string][]byte
@@ -110,7 +110,7 @@ func firstSegment(key []byte) (seg, rest []byte, ok bool) {
 	return key[2 : 2+n], key[2+n:], true
 }
 
-// parentTag is the associated data for the children of the folder that has
+// parentTag returns the associated data for the children of the folder with
 // this stored key.
 func parentTag(key []byte) []byte {
 	parent := topParent
@@ -124,8 +124,8 @@ func parentTag(key []byte) []byte {
 	return parent
 }
 
-// decodePath is the inverse of encodePath. Its error names the folder up to
-// which the names still authenticate.
+// decodePath is the inverse of encodePath. Its error names the last folder
+// whose names still authenticate.
 func (k *keyring) decodePath(key []byte) (string, error) {
 	var path strings.Builder
 	parent := topParent

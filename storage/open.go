@@ -16,9 +16,9 @@ import (
 )
 
 // Open opens the store at path, sealed. It never creates one: a missing file
-// is fs.ErrNotExist. It waits for the lock for LockTimeout at most and then
-// gives ErrLocked with the holder's name. A file that is no store, or is
-// damaged where it is needed to open, is ErrCorrupt; a newer format ErrFormat.
+// is fs.ErrNotExist. It waits at most LockTimeout for the lock and then returns
+// ErrLocked with the holder's name. ErrCorrupt: the file is not a store, or too
+// damaged to be opened. ErrFormat: its format is too new.
 func Open(path string, o Options) (*Store, error) {
 	s := &Store{
 		path: path, o: o.withDefaults(),
@@ -32,7 +32,7 @@ func Open(path string, o Options) (*Store, error) {
 	case !fi.Mode().IsRegular():
 		return nil, fmt.Errorf("opening store %s: not a regular file", path)
 	case fi.Size() == 0:
-		// bbolt would make it a new, empty database.
+		// bbolt would turn it into a new, empty database.
 		return nil, fmt.Errorf("opening store %s: %w", path, corrupt("file", "is empty"))
 	case fi.Mode().Perm()&0o077 != 0:
 		s.o.Logger.Warn("store was open to others; setting mode 0600", "path", path, "mode", fi.Mode().Perm().String())
@@ -50,9 +50,9 @@ func Open(path string, o Options) (*Store, error) {
 	return s, nil
 }
 
-// openHandle locks the file, checks what bbolt will believe of it, has bbolt open
-// it, and reads what is in clear. It costs the free list. It writes only what it
-// has to mend.
+// openHandle locks the file, checks what bbolt will trust, has bbolt open it, and
+// reads the unencrypted header. It reads the free list, and writes only what it
+// has to repair.
 func openHandle(path string, o Options) (_ *handle, head header, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -79,7 +79,7 @@ func openHandle(path string, o Options) (_ *handle, head header, err error) {
 		return nil, head, err
 	}
 	opts := boltOptions(o)
-	opts.OpenFile = func(string, int, os.FileMode) (*os.File, error) { return f, nil } // it is locked already
+	opts.OpenFile = func(string, int, os.FileMode) (*os.File, error) { return f, nil } // already locked
 	if h.DB, err = openBolt(path, opts); err != nil {
 		return nil, head, err
 	}
@@ -87,11 +87,10 @@ func openHandle(path string, o Options) (_ *handle, head header, err error) {
 	return h, head, err
 }
 
-// look checks the meta pages and the free list, all that bbolt reads when it
-// opens a file: it makes room for as many numbers as the file says, and ends the
-// process where the room is not to be had. A list that cannot be read is
-// replaced by an empty one; the pages that it named are found when the list is
-// proven.
+// look checks the meta pages and the free list, which is all that bbolt reads when
+// it opens a file: bbolt allocates memory for as many numbers as the file says, and
+// the process ends if it cannot. A list that cannot be read is replaced by an empty
+// one; its pages are found when the list is verified.
 func (h *handle) look(log *slog.Logger) (err error) {
 	defer catch(&err, "file")
 	ms, err := h.metas()
@@ -136,7 +135,7 @@ func (h *handle) metas() (metas, error) {
 	return readMetas(data)
 }
 
-// lock takes the lock of a file, as bbolt does, or gives ErrLocked after wait.
+// lock takes the lock of a file, as bbolt does, or returns ErrLocked after wait.
 func lock(f *os.File, how int, wait time.Duration) error {
 	for until := time.Now().Add(wait); ; time.Sleep(50 * time.Millisecond) {
 		err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)

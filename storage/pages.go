@@ -16,9 +16,9 @@ import (
 )
 
 // bbolt trusts its pages: one that points to itself makes it recurse until the
-// stack is full, which ends the process and cannot be caught. So everything is
+// stack overflows, which ends the process and cannot be caught. So everything is
 // read here, from a mapping of our own, with every length and number checked;
-// and before bbolt is let near a key to write it, the same way down is walked.
+// and before bbolt may write a key, the same path down the tree is checked.
 //
 // bbolt's format, in the byte order of the machine: a page is
 //
@@ -39,19 +39,19 @@ const (
 	flagLeaf     = 2
 	flagFreeList = 16
 	flagBucket   = 1
-	maxTreeDepth = 32 // a tree of so many levels would not fit on any disk
+	maxTreeDepth = 32 // a tree with this many levels would not fit on any disk
 )
 
-// trees are those of one state of the file, each found when first needed.
+// trees holds the trees of one state of the file, each found when first needed.
 type trees struct {
 	h     *handle
 	btx   *bolt.Tx
 	found map[string]*tree
-	whole map[uint64]struct{} // pages of which every element was checked; nil: that is not asked for
+	whole map[uint64]struct{} // pages whose every element was checked; nil: not required
 }
 
-// of finds the tree of a bucket. It is that of the committed state also in a
-// transaction that writes.
+// of finds the tree of a bucket. Even in a write transaction it is the tree of
+// the committed state.
 func (s *trees) of(bucket []byte) (*tree, error) {
 	if t := s.found[string(bucket)]; t != nil {
 		return t, nil
@@ -67,7 +67,7 @@ func (s *trees) of(bucket []byte) (*tree, error) {
 	return &t, nil
 }
 
-// get returns what a bucket has for a key, nil if nothing.
+// get returns the value of a key in a bucket, or nil if there is none.
 func (s *trees) get(bucket, key []byte) ([]byte, error) {
 	t, err := s.of(bucket)
 	if err != nil {
@@ -83,14 +83,14 @@ type handle struct {
 	pageSize int
 	file     *os.File // bbolt's own
 	stuck    bool     // bbolt panicked in a transaction and still holds its locks
-	damage   error    // what was found of the meta pages when the file was opened
+	damage   error    // damage to the meta pages found when the file was opened
 
-	gone   atomic.Bool // the handle is about to be closed: whoever still reads gives up
+	gone   atomic.Bool // the handle is about to be closed: readers give up
 	listed uint64      // hash of the free list, before bbolt read it
 
-	proven  atomic.Bool // the free list holds, and so what bbolt makes of it
+	proven  atomic.Bool // the free list is right, and so is bbolt's copy of it
 	parked  []run       // free pages that are not in the list; the committer's, once proven
-	left    []run       // where earlier lists stood, which a backup may still copy
+	left    []run       // pages of earlier lists, which a backup may still copy
 	proving sync.Mutex
 	proof   *proof // under way
 
@@ -124,7 +124,7 @@ func (h *handle) mapFile(size int64) error {
 	return nil
 }
 
-// upTo gives the first n bytes of the file, mapping more of it if it has
+// upTo returns the first n bytes of the file, mapping more of it if it has
 // outgrown the mapping.
 func (h *handle) upTo(n int) ([]byte, error) {
 	if m := *h.mapping.Load(); n <= len(m) {
@@ -140,24 +140,25 @@ func (h *handle) upTo(n int) ([]byte, error) {
 	return (*h.mapping.Load())[:n], nil
 }
 
-// rollback ends a transaction that writes, whatever state a panic left it in.
+// rollback ends a write transaction, whatever state a panic left it in.
 func (h *handle) rollback(btx *bolt.Tx) {
 	defer func() {
 		if recover() != nil {
 			h.stuck = true
 		}
 	}()
-	_ = btx.Rollback() // an ended one says so
+	_ = btx.Rollback() // the error only says that it has already ended
 }
 
-// leave closes a file of which bbolt has lost hold. Its mapping keeps the file
-// open, and with it the lock, so that is let go by name.
+// leave closes a file that bbolt can no longer close. bbolt's mapping keeps the
+// file open, and with it the lock, so leave unlocks it explicitly.
 func leave(f *os.File) error {
 	return errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close())
 }
 
-// close ends both. No reader may be left. Of a stuck one only the file is
-// closed, which lets the lock go: its mapping stays until the process ends.
+// close closes bbolt and the mapping. No reader may be left. If bbolt is stuck, it
+// closes only the file, which releases the lock; bbolt's mapping stays until the
+// process ends.
 func (h *handle) close() error {
 	h.growing.Lock()
 	defer h.growing.Unlock()
@@ -182,9 +183,10 @@ type tree struct {
 	whole    map[uint64]struct{} // as in trees
 }
 
-// page is a checked page. Its elements are checked one by one, when used.
+// page is a page with a checked header. Its elements are checked one by one, when
+// used.
 type page struct {
-	b    []byte // with what overflows
+	b    []byte // with its overflow
 	leaf bool
 	n    int
 }
@@ -212,7 +214,7 @@ func (h *handle) tree(btx *bolt.Tx, bucket []byte, whole map[uint64]struct{}) (t
 	return t, err
 }
 
-// rootOf is the first page of a bucket, which may stand inside its element.
+// rootOf returns the root page of a bucket, which may be inside its element.
 func (t *tree) rootOf(bucket []byte) (page, error) {
 	if root := binary.NativeEndian.Uint64(bucket); root != 0 {
 		return t.page(root)
@@ -243,9 +245,9 @@ func (t *tree) page(id uint64) (page, error) {
 	return p, err
 }
 
-// child is the page to which a branch leads. The branch's key is the first of
-// the page, always: bbolt looks for that one when it writes the page anew, and
-// when it does not find it, leaves the old page in the branch beside the new.
+// child returns the page to which a branch leads. The branch's key must be the
+// first key of the page: bbolt looks for it when it rewrites the page and, if it
+// does not find it, leaves the old page in the branch beside the new one.
 func (t *tree) child(key []byte, id uint64) (page, error) {
 	p, err := t.page(id)
 	if err != nil {
@@ -254,7 +256,7 @@ func (t *tree) child(key []byte, id uint64) (page, error) {
 	return p, p.startsWith(key)
 }
 
-// startsWith tells whether the page has keys, and that one first.
+// startsWith returns an error unless key is the first key of the page.
 func (p page) startsWith(key []byte) error {
 	if p.n == 0 {
 		return corrupt("pages", "a page without keys")
@@ -266,7 +268,7 @@ func (p page) startsWith(key []byte) error {
 	return err
 }
 
-// bytes are those of a page and of what it overflows into.
+// bytes returns the bytes of a page with its overflow pages.
 func (t *tree) bytes(id uint64) ([]byte, error) {
 	pages := uint64(len(t.data) / t.pageSize)
 	if id < 2 || id >= pages {
@@ -280,8 +282,8 @@ func (t *tree) bytes(id uint64) ([]byte, error) {
 	return b[:int(n)*t.pageSize], nil
 }
 
-// pageCount reads from a page's header how many pages it takes, and checks that
-// it is the page id, of a file with so many pages.
+// pageCount reads from a page's header how many pages it takes. It checks that the
+// page has the number id and fits in a file of that many pages.
 func pageCount(header []byte, id, pages uint64) (n uint64, err error) {
 	if got := binary.NativeEndian.Uint64(header); got != id {
 		return 0, corrupt("pages", "page %d says that it is page %d", id, got)
@@ -292,11 +294,11 @@ func pageCount(header []byte, id, pages uint64) (n uint64, err error) {
 	return n, nil
 }
 
-// parsePage checks the header of a page and where its elements begin and end:
-// bbolt writes what they hold behind them without a gap, and takes just as many
-// bytes as that needs, in whole pages or, inside a bucket's element, single
-// ones. So a count or an overflow that is not the page's own is found here. Of
-// the size bytes of a page b has the first, with all elements.
+// parsePage checks the header of a page and where its elements begin and end.
+// bbolt writes keys and values directly behind the elements, and takes exactly the
+// bytes needed, rounded up to unit: whole pages or, inside a bucket's element,
+// single bytes. So a wrong count or overflow is found here. b holds the first of
+// the page's size bytes, including all elements.
 func parsePage(b []byte, size, unit int) (page, error) {
 	if len(b) < pageHeader {
 		return page{}, corrupt("pages", "a page of %d bytes", len(b))
@@ -329,9 +331,9 @@ func parsePage(b []byte, size, unit int) (page, error) {
 	return p, nil
 }
 
-// check checks what bbolt believes of a page that it changes, which it writes
-// anew from all of its elements: that they stand one behind the other, in the
-// order of their keys, and are of one kind.
+// check checks what bbolt trusts in a page that it changes and rewrites from all
+// of its elements: that they follow one another, in the order of their keys, and
+// are of one kind.
 func (p page) check(flags uint32) error {
 	end, last := pageHeader+p.n*element, []byte(nil)
 	for i := range p.n {
@@ -355,7 +357,7 @@ func (p page) check(flags uint32) error {
 }
 
 // bounds returns where the key of element i begins in the page, and the lengths
-// of key and value, as they are stored.
+// of its key and value, as stored.
 func (p page) bounds(i int) (start, ksize, vsize int) {
 	off := pageHeader + i*element
 	e := p.b[off : off+element]
@@ -366,15 +368,15 @@ func (p page) bounds(i int) (start, ksize, vsize int) {
 	return off + word(0), word(1), 0
 }
 
-// kind is the flags of element i of a leaf.
+// kind returns the flags of element i of a leaf.
 func (p page) kind(i int) uint32 { return binary.NativeEndian.Uint32(p.b[pageHeader+i*element:]) }
 
-// child is the page to which element i of a branch leads.
+// child returns the page to which element i of a branch leads.
 func (p page) child(i int) uint64 {
 	return binary.NativeEndian.Uint64(p.b[pageHeader+i*element+8:])
 }
 
-// key is that of element i.
+// key returns the key of element i.
 func (p page) key(i int) ([]byte, error) {
 	start, ksize, _ := p.bounds(i)
 	if rest := len(p.b); start > rest || ksize > rest-start {
@@ -385,7 +387,7 @@ func (p page) key(i int) ([]byte, error) {
 
 var errElement = corrupt("pages", "an element that is not in its page")
 
-// at returns element i of a page: the key, and the value or the child.
+// at returns element i of a page: its key, and its value or child.
 func (p page) at(i int) (key, value []byte, flags uint32, child uint64, err error) {
 	start, ksize, vsize := p.bounds(i)
 	if rest := len(p.b); start > rest || ksize > rest-start || vsize > rest-start-ksize {
@@ -400,8 +402,8 @@ func (p page) at(i int) (key, value []byte, flags uint32, child uint64, err erro
 	return b[:ksize:ksize], b[ksize : ksize+vsize : ksize+vsize], flags, child, nil
 }
 
-// cursor walks a tree in the order of its keys. Its methods are those of
-// bbolt's, and so is what they return; err is set when a page is damaged.
+// cursor walks a tree in the order of its keys. Its methods work like those of
+// bbolt's cursor; err is set if a page is damaged.
 type cursor struct {
 	tree *tree
 	way  []step // from the root to a leaf
@@ -419,7 +421,7 @@ func (c *cursor) Seek(key []byte) (k, v []byte) {
 	c.way = append(c.way[:0], step{page: c.tree.root})
 	for c.err == nil {
 		s := &c.way[len(c.way)-1]
-		less := func(i int) bool { // whether element i is less than key
+		less := func(i int) bool { // reports whether element i is less than key
 			k, _, _, _, err := s.page.at(i)
 			if err != nil {
 				c.err = err
@@ -446,7 +448,7 @@ func (c *cursor) Seek(key []byte) (k, v []byte) {
 			}
 			return k, v
 		}
-		// A branch's key is the first one beneath it.
+		// A branch's key is the first key beneath it.
 		if lo == s.page.n {
 			s.i--
 		} else if k, _, _, _, err := s.page.at(lo); err != nil {
@@ -460,7 +462,7 @@ func (c *cursor) Seek(key []byte) (k, v []byte) {
 	return nil, nil
 }
 
-// Next goes one element on.
+// Next moves to the next element.
 func (c *cursor) Next() (k, v []byte) {
 	if len(c.way) == 0 || c.err != nil {
 		return nil, nil
@@ -474,8 +476,8 @@ func (c *cursor) Next() (k, v []byte) {
 	return k, v
 }
 
-// element returns the element on which the cursor is, or the next one if that
-// is past the end of its page; nil at the end of the tree.
+// element returns the cursor's element, or the next one if the cursor is past the
+// end of its page. It returns nil at the end of the tree.
 func (c *cursor) element() (k, v []byte) {
 	for c.err == nil {
 		s := &c.way[len(c.way)-1]
@@ -503,7 +505,7 @@ func (c *cursor) element() (k, v []byte) {
 	return nil, nil
 }
 
-// down steps to the child of the branch on which the cursor is.
+// down steps to the child of the cursor's branch.
 func (c *cursor) down() {
 	s := c.way[len(c.way)-1]
 	key, _, _, child, err := s.page.at(s.i)
@@ -521,9 +523,9 @@ func (c *cursor) down() {
 	c.way = append(c.way, step{page: p})
 }
 
-// findable tells whether Seek would come to the key on which the cursor is:
-// whether it is less than the keys of the branches beside its own. That it is
-// not less than its own follows from the order of the keys.
+// findable returns an error unless Seek would find the cursor's key: it must be
+// less than the keys of the next branches beside its own. That it is not less than
+// its own branches' keys follows from the order of the keys.
 func (c *cursor) findable(key []byte) error {
 	for _, s := range c.way[:len(c.way)-1] {
 		if s.i+1 == s.page.n {
@@ -540,7 +542,7 @@ func (c *cursor) findable(key []byte) error {
 	return nil
 }
 
-// get returns the value of a key, nil if there is none.
+// get returns the value of a key, or nil if there is none.
 func (t *tree) get(key []byte) ([]byte, error) {
 	c := cursor{tree: t}
 	k, v := c.Seek(key)
@@ -551,7 +553,7 @@ func (t *tree) get(key []byte) ([]byte, error) {
 }
 
 // deletable checks the pages that bbolt may touch when it deletes a key: those on
-// the way to it, and their neighbours, with which it may join them.
+// the path to it, and their neighbours, with which it may merge them.
 func (t *tree) deletable(key []byte) error {
 	c := cursor{tree: t}
 	c.Seek(key)
@@ -570,8 +572,8 @@ func (t *tree) deletable(key []byte) error {
 	return c.err
 }
 
-// freeList checks the page with the list of free pages, whose old copy every
-// commit frees with all that it overflows into.
+// freeList checks the page with the list of free pages. Every commit frees the old
+// copy, with its overflow pages.
 func (s *trees) freeList() error {
 	data, err := s.h.upTo(int(s.btx.Size()))
 	if err != nil {

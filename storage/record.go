@@ -12,7 +12,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 )
 
-// What a record is for. It is part of the associated data.
+// The purpose of a record, which is part of its associated data.
 const (
 	purposeValue   = "value"
 	purposePointer = "pointer"
@@ -32,9 +32,9 @@ const (
 	recordMin  = headerSize + nonceSize + tagSize
 )
 
-// associated is the associated data of everything that this package encrypts
-// or has encrypted by a key service: each part with its length before it, so
-// that no two lists of parts give the same bytes.
+// associated returns the associated data of everything that this package encrypts
+// or has encrypted by a key service: each part is preceded by its length, so that
+// no two lists of parts give the same bytes.
 func associated(parts ...string) []byte {
 	n := 0
 	for _, p := range parts {

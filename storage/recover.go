@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// recover leaves the handle after a failed commit and opens the file anew, as
-// the package comment says. It returns when the store can be read again, or is
+// recover drops the handle after a failed commit and reopens the file, as the
+// package comment says. It returns when the store can be read again, or is
 // closing.
 func (s *Store) recover(h *handle, cause error) {
 	s.o.Logger.Error("a write to the store failed; reading the file anew", "path", s.path, "error", cause)
@@ -34,7 +34,7 @@ func (s *Store) recover(h *handle, cause error) {
 	}
 }
 
-// pause waits, or reports that the store is closing.
+// pause waits for d. It reports false if the store is closing.
 func (s *Store) pause(d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -46,7 +46,8 @@ func (s *Store) pause(d time.Duration) bool {
 	}
 }
 
-// refusing runs fn, and answers meanwhile those that wait for the committer.
+// refusing runs fn and, until it returns, refuses the updates that wait for the
+// committer.
 func (s *Store) refusing(fn func()) {
 	done := make(chan struct{})
 	go func() {
@@ -63,7 +64,7 @@ func (s *Store) refusing(fn func()) {
 	}
 }
 
-// abandon closes a handle of which nothing is believed any more.
+// abandon closes a handle that can no longer be trusted.
 func abandon(h *handle) {
 	defer func() { _ = recover() }()
 	_ = h.close()
@@ -87,8 +88,8 @@ func (s *Store) reopen() (err error) {
 	return s.reload(h)
 }
 
-// reload takes up the state that the file has now. After a failed change of the
-// keyring that may be the one before or after.
+// reload adopts the current state of the file. After a failed change of the
+// keyring, that may be the state before or after the change.
 func (s *Store) reload(h *handle) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer catch(&err, "reading")
@@ -96,7 +97,7 @@ func (s *Store) reload(h *handle) (err error) {
 	if err != nil {
 		return fmt.Errorf("beginning transaction: %w", err)
 	}
-	defer func() { _ = btx.Rollback() }() // it only lets its pages go
+	defer func() { _ = btx.Rollback() }() // just releases its pages
 	ts := &trees{h: h, btx: btx}
 	was, roots := s.roots()
 	if roots == nil {
@@ -129,8 +130,8 @@ func (s *Store) reload(h *handle) (err error) {
 	return nil
 }
 
-// roots returns the state with copies of the root keys of which one is that of
-// the file; none while sealed.
+// roots returns the state and copies of the root keys, one of which is the
+// file's. It returns no keys while sealed.
 func (s *Store) roots() (st *state, roots [][]byte) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -11,7 +11,7 @@ import (
 
 // One step of Reencrypt looks at maxScan records and rewrites those of older
 // terms among them, in one update of at most maxReencrypt records or
-// maxReencryptBytes: so that no update that waits beside it waits for long.
+// maxReencryptBytes, so that no other update waits for long.
 const (
 	maxScan           = 4096
 	maxReencrypt      = 256
@@ -24,15 +24,15 @@ type stale struct {
 	size int
 }
 
-// Reencrypt brings every record to the newest term, at most perSecond records
-// of older terms a second, and then forgets those terms, which leave the memory
-// when the last View that began before has ended. It may be ended at any time,
-// by ctx or a crash; the next call goes on. progress, if not nil, is told
-// after each step how many records have been passed. Terms that are
-// added meanwhile are the business of the next call.
+// Reencrypt re-encrypts every record of an older term under the newest one, at most
+// perSecond records a second, and then forgets the older terms, which leave memory
+// when the last View that began before has ended. ctx or a crash may end it at any
+// time; the next call continues. progress, if not nil, is called after each step
+// with the number of records passed so far. Terms added in the meantime are left to
+// the next call.
 //
-// Once a term is no longer the newest, no commit writes under it: so when one
-// snapshot after that has no record of it, no later one will.
+// Once a term is no longer the newest, no commit writes under it. So if one later
+// snapshot has no record of that term, no snapshot after it will.
 func (s *Store) Reencrypt(ctx context.Context, perSecond int, progress func(passed uint64)) error {
 	var target uint32
 	if err := s.View(ctx, func(t *Tx) error {
@@ -81,8 +81,9 @@ func rest(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// stale collects records older than target from a key on; it says how many it
-// has passed, and where to go on: nil at the end.
+// stale collects records of terms before target, starting at the key from. It
+// returns how many records it passed, and the key at which to continue, or nil at
+// the end.
 func (t *Tx) stale(in byte, from []byte, target uint32) (found []stale, passed int, next []byte, err error) {
 	defer catch(&err, "data")
 	tr, err := t.trees.of(bucketOf[in])
@@ -111,8 +112,7 @@ func (t *Tx) stale(in byte, from []byte, target uint32) (found []stale, passed i
 	return found, passed, nil, c.err
 }
 
-// reencrypt rewrites the records that are still there and still of an older
-// term.
+// reencrypt rewrites the records that still exist and still have an older term.
 func (t *Tx) reencrypt(in byte, found []stale, target uint32) error {
 	for _, f := range found {
 		rec, err := t.record(in, f.key)
@@ -143,7 +143,7 @@ func (t *Tx) reencrypt(in byte, found []stale, target uint32) error {
 		if err == nil {
 			err = t.set(in, f.key, next, where)
 		}
-		if err == nil && kind == kindPointer { // set has taken the old pointer's mark from the blob
+		if err == nil && kind == kindPointer { // set has removed the old pointer's mark from the blob
 			b, ok := decodeBlob(plain)
 			if !ok {
 				return corrupt("pointer "+quote(where), "malformed")
@@ -157,7 +157,7 @@ func (t *Tx) reencrypt(in byte, found []stale, target uint32) error {
 	return nil
 }
 
-// retire drops the terms before target, if one snapshot is without them.
+// retire drops the terms before target if one snapshot has no records of them.
 func (s *Store) retire(ctx context.Context, target uint32) error {
 	err := s.view(ctx, math.MaxInt64, func(t *Tx) error {
 		for _, in := range []byte{inData, inBlobs} {

@@ -2,7 +2,7 @@
 
 package storage
 
-// rehearse has every function of an Update run twice, in a transaction of its own
-// each time, of which the first is thrown away: go test -tags rehearse. The tests
-// of the committer itself turn it off.
+// rehearse makes every function of an Update run twice, each time in a transaction
+// of its own; the first one is rolled back. Use it with go test -tags rehearse. The
+// tests of the committer itself turn it off.
 var rehearse = true

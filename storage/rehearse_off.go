@@ -2,5 +2,5 @@
 
 package storage
 
-// rehearse has every function of an Update run twice; see the build tag.
+// rehearse makes every function of an Update run twice; see the build tag.
 const rehearse = false

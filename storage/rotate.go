@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// KeyStatus is what can be told of the barrier key.
+// KeyStatus describes the barrier keys.
 type KeyStatus struct {
 	Term      uint32    // of the key that encrypts
 	Installed time.Time // when it was added
-	Writes    uint64    // records encrypted under it; there is no limit to reach
-	Terms     []uint32  // all that are kept, ascending; one, when Reencrypt is done
-	Records   uint64    // in the store, under any of them
+	Writes    uint64    // records encrypted under it; there is no limit
+	Terms     []uint32  // all terms kept, ascending; only one after Reencrypt
+	Records   uint64    // records in the store, under any term
 }
 
 // KeyStatus reads the state of the newest barrier key.
@@ -38,9 +38,9 @@ func (t *Tx) storedDigest() (d digest, err error) {
 	return t.keys.decodeDigest(rec)
 }
 
-// Rotate adds a barrier key, alone in its commit; it encrypts from the next
-// commit on. Older keys stay for what they have encrypted, until Reencrypt is
-// done with it. One commit, at any size.
+// Rotate adds a barrier key, which encrypts from the next commit on. Older keys
+// stay for the records that they encrypted, until Reencrypt has rewritten those.
+// It costs one commit of its own, at any size.
 func (s *Store) Rotate(ctx context.Context) error {
 	err := s.changeKeyring(ctx, func(_ *trees, old *keyring) (*keyring, error) {
 		return old.change(s.addTerm)
@@ -56,7 +56,7 @@ func (s *Store) addTerm(j *keyringJSON) {
 	j.Terms = append(j.Terms, term{Term: newest + 1, Key: randomBytes(32), Installed: s.o.Now().UTC()})
 }
 
-// changeKeyring stores the keyring that next makes of the present one, alone in
+// changeKeyring stores the keyring that next makes from the current one, alone in
 // its commit.
 func (s *Store) changeKeyring(ctx context.Context, next func(*trees, *keyring) (*keyring, error)) error {
 	if err := s.writable(ctx); err != nil {

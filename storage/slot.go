@@ -12,26 +12,26 @@ import (
 )
 
 // Slot is the root key wrapped by one seal, as stored beside the data. Any
-// slot that a key service opens opens the store.
+// slot that can be opened opens the store.
 type Slot struct {
 	Name           string    `json:"name"`            // of the seal; unique in a store
 	Type           string    `json:"type"`            // of the seal: "awskms", "transit", ...
-	KeyID          string    `json:"key_id"`          // which key of the service wrapped it
+	KeyID          string    `json:"key_id"`          // the key of the service that wrapped it
 	RootGeneration uint64    `json:"root_generation"` // of the root key inside, from 1
 	Blob           []byte    `json:"blob"`            // what the seal made; opaque here
 	Created        time.Time `json:"created"`
 
-	// Lock is the public part of how people open a recovery slot; opaque here.
+	// Lock is the public part of what opens a slot of recovery shares; opaque here.
 	Lock []byte `json:"lock,omitempty"`
-	// Since is when the slot was made to take the place of another one that
-	// people open; zero for every other slot.
+	// Since is when a recovery slot was made to replace another one; zero for
+	// every other slot.
 	Since time.Time `json:"since,omitzero"`
 }
 
 const maxSlotSize = 128 << 10
 
-// Context is the associated data under which a seal wraps this slot of the
-// store with this UUID: a blob opens in its own place only.
+// Context returns the associated data under which a seal wraps this slot of the
+// store with this UUID, so that a blob opens only in its own place.
 func (s Slot) Context(uuid string) []byte {
 	return associated(formatName, purposeSlot, uuid, s.Name, s.Type, strconv.FormatUint(s.RootGeneration, 10))
 }
@@ -63,8 +63,8 @@ func (s Slot) entry(rec []byte) slotEntry {
 	return slotEntry{Name: s.Name, Type: s.Type, KeyID: s.KeyID, SHA256: h[:]}
 }
 
-// readSlots reads the table as it stands on disk. Records that do not decode
-// are named in bad.
+// readSlots reads the table as stored on disk. bad names the records that do not
+// decode.
 func readSlots(t *tree) (slots []Slot, bad []string, err error) {
 	c := cursor{tree: t}
 	for k, v := c.Seek(nil); k != nil; k, v = c.Next() {
@@ -91,13 +91,13 @@ func (s *Store) RootKey() (root []byte, generation uint64, err error) {
 
 // SlotTable is the table of slots of one state of an unsealed store.
 type SlotTable struct {
-	// Trusted are the slots of the keyring's list whose record on disk is the
-	// one that was written: nobody else has made or changed them.
+	// Trusted lists the slots of the keyring's list whose record on disk is the
+	// one that was written: nobody else made or changed them.
 	Trusted []Slot
-	// Missing names those of the list that are not there as they were written.
+	// Missing names the slots of the list that are gone or were changed.
 	Missing []string
-	// Quarantined names the records on disk that the list does not know, or
-	// knows otherwise. They are never used; Others are those that decode.
+	// Quarantined names the records on disk that are not in the list, or
+	// differ from it. They are never used; Others holds those that decode.
 	Quarantined []string
 	Others      []Slot
 }
@@ -142,23 +142,23 @@ func (s *Store) SlotTable() (table SlotTable, err error) {
 	return table, err
 }
 
-// TrustedSlots are Trusted and Missing of the SlotTable.
+// TrustedSlots returns Trusted and Missing of the SlotTable.
 func (s *Store) TrustedSlots() (slots []Slot, missing []string, err error) {
 	table, err := s.SlotTable()
 	return table.Trusted, table.Missing, err
 }
 
 // Revoked is a slot that must not hold the root key again, since somebody else
-// has the use of its key. The keyring remembers it by name, and by type and key
-// ID, under whatever name.
+// can use its key. The keyring bars its name, and its type and key ID under any
+// name.
 type Revoked struct {
 	Name  string    `json:"name"`
 	Type  string    `json:"type"`
 	KeyID string    `json:"key_id"`
 	Since time.Time `json:"since"`
 
-	// People open it. The slot of other people has the same name, so that is
-	// no bar.
+	// People open it. The slot of other people has the same name, so the name
+	// alone is no bar.
 	People bool `json:"people,omitempty"`
 }
 
@@ -185,8 +185,8 @@ func (k *keyring) checkRevoked(slot Slot) error {
 	return nil
 }
 
-// putReader states in the header, which is in clear, which programs can read
-// the keyring k: an older one then says so at its start.
+// putReader records in the unencrypted header which programs can read the keyring
+// k, so that an older program refuses the store at its start.
 func (s *trees) putReader(k *keyring) error {
 	h, err := readHeader(s)
 	if err != nil {
@@ -205,15 +205,15 @@ func (s *trees) putReader(k *keyring) error {
 }
 
 // PutSlot adds a slot, or replaces the one of that name, and removes the slots
-// named in gone, all in one commit of their own. A name in gone that has no slot
-// is no error. ErrGeneration: the slot holds another root key than the one in
-// use. ErrRevoked: the slot was revoked; see AllowSlot.
+// named in gone, all in one commit of their own. It is not an error if a name in
+// gone has no slot. ErrGeneration: the slot holds another root key than the one
+// in use. ErrRevoked: the slot was revoked; see AllowSlot.
 func (s *Store) PutSlot(ctx context.Context, slot Slot, gone ...string) error {
 	return s.addSlot(ctx, slot, gone, false)
 }
 
-// AllowSlot is PutSlot for a slot that may have been revoked; the store forgets
-// that it was.
+// AllowSlot is like PutSlot, but also accepts a revoked slot and lifts the
+// revocation.
 func (s *Store) AllowSlot(ctx context.Context, slot Slot) error {
 	return s.addSlot(ctx, slot, nil, true)
 }
@@ -256,8 +256,8 @@ func (s *Store) addSlot(ctx context.Context, slot Slot, gone []string, allow boo
 	return nil
 }
 
-// RemoveSlot removes a slot, alone in its commit; also a record that the
-// keyring does not know. ErrNoSlot: there is none of that name. ErrLastSlot:
+// RemoveSlot removes a slot, alone in its commit. It also removes a record that
+// the keyring does not know. ErrNoSlot: there is none of that name. ErrLastSlot:
 // nothing would open the store any more. Older copies of the file still have
 // the slot, and it opens them.
 func (s *Store) RemoveSlot(ctx context.Context, name string) error {
@@ -286,12 +286,12 @@ func (s *Store) RemoveSlot(ctx context.Context, name string) error {
 	return nil
 }
 
-// RotateRoot puts root in the place of the root key, and slots, which hold it,
-// in the place of all slots, in one commit; it begins a new term too, since who
-// had the old root key had the barrier's keys. The slots' generation is the next
-// one, else ErrGeneration. What is in revoke is remembered as such: none of slots
-// may be revoked, now or before, else ErrRevoked. Older copies of the file still
-// open as they did, and whoever has the old root key still reads names.
+// RotateRoot replaces the root key with root, and all slots with slots, which hold
+// root, in one commit. It also begins a new term, since a holder of the old root key
+// had the barrier's keys. ErrGeneration: a slot's generation is not the next one.
+// The store remembers revoke as revoked. ErrRevoked: one of slots was revoked, now
+// or before. Older copies of the file still open as they did, and a holder of the
+// old root key can still read names.
 func (s *Store) RotateRoot(ctx context.Context, root []byte, slots []Slot, revoke ...Revoked) error {
 	root = bytes.Clone(root)
 	err := s.rotateRoot(ctx, root, slots, revoke)
@@ -350,7 +350,7 @@ func (s *Store) rotateRoot(ctx context.Context, root []byte, slots []Slot, revok
 		k, err := old.change(func(j *keyringJSON) {
 			j.RootGeneration++
 			j.Slots = entries
-			for _, r := range revoke { // the last word on a name counts
+			for _, r := range revoke { // the last revocation of a name counts
 				j.Revoked = slices.DeleteFunc(j.Revoked, func(known Revoked) bool { return known.Name == r.Name })
 				j.Revoked = append(j.Revoked, r)
 			}
@@ -395,8 +395,8 @@ func checkSlot(s Slot, rec []byte) error {
 	return nil
 }
 
-// quarantine compares the table on disk with the keyring's list, and names the
-// slots that the list does not know or knows otherwise.
+// quarantine compares the table on disk with the keyring's list, and returns the
+// names of slots that are not in the list or differ from it.
 func (k *keyring) quarantine(t *tree) (names []string, err error) {
 	known := make(map[string][]byte, len(k.Slots))
 	for _, e := range k.Slots {

@@ -22,16 +22,16 @@ import (
 
 // Options of a store. The zero value means the defaults.
 type Options struct {
-	// InitialMmapSize is how many bytes of address space are mapped at once.
-	// Until the file is that large, a reader never delays a writer. Default
+	// InitialMmapSize is how many bytes of address space are mapped at first.
+	// Until the file outgrows that, a reader never delays a writer. Default
 	// 64 GiB on 64-bit systems, 256 MiB elsewhere; it costs no memory.
 	InitialMmapSize int64
 	// LockTimeout bounds the wait for the file lock. Default 2 s.
 	LockTimeout time.Duration
-	// ViewTimeout bounds a View, and with it the pages that it keeps from
-	// being reused. Default 30 s.
+	// ViewTimeout bounds a View, and so how long it keeps pages from being
+	// reused. Default 30 s.
 	ViewTimeout time.Duration
-	// Logger is told of slow functions, failed commits and recoveries.
+	// Logger logs slow functions, failed commits and recoveries.
 	// Default: nothing is logged.
 	Logger *slog.Logger
 	// Now is the clock. Default time.Now.
@@ -63,7 +63,7 @@ const (
 	formatVersion = 1 // what this version writes
 	readerVersion = 1 // the oldest version that can read it
 
-	// The newest reader version that this program satisfies. A store needs it
+	// The newest reader version that this program has. A store requires it
 	// while its keyring has revoked slots.
 	latestReader = keyringRevoked
 )
@@ -77,13 +77,13 @@ type header struct {
 	Lineage
 }
 
-// Lineage names the line of commits to which a store belongs: of two copies of a
-// store that have the same one, the generations say which is the newer. Each
-// restore begins another. It is in clear, and nobody vouches for it.
+// Lineage names the line of commits to which a store belongs: if two copies of a
+// store have the same one, their generations say which is newer. Each restore
+// begins a new lineage. It is neither encrypted nor authenticated.
 type Lineage struct {
 	ID     string `json:"lineage,omitempty"`        // "" before the first restore
-	Parent string `json:"parent_lineage,omitempty"` // of what was restored
-	Forked uint64 `json:"forked,omitempty"`         // generation with which ID began; 0: not known
+	Parent string `json:"parent_lineage,omitempty"` // of the restored backup
+	Forked uint64 `json:"forked,omitempty"`         // generation at which ID began; 0: not known
 }
 
 var (
@@ -108,9 +108,9 @@ type Store struct {
 	done    chan struct{} // closed when the committer has ended
 
 	state atomic.Pointer[state]
-	mu    sync.RWMutex // held to replace the state, and to copy a root key of it
+	mu    sync.RWMutex // held to replace the state, and to copy a root key from it
 
-	digest digest // of the last commit; the committer's own, once unsealed
+	digest digest // of the last commit; owned by the committer once unsealed
 
 	views   sync.Mutex
 	open    map[*Tx]time.Time // running Views and their start
@@ -119,22 +119,22 @@ type Store struct {
 	stats stats
 }
 
-// state is what a transaction begins with. It is never changed, but replaced as
+// state is what a transaction begins with. It is never modified, only replaced as
 // a whole.
 //
 // bbolt's commit makes a new keyring visible to readers before it returns, so
-// the one that is being committed is there beforehand, with the number of its
-// transaction: by that a reader knows whose snapshot it has.
+// next holds the keyring being committed, with the number of its transaction: a
+// reader compares its snapshot with that to know which keyring to use.
 type state struct {
 	h      *handle  // nil while recovering and after Close
 	keys   *keyring // nil while sealed
 	from   uint64   // the transaction that keys were read from or stored in
 	next   *keyring // being committed, or nil
-	nextID uint64   // by that transaction
+	nextID uint64   // the transaction that commits next
 	kept   *kept    // nil while sealed
 }
 
-// keyring is that of the snapshot of a transaction, nil while sealed.
+// keyring returns the keyring of a transaction's snapshot, or nil while sealed.
 func (st *state) keyring(txid uint64) (*keyring, error) {
 	switch {
 	case st.keys == nil:
@@ -156,7 +156,7 @@ func (s *Store) change(edit func(*state)) {
 	s.state.Store(&st)
 }
 
-// usable is the state, if it has an open handle.
+// usable returns the state if it has an open handle.
 func (s *Store) usable() (*state, error) {
 	switch st := s.state.Load(); {
 	case st.h != nil:
@@ -167,8 +167,8 @@ func (s *Store) usable() (*state, error) {
 	return nil, ErrUnavailable
 }
 
-// snapshot begins a transaction that reads, with the keyring of that moment, nil
-// while sealed. The caller is registered with enter.
+// snapshot begins a read transaction and returns it with its keyring, which is nil
+// while sealed. The caller has called enter.
 func (s *Store) snapshot() (h *handle, btx *bolt.Tx, keys *keyring, err error) {
 	defer catch(&err, "beginning transaction")
 	for {
@@ -185,7 +185,7 @@ func (s *Store) snapshot() (h *handle, btx *bolt.Tx, keys *keyring, err error) {
 				return st.h, btx, keys, nil
 			}
 		}
-		_ = btx.Rollback() // it only lets its pages go
+		_ = btx.Rollback() // just releases its pages
 		if err != nil {
 			return nil, nil, nil, err
 		}
@@ -197,11 +197,11 @@ type stats struct{ commits, updates, failures, refused atomic.Uint64 }
 // NewUUID returns a random UUID for a new store.
 func NewUUID() string { return uuid.NewString() }
 
-// Create makes a new store at path with its keyring under root and the slots
+// Create creates a store at path with its keyring under root and the slots
 // that hold root. first, if not nil, writes the first values in the same
 // transaction. The store appears at path complete or not at all. The file has
-// mode 0600, its folder is made with 0700 if only that one is missing. A file
-// already at path gives ErrExists.
+// mode 0600; its folder is created with mode 0700 if only that one is missing.
+// ErrExists: path already exists.
 func Create(path, id string, root []byte, slots []Slot, first func(*Tx) error, o Options) (err error) {
 	o = o.withDefaults()
 	dir := filepath.Dir(path)
@@ -216,8 +216,8 @@ func Create(path, id string, root []byte, slots []Slot, first func(*Tx) error, o
 	if err := create(tmp, id, root, slots, first, o); err != nil {
 		return fmt.Errorf("creating store %s: %w", path, err)
 	}
-	// A link, unlike a rename, never replaces what another process has put
-	// there meanwhile.
+	// A link, unlike a rename, never replaces a file that another process
+	// created in the meantime.
 	if err := os.Link(tmp, path); errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("creating store %s: %w", path, ErrExists)
 	} else if err != nil {
@@ -288,9 +288,8 @@ func create(tmp, id string, root []byte, slots []Slot, first func(*Tx) error, o 
 	})
 }
 
-// boltOptions are those of every handle. The free list is written, so that
-// opening does not scan the file; hashmap is the form that stays quick when
-// the list is long.
+// boltOptions returns the options of every handle. The free list is written, so
+// that opening does not scan the file; as a hashmap it stays fast when it is long.
 func boltOptions(o Options) *bolt.Options {
 	return &bolt.Options{
 		Timeout:         o.LockTimeout,
@@ -312,14 +311,15 @@ func syncDir(dir string) error {
 }
 
 // catch turns a panic of bbolt, or a memory fault on the mapped file, into
-// ErrCorrupt, which names where it was.
+// ErrCorrupt, naming where it happened.
 func catch(err *error, where string) {
 	if r := recover(); r != nil {
 		*err = corrupt(quote(where), "%v", told(r))
 	}
 }
 
-// told is what a panic says, in words where it is a fault of the mapped file.
+// told returns the value of a panic or, for a fault on the mapped file, an
+// explanation.
 func told(r any) any {
 	if _, fault := r.(interface{ Addr() uintptr }); fault {
 		return "a page cannot be read: the file was cut short, or the disk does not give it"
@@ -327,14 +327,15 @@ func told(r any) any {
 	return r
 }
 
-// UUID names the store. It is in clear, and every record is bound to it.
+// UUID returns the UUID of the store. It is not encrypted, and every record is
+// bound to it.
 func (s *Store) UUID() string { return s.header.UUID }
 
-// Lineage is that of the store when it was opened.
+// Lineage returns the lineage that the store had when it was opened.
 func (s *Store) Lineage() Lineage { return s.header.Lineage }
 
-// Fork begins a new lineage, in one commit: what the store becomes from now on is
-// not what other copies of it become.
+// Fork begins a new lineage, in one commit: from now on the store diverges from
+// other copies of it.
 func (s *Store) Fork(ctx context.Context) error {
 	err := s.writable(ctx)
 	if err == nil {
@@ -360,7 +361,7 @@ func (s *Store) Fork(ctx context.Context) error {
 	return nil
 }
 
-// Path is where the store lies.
+// Path returns the path of the store's file.
 func (s *Store) Path() string { return s.path }
 
 func (s *Store) isClosing() bool {
@@ -372,8 +373,8 @@ func (s *Store) isClosing() bool {
 	}
 }
 
-// Slots is the table of slots as it stands on disk: a hint for opening, that
-// nobody has vouched for. Slots that do not decode are left out, and logged.
+// Slots returns the slots as stored on disk: a hint for opening, which is not
+// authenticated. Slots that do not decode are left out, and logged.
 func (s *Store) Slots() (slots []Slot, err error) {
 	err = s.raw(func(ts *trees, _ *keyring) error {
 		t, err := ts.of(bucketSlots)
@@ -389,8 +390,7 @@ func (s *Store) Slots() (slots []Slot, err error) {
 	return slots, err
 }
 
-// raw runs fn over one state of the file, sealed or not, with the keyring that
-// belongs to it.
+// raw runs fn over one state of the file, sealed or not, with its keyring.
 func (s *Store) raw(fn func(*trees, *keyring) error) (err error) {
 	t := &Tx{}
 	s.enter(t, s.o.Now())
@@ -399,7 +399,7 @@ func (s *Store) raw(fn func(*trees, *keyring) error) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = btx.Rollback() }() // it only lets its pages go
+	defer func() { _ = btx.Rollback() }() // just releases its pages
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer catch(&err, "reading")
 	return fn(&trees{h: h, btx: btx}, keys)
@@ -407,10 +407,10 @@ func (s *Store) raw(fn func(*trees, *keyring) error) (err error) {
 
 // Unseal opens the keyring with the root key. ErrRootKey: it is not this
 // store's. ErrCorrupt: the keyring or the digest is damaged or from another
-// state of the store. Of an unsealed store it only checks the key.
+// state of the store. If the store is unsealed, Unseal only checks the key.
 func (s *Store) Unseal(root []byte) error {
-	// In the committer's turn, so that no commit stands between the digest
-	// that is read and the one that is kept.
+	// Run by the committer, so that no commit comes between reading the digest
+	// and keeping it.
 	err := s.alone(context.Background(), func(ts *trees) (*effect, error) {
 		rec, err := ts.get(bucketMeta, keyKeyring)
 		if err != nil {
@@ -434,8 +434,8 @@ func (s *Store) Unseal(root []byte) error {
 	return nil
 }
 
-// readDigest reads the digest of a state, and checks that the keyring is of that
-// state too.
+// readDigest reads the digest of a state, and checks that the keyring belongs to
+// that state, too.
 func (k *keyring) readDigest(ts *trees) (digest, error) {
 	rec, err := ts.get(bucketMeta, keyDigest)
 	if err != nil {
@@ -451,8 +451,8 @@ func (k *keyring) readDigest(ts *trees) (digest, error) {
 	return d, nil
 }
 
-// Seal forgets the keys: transactions that run end with ErrSealed when they next
-// use theirs, and new ones at once.
+// Seal forgets the keys. Running transactions get ErrSealed when they next use
+// theirs, new ones at once.
 func (s *Store) Seal() {
 	s.mu.Lock()
 	was := s.state.Load()
@@ -462,10 +462,10 @@ func (s *Store) Seal() {
 		return
 	}
 	was.keys.sealed.Store(true)
-	// Whatever this answers, the committer has let go of the keys.
+	// Whatever this returns, the committer no longer uses the keys.
 	_ = s.alone(context.Background(), func(*trees) (*effect, error) { return nil, nil })
 	s.waitViews()
-	s.mu.Lock() // for the sake of roots
+	s.mu.Lock() // roots may be copying a key
 	defer s.mu.Unlock()
 	was.keys.wipe()
 	if was.next != nil {
@@ -473,9 +473,9 @@ func (s *Store) Seal() {
 	}
 }
 
-// enter makes those who close the handle wait for a reader, which comes here
-// before it takes the handle, and leaves when it has let go of it. They have taken
-// the handle away before they wait.
+// enter registers a reader, so that the handle is not closed under it. A reader
+// enters before it takes the handle, and leaves after it is done with it. Whoever
+// closes the handle first removes it from the state and then waits.
 func (s *Store) enter(t *Tx, began time.Time) {
 	s.views.Lock()
 	defer s.views.Unlock()
@@ -489,8 +489,8 @@ func (s *Store) leave(t *Tx) {
 	s.viewEnd.Broadcast()
 }
 
-// waitViews returns when the Views that run now have ended. Those that begin
-// meanwhile find the state that the caller has set before.
+// waitViews returns when the Views running now have ended. Views that begin in the
+// meantime see the state that the caller set before.
 func (s *Store) waitViews() {
 	s.views.Lock()
 	defer s.views.Unlock()
@@ -503,7 +503,7 @@ func (s *Store) waitViews() {
 // Sealed reports whether the store has no keys in memory.
 func (s *Store) Sealed() bool { return s.state.Load().keys == nil }
 
-// Fingerprint is that of the root key, or "" while sealed.
+// Fingerprint returns the fingerprint of the root key, or "" while sealed.
 func (s *Store) Fingerprint() string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -514,8 +514,8 @@ func (s *Store) Fingerprint() string {
 	return Fingerprint(keys.root)
 }
 
-// Close seals and closes. Transactions that run end with ErrSealed or ErrClosed
-// when they next use the store, and are waited for.
+// Close seals and closes the store. Running transactions get ErrSealed or ErrClosed
+// when they next use the store; Close waits for them.
 func (s *Store) Close() error {
 	s.Seal()
 	s.mu.Lock()
@@ -539,11 +539,11 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// Stats are figures for metrics; the counts are since Open.
+// Stats holds figures for metrics. The counts begin at Open.
 type Stats struct {
 	Commits, Updates, Failures uint64
-	Waiting                    int           // updates, for their turn
-	Refused                    uint64        // updates, because too many waited
+	Waiting                    int           // updates waiting for their turn
+	Refused                    uint64        // updates refused because too many waited
 	Views                      int           // running now
 	OldestView                 time.Duration // 0 without one
 	FileBytes                  int64

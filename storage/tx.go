@@ -12,7 +12,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// Tx is what a function of View or Update sees. It is valid until that
+// Tx is the transaction of a function of View or Update. It is valid until that
 // function returns, in that function's goroutine.
 type Tx struct {
 	ctx      context.Context
@@ -27,13 +27,13 @@ type Tx struct {
 	seen     seen
 }
 
-// seen is the record that an Update has looked up last, the way to which was
-// checked: what is written was mostly read before.
+// seen is the record that an Update last looked up. The path to it was checked, so
+// that a write, which mostly follows a read, need not check it again.
 type seen struct {
 	in   byte // 0: none
 	key  []byte
 	rec  []byte
-	path string // that the key was made of; "": not known
+	path string // from which the key was made; "": not known
 }
 
 // writes is the state of one function of an Update.
@@ -42,7 +42,7 @@ type writes struct {
 	undo   []undo
 	bytes  int
 	broken error               // bbolt itself failed: the whole batch must go
-	keys   map[string]struct{} // that the batch has written, in any bucket: of their records bbolt alone knows
+	keys   map[string]struct{} // written by the batch, in any bucket: only bbolt has their records
 }
 
 type undo struct {
@@ -54,13 +54,14 @@ type undo struct {
 // txKey marks the context of a transaction, so that nesting is refused.
 type txKey struct{}
 
-// Context is the caller's, marked: View and Update refuse it with ErrNested.
+// Context returns the caller's context, marked so that View and Update refuse it
+// with ErrNested.
 func (t *Tx) Context() context.Context { return context.WithValue(t.ctx, txKey{}, true) }
 
 // View runs fn over a consistent snapshot of the store. fn does no I/O and
-// keeps nothing of tx; it is told ErrExpired after ViewTimeout, ErrSealed when
-// the store is being sealed, and ErrUnavailable when the file is being opened
-// anew. Panics of fn are the caller's.
+// keeps nothing of tx. The calls of tx return ErrExpired after ViewTimeout,
+// ErrSealed when the store is being sealed, and ErrUnavailable when the file is
+// being reopened. Panics of fn reach the caller.
 func (s *Store) View(ctx context.Context, fn func(*Tx) error) error {
 	return s.view(ctx, s.o.ViewTimeout, fn)
 }
@@ -79,15 +80,14 @@ func (s *Store) view(ctx context.Context, timeout time.Duration, fn func(*Tx) er
 	}
 	defer func() {
 		t.ended = true
-		_ = t.btx.Rollback() // a read-only one only lets its pages go
+		_ = t.btx.Rollback() // just releases its pages
 		s.leave(t)
 	}()
 	return fn(t)
 }
 
-// begin registers the View before it takes the handle, so that who waits for
-// the Views to end, and then closes the handle or wipes the keys, has waited
-// for this one.
+// begin registers the View before it takes the handle, so that whoever waits for
+// the Views to end, to close the handle or wipe the keys, also waits for this one.
 func (t *Tx) begin(s *Store, timeout time.Duration) (err error) {
 	began := s.o.Now()
 	t.deadline = began.Add(timeout)
@@ -125,8 +125,8 @@ func (t *Tx) check() error {
 	return t.ctx.Err()
 }
 
-// Get returns the value at path, or nil if there is none. The bytes are the
-// caller's. A value that is a blob is ErrTooLarge: see Blob.
+// Get returns the value at path, or nil if there is none. The caller owns the
+// bytes. ErrTooLarge: the value is a blob; see Blob.
 func (t *Tx) Get(path string) ([]byte, error) {
 	kind, plain, err := t.get(path)
 	if err == nil && kind == kindPointer {
@@ -161,7 +161,7 @@ func (t *Tx) get(path string) (kind byte, plain []byte, err error) {
 	return kind, plain, err
 }
 
-// key is the stored key of a path.
+// key returns the stored key of a path.
 func (t *Tx) key(path string) ([]byte, error) {
 	if t.seen.path == path {
 		return t.seen.key, nil
@@ -169,9 +169,9 @@ func (t *Tx) key(path string) ([]byte, error) {
 	return t.keys.encodePath(path)
 }
 
-// record returns the stored record of a key, nil if there is none. Where bbolt
-// is asked, which alone knows what was written since the last commit, the way
-// that it will take, also to put a record there, was checked before.
+// record returns the stored record of a key, or nil if there is none. Only bbolt
+// has what was written since the last commit. Before it is asked for that, the
+// path that it will take, also to write the record, has been checked.
 func (t *Tx) record(in byte, key []byte) (rec []byte, err error) {
 	if t.write != nil && t.seen.in == in && bytes.Equal(t.seen.key, key) {
 		return t.seen.rec, nil
@@ -200,7 +200,7 @@ func (t *Tx) deletable(bucket, key []byte) error {
 	return err
 }
 
-// Put stores value at path, MaxValue bytes at most.
+// Put stores value at path. A value has at most MaxValue bytes.
 func (t *Tx) Put(path string, value []byte) error {
 	if len(value) > MaxValue {
 		return fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(value), MaxValue)
@@ -223,7 +223,7 @@ func (t *Tx) put(path string, kind byte, purpose string, value []byte) error {
 	return t.set(inData, key, rec, path)
 }
 
-// Delete removes the value at path. That there is none is no error.
+// Delete removes the value at path. It is not an error if there is none.
 func (t *Tx) Delete(path string) error {
 	if err := checkPath(path); err != nil {
 		return err
@@ -238,8 +238,8 @@ func (t *Tx) Delete(path string) error {
 var bucketOf = map[byte][]byte{inData: bucketData, inBlobs: bucketBlobs}
 
 // set is the one place that changes a record: it keeps the old one for the
-// undo, moves the digest, and releases the blob that an old pointer named.
-// rec nil deletes.
+// undo, updates the digest, and releases the blob that an old pointer named.
+// A nil rec deletes.
 func (t *Tx) set(in byte, key, rec []byte, where string) (err error) {
 	if t.write == nil {
 		return ErrReadOnly
@@ -249,7 +249,7 @@ func (t *Tx) set(in byte, key, rec []byte, where string) (err error) {
 	}
 	defer func() {
 		if r := recover(); r != nil {
-			// bbolt's transaction is in no state to go on with.
+			// bbolt's transaction can no longer be used.
 			err = corrupt(quote(where), "%v", told(r))
 			t.write.broken = err
 		}
@@ -312,9 +312,9 @@ func (t *Tx) revert() (err error) {
 	return nil
 }
 
-// List returns the children of a folder, sorted; "" is the top. A child that
-// has children ends in "/"; one that is both is there twice. It costs the
-// folder, not what lies beneath.
+// List returns the children of a folder, sorted; "" is the top. The name of a
+// folder ends in "/"; a child that is both a value and a folder is listed twice.
+// It costs the folder, not what lies beneath.
 func (t *Tx) List(folder string) (names []string, err error) {
 	if err := t.check(); err != nil {
 		return nil, err
@@ -344,7 +344,7 @@ func (t *Tx) List(folder string) (names []string, err error) {
 			return names, err
 		}
 	}
-	// What bbolt passes was checked above.
+	// The pages that bbolt reads were checked above.
 	return t.list(t.btx.Bucket(bucketData).Cursor(), folder, prefix)
 }
 
@@ -381,7 +381,7 @@ func (t *Tx) list(c interface {
 			}
 		}
 		names = append(names, name+"/")
-		// Past all that lies beneath: no length is ffff.
+		// Skip everything beneath: no length is ffff.
 		k, _ = c.Seek(append(child, 0xff, 0xff))
 	}
 	slices.Sort(names)

@@ -5,14 +5,14 @@ import (
 	"crypto/sha256"
 )
 
-// A Version stands for the bytes of a record, or of all records of a folder, as
-// they lie in the store: what was made of them holds as long as the version stays
-// the same. Every Put changes it, also one of the same value, and so does the
-// re-encryption under a new term. The zero Version is that of what is not there.
+// A Version identifies the stored bytes of a record, or of all records of a folder:
+// a value derived from them is valid as long as the version stays the same. Every
+// Put changes it, even one of the same value, and so does re-encryption under a new
+// term. The zero Version means that there is no record.
 type Version [sha256.Size]byte
 
-// Version is the version of the record at path. It costs a look-up without
-// decrypting: a record is known by its nonce, which is random.
+// Version returns the version of the record at path. It costs a look-up without
+// decrypting: the random nonce of a record identifies it.
 func (t *Tx) Version(path string) (v Version, err error) {
 	if err := t.check(); err != nil {
 		return v, err
@@ -37,7 +37,7 @@ func (t *Tx) Version(path string) (v Version, err error) {
 	return v, err
 }
 
-// FolderVersion is the version of all that lies beneath a folder. It costs a
+// FolderVersion returns the version of everything beneath a folder. It costs a
 // pass over the folder's records, without decrypting.
 func (t *Tx) FolderVersion(folder string) (v Version, err error) {
 	if err := t.check(); err != nil {
@@ -65,7 +65,7 @@ func (t *Tx) FolderVersion(folder string) (v Version, err error) {
 			return v, err
 		}
 	}
-	// What bbolt passes was checked above.
+	// The pages that bbolt reads were checked above.
 	return t.folderVersion(t.btx.Bucket(bucketData).Cursor(), folder, prefix)
 }
 

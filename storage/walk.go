@@ -15,7 +15,7 @@ func newPageSet(pages uint64) pageSet { return make(pageSet, pages/64+1) }
 
 func (s pageSet) has(id uint64) bool { return s[id/64]&(1<<(id%64)) != 0 }
 
-// add adds pages, and reports whether none of them was there.
+// add adds pages, and reports whether none of them was in the set.
 func (s pageSet) add(r run) bool {
 	for id := r.start; id < r.end(); id++ {
 		if s.has(id) {
@@ -57,22 +57,22 @@ type walk struct {
 	f io.ReaderAt
 
 	used, level, next pageSet
-	firsts            []uint32 // by page: hash of the key with which it begins, 0 where that is not known
+	firsts            []uint32 // by page: hash of its first key, 0 if not known
 
-	// The pages read last. They are read and not mapped, because a fault a page
-	// costs more than a copy, and what is mapped counts as memory of the process.
+	// The pages read last. They are read and not mapped, because a fault per page
+	// costs more than a copy, and mapped pages count as memory of the process.
 	b     []byte
 	first uint64 // where b begins
 }
 
 const (
 	windowPages = 128 // read at once
-	windowGap   = 8   // pages read in vain rather than in another window
+	windowGap   = 8   // unneeded pages read rather than starting another window
 )
 
 // reachable returns the pages that a state uses for its trees. ErrCorrupt: a
-// page is not what the branch above it says, or is in use twice. An error of
-// stop, which is asked now and then, ends the walk.
+// page is not what the branch above it says, or is in use twice. stop is called
+// now and then; its error ends the walk.
 func reachable(f io.ReaderAt, m *meta, stop func() error) (pageSet, error) {
 	w := walk{meta: m, f: f, used: newPageSet(m.pages), level: newPageSet(m.pages), next: newPageSet(m.pages), firsts: make([]uint32, m.pages)}
 	w.used.add(run{0, 2})
@@ -80,7 +80,7 @@ func reachable(f io.ReaderAt, m *meta, stop func() error) (pageSet, error) {
 		return w.used, err
 	}
 	for depth := 0; ; depth++ {
-		if depth == 2*maxTreeDepth { // the tree of buckets above that of a bucket
+		if depth == 2*maxTreeDepth { // a bucket's tree below the tree of buckets
 			return w.used, corrupt("pages", "more than %d levels", depth)
 		}
 		w.level, w.next = w.next, w.level
@@ -117,7 +117,7 @@ func (w *walk) lead(id uint64, first uint32) error {
 
 func hashKey(key []byte) uint32 { return uint32(maphash.Bytes(listSeed, key)) | 1 }
 
-// visit claims a page and notes those to which it leads.
+// visit claims a page and notes the pages to which it leads.
 func (w *walk) visit(id uint64) error {
 	p, n, err := w.page(id)
 	if err != nil {
@@ -156,7 +156,7 @@ func (w *walk) visit(id uint64) error {
 			if err != nil {
 				return err
 			}
-			if root := binary.NativeEndian.Uint64(value); root != 0 { // else it is inside the element
+			if root := binary.NativeEndian.Uint64(value); root != 0 { // otherwise the root is inside the element
 				if err := w.lead(root, 0); err != nil {
 					return err
 				}
@@ -168,8 +168,8 @@ func (w *walk) visit(id uint64) error {
 	return nil
 }
 
-// page returns a page of the level, and how many it takes. Of a leaf that
-// overflows it is only read what visit needs.
+// page returns a page of the level, and how many pages it takes. It reads only
+// the part of an overflowing leaf that visit needs.
 func (w *walk) page(id uint64) (p page, n uint64, err error) {
 	if have := uint64(len(w.b)) / w.pageSize; id < w.first || id-w.first >= have {
 		last := id
@@ -208,8 +208,8 @@ func (w *walk) read(id, n uint64, b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// leadBytes is how much of a page of size bytes, of which b is the beginning, is
-// needed to know where it leads: of a leaf without buckets just the elements and
+// leadBytes returns how much of a page of size bytes, whose beginning is b, is
+// needed to know where it leads. A leaf without buckets needs just the elements and
 // the first key.
 func leadBytes(b []byte, size int) int {
 	p := page{b: b, n: int(binary.NativeEndian.Uint16(b[10:])), leaf: binary.NativeEndian.Uint16(b[8:]) == flagLeaf}

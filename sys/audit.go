@@ -14,10 +14,10 @@ import (
 // auditRoutes are the API of the audit log.
 func (s *System) auditRoutes() []api.Route {
 	return []api.Route{
-		{Path: "sys/audit", Help: "The audit devices, by path.", Sudo: []api.Op{api.Read}, Ops: map[api.Op]api.Handler{api.Read: api.Do(listAudit)}},
-		{Path: "sys/audit/{path...}", Help: "Enables or disables an audit device.", Sudo: []api.Op{api.Write, api.Delete}, Settings: true,
+		{Path: "audit", Help: "The audit devices, by path.", Sudo: []api.Op{api.Read}, Ops: map[api.Op]api.Handler{api.Read: api.Do(listAudit).Answers(map[string]auditView{})}},
+		{Path: "audit/{path...}", Help: "Enables or disables an audit device.", Sudo: []api.Op{api.Write, api.Delete}, Settings: true,
 			Ops: map[api.Op]api.Handler{api.Write: api.Do(s.enableAudit), api.Delete: api.Do(disableAudit)}},
-		{Path: "sys/audit-hash/{path...}", Help: "The hash that stands for a text in the log of an audit device.", Ops: map[api.Op]api.Handler{api.Write: api.Do(auditHash)}},
+		{Path: "audit-hash/{path...}", Help: "The hash that stands for a text in the log of an audit device.", Ops: map[api.Op]api.Handler{api.Write: api.Do(auditHash).Answers(hashed{})}},
 	}
 }
 
@@ -90,10 +90,14 @@ type auditHashInput struct {
 	Input string `json:"input"`
 }
 
+type hashed struct {
+	Hash string `json:"hash"`
+}
+
 func auditHash(r *api.Request, in *auditHashInput) (api.Answer, error) {
 	if in.Input == "" {
 		return api.Answer{}, invalid(`the "input" parameter is empty`)
 	}
 	hash, err := keep.Of(r).Audit.Hash(strings.TrimSuffix(r.Param("path"), "/")+"/", in.Input)
-	return api.Answer{Data: map[string]any{"hash": hash}}, err
+	return api.Answer{Data: hashed{hash}}, err
 }

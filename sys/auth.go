@@ -11,17 +11,17 @@ import (
 // authRoutes are the API that enables login methods.
 func authRoutes() []api.Route {
 	return []api.Route{
-		{Path: "sys/auth", Help: "The login methods, by path.", Ops: map[api.Op]api.Handler{api.Read: api.Do(listAuth)}},
-		{Path: "sys/auth/{path...}", Help: "Shows, enables or disables a login method.", Sudo: []api.Op{api.Read, api.Write, api.Delete}, Settings: true,
-			Ops: map[api.Op]api.Handler{api.Read: api.Do(readAuth), api.Write: api.Do(enableAuth), api.Delete: api.Do(disableAuth)}},
-		authTune("sys/auth/{path...}/tune", api.Read, api.Write),
-		authTune("sys/mounts/auth/{path...}/tune"),
+		{Path: "auth", Help: "The login methods, by path.", Ops: map[api.Op]api.Handler{api.Read: api.Do(listAuth).Answers(map[string]any{api.Each: exampleMount})}},
+		{Path: "auth/{path...}", Help: "Shows, enables or disables a login method.", Sudo: []api.Op{api.Read, api.Write, api.Delete}, Settings: true,
+			Ops: map[api.Op]api.Handler{api.Read: api.Do(readAuth).Answers(exampleMount), api.Write: api.Do(enableAuth), api.Delete: api.Do(disableAuth)}},
+		authTune("auth/{path...}/tune", api.Read, api.Write),
+		authTune("mounts/auth/{path...}/tune"),
 	}
 }
 
 func authTune(path string, sudo ...api.Op) api.Route {
 	return api.Route{Path: path, Help: "The settings of a login method.", Sudo: sudo, Settings: true,
-		Ops: map[api.Op]api.Handler{api.Read: api.Do(readAuthTune), api.Write: api.Do(writeAuthTune)}}
+		Ops: map[api.Op]api.Handler{api.Read: api.Do(readAuthTune).Answers(tuneView(new(api.Mount))), api.Write: api.Do(writeAuthTune)}}
 }
 
 func listAuth(r *api.Request, _ *api.None) (api.Answer, error) {

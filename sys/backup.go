@@ -34,7 +34,7 @@ var errBackingUp = &api.Error{Code: api.Busy, Text: "another backup is being mad
 
 func (s *System) backupRoutes() []api.Route {
 	return []api.Route{
-		{Path: "sys/storage/backup", Help: "Makes a backup of the store.", Sudo: []api.Op{api.Read}, Ops: map[api.Op]api.Handler{api.Read: api.Do(s.readBackup)}},
+		{Path: "storage/backup", Help: "Makes a backup of the store.", Sudo: []api.Op{api.Read}, Ops: map[api.Op]api.Handler{api.Read: api.Do(s.readBackup)}},
 	}
 }
 

@@ -12,13 +12,14 @@ import (
 
 // capabilityRoutes say what a token may do, below sys/.
 func capabilityRoutes() []api.Route {
+	example := map[string]any{"capabilities": []string{}, api.Each: []string{}} // by path
 	return []api.Route{
 		{Path: "capabilities", Help: "What a token may do on some paths.",
-			Ops: map[api.Op]api.Handler{api.Write: api.Do(capabilitiesOfToken)}},
+			Ops: map[api.Op]api.Handler{api.Write: api.Do(capabilitiesOfToken).Answers(example)}},
 		{Path: "capabilities-accessor", Help: "What the token that has an accessor may do on some paths.",
-			Ops: map[api.Op]api.Handler{api.Write: api.Do(capabilitiesOfAccessor)}},
+			Ops: map[api.Op]api.Handler{api.Write: api.Do(capabilitiesOfAccessor).Answers(example)}},
 		{Path: "capabilities-self", Help: "What the caller's token may do on some paths.",
-			Ops: map[api.Op]api.Handler{api.Write: api.Do(capabilitiesOfSelf)}},
+			Ops: map[api.Op]api.Handler{api.Write: api.Do(capabilitiesOfSelf).Answers(example)}},
 	}
 }
 

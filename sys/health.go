@@ -5,14 +5,16 @@ import (
 	"time"
 
 	"github.com/sealkeep/sealkeep/api"
+	"github.com/sealkeep/sealkeep/keep"
 )
 
 // healthRoutes tell load balancers and clients how the keep is.
 func (s *System) healthRoutes() []api.Route {
+	health := api.Do(s.readHealth).AnswersRaw(s.health(keep.Status{}, time.Time{}))
 	return []api.Route{
-		{Path: "sys/health", Help: "How the keep is, as a status for load balancers.", Gate: api.Open, Quiet: true,
-			Ops: map[api.Op]api.Handler{api.Read: api.Do(s.readHealth), api.Head: api.Do(s.readHealth)}},
-		{Path: "sys/leader", Help: "That there is one server.", Gate: api.Open, Quiet: true, Ops: map[api.Op]api.Handler{api.Read: api.Do(s.readLeader)}},
+		{Path: "health", Help: "How the keep is, as a status for load balancers.", Gate: api.Open, Quiet: true,
+			Ops: map[api.Op]api.Handler{api.Read: health, api.Head: health}},
+		{Path: "leader", Help: "That there is one server.", Gate: api.Open, Quiet: true, Ops: map[api.Op]api.Handler{api.Read: api.Do(s.readLeader).AnswersRaw(s.leader())}},
 	}
 }
 
@@ -72,6 +74,10 @@ func (s *System) readHealth(r *api.Request, in *healthInput) (api.Answer, error)
 	case st.Sealed:
 		name = "sealedcode"
 	}
+	return api.Answer{Status: codes[name], Raw: &api.Raw{JSON: s.health(st, r.Frame.Time())}}, nil
+}
+
+func (s *System) health(st keep.Status, now time.Time) map[string]any {
 	body := map[string]any{
 		"initialized":                       st.Initialized,
 		"sealed":                            st.Sealed,
@@ -79,7 +85,7 @@ func (s *System) readHealth(r *api.Request, in *healthInput) (api.Answer, error)
 		"performance_standby":               false,
 		"replication_performance_mode":      "disabled",
 		"replication_dr_mode":               "disabled",
-		"server_time_utc":                   r.Frame.Time().Unix(),
+		"server_time_utc":                   now.Unix(),
 		"version":                           s.version,
 		"enterprise":                        false,
 		"echo_duration_ms":                  0,
@@ -89,11 +95,15 @@ func (s *System) readHealth(r *api.Request, in *healthInput) (api.Answer, error)
 	if !st.Sealed {
 		body["cluster_name"], body["cluster_id"] = st.ClusterName(), st.StoreID
 	}
-	return api.Answer{Status: codes[name], Raw: &api.Raw{JSON: body}}, nil
+	return body
 }
 
 func (s *System) readLeader(r *api.Request, _ *api.None) (api.Answer, error) {
-	return api.Answer{Raw: &api.Raw{JSON: map[string]any{
+	return api.Answer{Raw: &api.Raw{JSON: s.leader()}}, nil
+}
+
+func (s *System) leader() map[string]any {
+	return map[string]any{
 		"ha_enabled":                          false,
 		"is_self":                             false,
 		"active_time":                         time.Time{},
@@ -101,5 +111,5 @@ func (s *System) readLeader(r *api.Request, _ *api.None) (api.Answer, error) {
 		"leader_cluster_address":              "",
 		"performance_standby":                 false,
 		"performance_standby_last_remote_wal": 0,
-	}}}, nil
+	}
 }

@@ -2,9 +2,12 @@ package sys
 
 import (
 	"cmp"
+	"errors"
 	"io"
 	"log/slog"
+	"time"
 
+	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/keep"
 )
@@ -24,8 +27,11 @@ type monitorInput struct {
 	Format string `json:"log_format"`
 }
 
-// readMonitor follows the log until the client has gone, or the keep is sealed, or
-// the server stops.
+// monitorCheck is how often a monitor asks whether its token may still follow the log.
+const monitorCheck = time.Second
+
+// readMonitor follows the log until the client has gone, its token ends or loses
+// sudo, the keep is sealed, or the server stops.
 func (s *System) readMonitor(r *api.Request, in *monitorInput) (api.Answer, error) {
 	level, ok := monitorLevels[cmp.Or(in.Level, "info")]
 	if !ok {
@@ -40,37 +46,40 @@ func (s *System) readMonitor(r *api.Request, in *monitorInput) (api.Answer, erro
 		return api.Answer{}, err
 	}
 	return api.Answer{Raw: &api.Raw{Type: kind, Live: true, Stream: &monitor{
-		follower: f, tail: s.tail, gone: r.Done(), sealed: keep.Of(r).Done(), stopping: r.Frame.Stopping(),
+		follower: f, tail: s.tail, request: r, check: time.NewTicker(monitorCheck),
 	}}}, nil
 }
 
 // A monitor is a stream of the log's lines.
 type monitor struct {
 	*follower
-	tail                   *Tail
-	gone, sealed, stopping <-chan struct{}
+	tail    *Tail
+	request *api.Request
+	check   *time.Ticker
 
 	rest []byte // of what was taken
-	over bool   // there will be no more
+	over bool   // nothing follows it
 }
 
 // Read waits for lines.
 func (m *monitor) Read(p []byte) (int, error) {
 	for len(m.rest) == 0 {
-		if m.rest = m.take(); len(m.rest) > 0 {
-			break
-		}
 		if m.over {
 			return 0, io.EOF
 		}
 		select {
 		case <-m.ready:
-		case <-m.gone:
+			m.rest = m.take()
+		case <-m.request.Done():
 			return 0, io.EOF
-		case <-m.stopping:
+		case <-m.request.Frame.Stopping():
 			m.end("the server stops")
-		case <-m.sealed:
+		case <-keep.Of(m.request).Done():
 			m.end("the keep was sealed")
+		case <-m.check.C:
+			if errors.Is(m.allowed(), access.ErrDenied) {
+				m.end("the token has ended, or may not follow it any more")
+			}
 		}
 	}
 	n := copy(p, m.rest)
@@ -78,14 +87,32 @@ func (m *monitor) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// end has the stream say why it ends.
+// allowed is [access.ErrDenied] when a new request would be refused.
+func (m *monitor) allowed() error {
+	r, u := m.request, keep.Of(m.request)
+	t, err := u.Lookup(r, r.Caller.Bearer)
+	if err != nil {
+		return err
+	}
+	acl, err := u.ACL(r, t)
+	if err == nil && !acl.Find(r.Path).Has(access.CanRead|access.CanSudo) {
+		err = access.ErrDenied
+	}
+	return err
+}
+
+// end has the stream say why it ends, after what there is.
 func (m *monitor) end(why string) {
 	m.over = true
+	m.tail.leave(m.follower)
+	m.rest = m.take()
 	m.say(slog.LevelWarn, "the log is not followed any more: "+why)
+	m.rest = append(m.rest, m.take()...)
 }
 
 // Close makes room for somebody else.
 func (m *monitor) Close() error {
+	m.check.Stop()
 	m.tail.leave(m.follower)
 	return nil
 }

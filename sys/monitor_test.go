@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -21,13 +22,18 @@ import (
 // follow begins to follow the log over a connection of its own.
 func (f *fixture) follow(t testing.TB, address, query string) (lines *bufio.Reader, resp *http.Response, gone func()) {
 	t.Helper()
+	return followAs(t, f.Root, address, query)
+}
+
+func followAs(t testing.TB, token, address, query string) (lines *bufio.Reader, resp *http.Response, gone func()) {
+	t.Helper()
 	conn, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
 	conn.SetReadDeadline(time.Now().Add(20 * time.Second))
-	fmt.Fprintf(conn, "GET /v1/sys/monitor%s HTTP/1.1\r\nHost: keep\r\nX-Vault-Token: %s\r\n\r\n", query, f.Root)
+	fmt.Fprintf(conn, "GET /v1/sys/monitor%s HTTP/1.1\r\nHost: keep\r\nX-Vault-Token: %s\r\n\r\n", query, token)
 	if resp, err = http.ReadResponse(bufio.NewReader(conn), nil); err != nil {
 		t.Fatal(err)
 	}
@@ -41,6 +47,21 @@ func nextLine(t testing.TB, from *bufio.Reader) string {
 		t.Fatalf("reading a line: %v after %q", err, text)
 	}
 	return text
+}
+
+// lastLine reads to the end of a stream.
+func lastLine(t testing.TB, from *bufio.Reader) (last string) {
+	t.Helper()
+	for {
+		text, err := from.ReadString('\n')
+		if err == io.EOF {
+			return last
+		}
+		if err != nil {
+			t.Fatalf("reading to the end: %v after %q", err, last)
+		}
+		last = text
+	}
 }
 
 // Who follows the log has each line at once, at a level and in a form of its own, and
@@ -78,19 +99,53 @@ func TestMonitor(t *testing.T) {
 	}
 	f.Must(t, 204, "PUT", "sys/seal", "")
 	for _, from := range []*bufio.Reader{plain, fine} {
-		last := ""
-		for {
-			text, err := from.ReadString('\n')
-			if err != nil {
-				break
-			}
-			last = text
-		}
-		if !strings.Contains(last, "the log is not followed any more: the keep was sealed") {
+		if last := lastLine(t, from); !strings.Contains(last, "the log is not followed any more: the keep was sealed") {
 			t.Errorf("the last line is %q", last)
 		}
 	}
 	f.Must(t, 503, "GET", "sys/monitor", "")
+}
+
+// The log is followed no longer than the token lasts, and its policies allow it,
+// however much is logged meanwhile.
+func TestMonitorEndsWithItsToken(t *testing.T) {
+	f := fresh(t, servertest.NewSeal("a", 1))
+	address := f.OverHTTP(t)
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		log := slog.New(f.Tail)
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(time.Millisecond):
+				log.Info("busy")
+			}
+		}
+	}()
+	monitor := map[string]string{"sys/monitor": `"read", "sudo"`}
+	f.Policy(t, "kept", monitor)
+	f.Policy(t, "lost", monitor)
+	kept, _, _ := followAs(t, f.Token(t, `{"policies":"kept"}`), address, "")
+	for name, end := range map[string]func(token string){
+		"revoked": func(token string) { f.Must(t, 204, "POST", "auth/token/revoke", `{"token":"`+token+`"}`) },
+		"expired": func(string) { f.Clock.Add(2 * time.Hour) },
+		"policy":  func(string) { f.Policy(t, "lost", map[string]string{"sys/monitor": `"read"`}) },
+	} {
+		policy := map[bool]string{true: "lost", false: "kept"}[name == "policy"]
+		token := f.Token(t, `{"policies":"`+policy+`","ttl":"1h"}`)
+		lines, resp, _ := followAs(t, token, address, "")
+		if resp.StatusCode != 200 {
+			t.Fatalf("%s: %d", name, resp.StatusCode)
+		}
+		nextLine(t, lines)
+		end(token)
+		if last := lastLine(t, lines); !strings.Contains(last, "the token has ended") {
+			t.Errorf("%s: the last line is %q", name, last)
+		}
+		nextLine(t, kept)
+	}
 }
 
 func TestMonitorRefusals(t *testing.T) {

@@ -21,17 +21,19 @@ var reserved = []string{"sys", "auth", "audit", "cubbyhole", "identity"}
 // mountRoutes are the API of the engines' mounts.
 func (s *System) mountRoutes() []api.Route {
 	return []api.Route{
-		{Path: "sys/mounts", Help: "The mounts, by path.", Ops: map[api.Op]api.Handler{api.Read: api.Do(listMounts)}},
-		{Path: "sys/mounts/{path...}", Help: "Shows, enables or disables a mount.", Settings: true,
-			Ops: map[api.Op]api.Handler{api.Read: api.Do(readMount), api.Write: api.Do(enableMount), api.Delete: api.Do(disableMount)}},
-		{Path: "sys/mounts/{path...}/tune", Help: "The settings of a mount.", Settings: true,
-			Ops: map[api.Op]api.Handler{api.Read: api.Do(readTune), api.Write: api.Do(writeTune)}},
-		{Path: "sys/internal/ui/mounts", Help: "The mounts that the token may see.", Gate: api.Unsealed, Ops: map[api.Op]api.Handler{api.Read: api.Do(uiMounts)}},
-		{Path: "sys/internal/ui/mounts/{path...}", Help: "The mount that a path is in.", Gate: api.Unsealed, Ops: map[api.Op]api.Handler{api.Read: api.Do(uiMount)}},
-		{Path: "sys/remount", Help: "Moves a mount to another path.", Sudo: []api.Op{api.Write}, Ops: map[api.Op]api.Handler{api.Write: api.Do(s.remount)}},
-		{Path: "sys/remount/status/{id...}", Help: "How a move went.", Ops: map[api.Op]api.Handler{api.Read: api.Do(s.remountStatus)}},
+		{Path: "mounts", Help: "The mounts, by path.", Ops: map[api.Op]api.Handler{api.Read: api.Do(listMounts).Answers(map[string]any{api.Each: exampleMount})}},
+		{Path: "mounts/{path...}", Help: "Shows, enables or disables a mount.", Settings: true,
+			Ops: map[api.Op]api.Handler{api.Read: api.Do(readMount).Answers(exampleMount), api.Write: api.Do(enableMount), api.Delete: api.Do(disableMount)}},
+		{Path: "mounts/{path...}/tune", Help: "The settings of a mount.", Settings: true,
+			Ops: map[api.Op]api.Handler{api.Read: api.Do(readTune).Answers(tuneView(new(api.Mount))), api.Write: api.Do(writeTune)}},
+		{Path: "internal/ui/mounts", Help: "The mounts that the token may see.", Gate: api.Unsealed, Ops: map[api.Op]api.Handler{api.Read: api.Do(uiMounts).Answers(uiList{})}},
+		{Path: "internal/ui/mounts/{path...}", Help: "The mount that a path is in.", Gate: api.Unsealed, Ops: map[api.Op]api.Handler{api.Read: api.Do(uiMount).Answers(uiView(new(api.Mount)))}},
+		{Path: "remount", Help: "Moves a mount to another path.", Sudo: []api.Op{api.Write}, Ops: map[api.Op]api.Handler{api.Write: api.Do(s.remount).Answers(moving{})}},
+		{Path: "remount/status/{id...}", Help: "How a move went.", Ops: map[api.Op]api.Handler{api.Read: api.Do(s.remountStatus).Answers(moved{})}},
 	}
 }
+
+var exampleMount = mountView(new(api.Mount))
 
 // mountView is a mount as sys/mounts shows it.
 func mountView(m *api.Mount) map[string]any {
@@ -283,11 +285,16 @@ func writeTune(r *api.Request, in *mountConfigInput) (api.Answer, error) {
 	return api.Answer{}, err
 }
 
+type uiList struct {
+	Auth   map[string]map[string]any `json:"auth"` // by path
+	Secret map[string]map[string]any `json:"secret"`
+}
+
 // uiMounts lists the mounts that the token may see; without one, and with
 // little of each, those that everybody may.
 func uiMounts(r *api.Request, _ *api.None) (api.Answer, error) {
 	u := keep.Of(r)
-	secret := make(map[string]any)
+	secret := make(map[string]map[string]any)
 	for _, m := range u.AllEngines() {
 		switch {
 		case r.Caller.ACL.Within(m.Path):
@@ -296,7 +303,7 @@ func uiMounts(r *api.Request, _ *api.None) (api.Answer, error) {
 			secret[m.Path] = map[string]any{"type": m.Type, "description": m.Description, "options": m.Options}
 		}
 	}
-	auth := make(map[string]any)
+	auth := make(map[string]map[string]any)
 	for _, m := range u.AllLogins() {
 		switch {
 		case m.Type == "token" && r.Caller.Token != nil, r.Caller.ACL.Within("auth/" + m.Path):
@@ -305,7 +312,7 @@ func uiMounts(r *api.Request, _ *api.None) (api.Answer, error) {
 			auth[m.Path] = map[string]any{"type": m.Type, "description": m.Description, "options": m.Options}
 		}
 	}
-	return api.Answer{Data: map[string]any{"secret": secret, "auth": auth}}, nil
+	return api.Answer{Data: uiList{auth, secret}}, nil
 }
 
 // uiMount tells which mount a path is in: how clients find the version of KV.
@@ -319,7 +326,11 @@ func uiMount(r *api.Request, _ *api.None) (api.Answer, error) {
 		return api.Answer{}, &api.Error{Code: api.Denied, Text: fmt.Sprintf(
 			"preflight capability check returned 403, please ensure client's policies grant access to path %q", path+"/")}
 	}
-	data := mountView(m)
-	data["path"] = m.Path
-	return api.Answer{Data: data}, nil
+	return api.Answer{Data: uiView(m)}, nil
+}
+
+func uiView(m *api.Mount) map[string]any {
+	view := mountView(m)
+	view["path"] = m.Path
+	return view
 }

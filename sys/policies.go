@@ -15,27 +15,43 @@ import (
 
 // policyRoutes is the API of policies, below sys/.
 func policyRoutes() []api.Route {
+	list, listOld := api.View(listPolicies).Answers(api.Names{}), api.View(listPoliciesOld).Answers(oldNames{})
 	return []api.Route{
 		{Path: "policies/acl", Help: "The names of the policies.",
-			Ops: map[api.Op]api.Handler{api.Read: api.View(listPolicies), api.List: api.View(listPolicies)}},
+			Ops: map[api.Op]api.Handler{api.Read: list, api.List: list}},
 		{Path: "policies/acl/{name...}", Help: "A policy.", Folded: true, Settings: true, Body: 2 * access.MaxPolicy,
-			Ops: map[api.Op]api.Handler{api.Read: api.View(readPolicy), api.Write: api.Do(writePolicy), api.Delete: api.Do(deletePolicy)}},
+			Ops: map[api.Op]api.Handler{api.Read: api.View(readPolicy).Answers(policyView{}), api.Write: api.Do(writePolicy), api.Delete: api.Do(deletePolicy)}},
 		{Path: "policy", Help: "The names of the policies, at Vault's older path.",
-			Ops: map[api.Op]api.Handler{api.Read: api.View(listPoliciesOld), api.List: api.View(listPoliciesOld)}},
+			Ops: map[api.Op]api.Handler{api.Read: listOld, api.List: listOld}},
 		{Path: "policy/{name...}", Help: "A policy, at Vault's older path.", Folded: true, Settings: true, Body: 2 * access.MaxPolicy,
-			Ops: map[api.Op]api.Handler{api.Read: api.View(readPolicyOld), api.Write: api.Do(writePolicy), api.Delete: api.Do(deletePolicy)}},
+			Ops: map[api.Op]api.Handler{api.Read: api.View(readPolicyOld).Answers(oldPolicyView{}), api.Write: api.Do(writePolicy), api.Delete: api.Do(deletePolicy)}},
 	}
 }
 
 func listPolicies(_ *api.Request, tx *storage.Tx, _ *api.None) (api.Answer, error) {
 	names, err := access.ListPolicies(tx)
-	return api.Answer{Data: map[string]any{"keys": names}}, err
+	return api.Answer{Data: api.Names{Keys: names}}, err
+}
+
+type oldNames struct {
+	Keys     []string `json:"keys"`
+	Policies []string `json:"policies"`
 }
 
 // listPoliciesOld is the list at the older path, which has it under two names.
 func listPoliciesOld(_ *api.Request, tx *storage.Tx, _ *api.None) (api.Answer, error) {
 	names, err := access.ListPolicies(tx)
-	return api.Answer{Data: map[string]any{"keys": names, "policies": names}, Inject: true}, err
+	return api.Answer{Data: oldNames{names, names}, Inject: true}, err
+}
+
+type policyView struct {
+	Name   string `json:"name"`
+	Policy string `json:"policy"`
+}
+
+type oldPolicyView struct {
+	Name  string `json:"name"`
+	Rules string `json:"rules"`
 }
 
 func readPolicy(r *api.Request, tx *storage.Tx, _ *api.None) (api.Answer, error) {
@@ -43,7 +59,7 @@ func readPolicy(r *api.Request, tx *storage.Tx, _ *api.None) (api.Answer, error)
 	if err != nil {
 		return api.Answer{}, err
 	}
-	return api.Answer{Data: map[string]any{"name": access.PolicyName(r.Param("name")), "policy": p.Text}}, nil
+	return api.Answer{Data: policyView{access.PolicyName(r.Param("name")), p.Text}}, nil
 }
 
 func readPolicyOld(r *api.Request, tx *storage.Tx, _ *api.None) (api.Answer, error) {
@@ -51,7 +67,7 @@ func readPolicyOld(r *api.Request, tx *storage.Tx, _ *api.None) (api.Answer, err
 	if err != nil {
 		return api.Answer{}, err
 	}
-	return api.Answer{Data: map[string]any{"name": access.PolicyName(r.Param("name")), "rules": p.Text}, Inject: true}, nil
+	return api.Answer{Data: oldPolicyView{access.PolicyName(r.Param("name")), p.Text}, Inject: true}, nil
 }
 
 func policyOf(r *api.Request, tx *storage.Tx) (*access.Policy, error) {

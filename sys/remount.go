@@ -21,6 +21,15 @@ type move struct {
 	Status string `json:"status"`
 }
 
+type moving struct {
+	ID string `json:"migration_id"`
+}
+
+type moved struct {
+	ID   string `json:"migration_id"`
+	Info move   `json:"migration_info"`
+}
+
 // moves are the last ones, of which clients may still ask.
 type moves struct {
 	mu   sync.Mutex
@@ -71,7 +80,7 @@ func (s *System) remount(r *api.Request, in *remountInput) (api.Answer, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.last = append(m.last[max(0, len(m.last)-maxMoves+1):], move{storage.NewUUID(), from + "/", to + "/", "success"})
-	return api.Answer{Data: map[string]string{"migration_id": m.last[len(m.last)-1].ID}}, nil
+	return api.Answer{Data: moving{m.last[len(m.last)-1].ID}}, nil
 }
 
 func (s *System) remountStatus(r *api.Request, _ *api.None) (api.Answer, error) {
@@ -81,7 +90,7 @@ func (s *System) remountStatus(r *api.Request, _ *api.None) (api.Answer, error) 
 	defer m.mu.Unlock()
 	for _, one := range m.last {
 		if one.ID == id {
-			return api.Answer{Data: map[string]any{"migration_id": one.ID, "migration_info": one}}, nil
+			return api.Answer{Data: moved{one.ID, one}}, nil
 		}
 	}
 	return api.Answer{}, api.ErrAbsent

@@ -18,7 +18,6 @@ package sys
 import (
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/sealkeep/sealkeep/api"
@@ -56,11 +55,7 @@ func Type(k *keep.Keep, c Config) api.Type {
 }
 
 func (s *System) routes() []api.Route {
-	routes := slices.Concat(s.healthRoutes(), s.mountRoutes(), authRoutes(), s.auditRoutes(), s.backupRoutes())
-	for i := range routes {
-		routes[i].Path = strings.TrimPrefix(routes[i].Path, "sys/")
-	}
-	return slices.Concat(routes, policyRoutes(), capabilityRoutes(), wrappingRoutes(), resultantRoutes(), s.monitorRoutes(), pprofRoutes())
+	return slices.Concat(s.healthRoutes(), s.mountRoutes(), authRoutes(), s.auditRoutes(), s.backupRoutes(), policyRoutes(), capabilityRoutes(), wrappingRoutes(), resultantRoutes(), s.monitorRoutes(), pprofRoutes())
 }
 
 func invalid(format string, args ...any) error { return api.Invalid.Errorf(format, args...) }

@@ -17,7 +17,7 @@ import (
 func wrappingRoutes() []api.Route {
 	return []api.Route{
 		{Path: "wrapping/lookup", Help: "What is known of a wrapped answer, which stays wrapped.", Gate: api.Unsealed,
-			Ops: map[api.Op]api.Handler{api.Read: api.Do(lookupOwnWrapped), api.Write: api.Do(lookupWrapped)}},
+			Ops: map[api.Op]api.Handler{api.Read: api.Do(lookupOwnWrapped).Answers(viewWrapped(new(access.Token))), api.Write: api.Do(lookupWrapped).Answers(viewWrapped(new(access.Token)))}},
 		{Path: "wrapping/wrap", Help: "Wraps what it is given.", Free: true, Body: 2 * storage.MaxValue,
 			Ops: map[api.Op]api.Handler{api.Write: api.Do(wrapData)}},
 		{Path: "wrapping/unwrap", Help: "Hands out a wrapped answer, once.", Denied: errNotWrapping,
@@ -76,9 +76,13 @@ func lookupWrapped(r *api.Request, in *wrappedInput) (api.Answer, error) {
 	if err != nil {
 		return api.Answer{}, notWrapping(err)
 	}
-	return api.Answer{Data: map[string]any{
+	return api.Answer{Data: viewWrapped(t)}, nil
+}
+
+func viewWrapped(t *access.Token) map[string]any {
+	return map[string]any{
 		"creation_path": t.Path, "creation_time": t.Created.Format(time.RFC3339Nano), "creation_ttl": int64(t.TTL / time.Second),
-	}}, nil
+	}
 }
 
 func unwrapAnswer(r *api.Request, in *wrappedInput) (api.Answer, error) {

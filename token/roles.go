@@ -26,9 +26,13 @@ func readRole(r *api.Request, tx *storage.Tx, _ *api.None) (api.Answer, error) {
 	if err != nil {
 		return api.Answer{}, err
 	}
+	return api.Answer{Data: viewRole(role)}, nil
+}
+
+func viewRole(role *access.Role) map[string]any {
 	seconds := func(d time.Duration) int64 { return int64(d / time.Second) }
 	texts := func(list []string) []string { return append([]string{}, list...) } // [], never null
-	return api.Answer{Data: map[string]any{
+	return map[string]any{
 		"allowed_entity_aliases":   nil,
 		"allowed_policies":         texts(role.AllowedPolicies),
 		"allowed_policies_glob":    texts(role.AllowedPoliciesGlob),
@@ -46,7 +50,7 @@ func readRole(r *api.Request, tx *storage.Tx, _ *api.None) (api.Answer, error) {
 		"token_num_uses":           role.NumUses,
 		"token_period":             seconds(role.Period),
 		"token_type":               role.Type,
-	}}, nil
+	}
 }
 
 // roleInput is a change of a role; what is nil stays as it is.

@@ -10,7 +10,10 @@
 // What it stores, package access stores.
 package token
 
-import "github.com/sealkeep/sealkeep/api"
+import (
+	"github.com/sealkeep/sealkeep/access"
+	"github.com/sealkeep/sealkeep/api"
+)
 
 // Type is the login by token.
 func Type() api.Type {
@@ -19,15 +22,18 @@ func Type() api.Type {
 
 func routes() []api.Route {
 	writes := func(h api.Handler) map[api.Op]api.Handler { return map[api.Op]api.Handler{api.Write: h} }
+	example := exampleToken()
+	self := api.Do(readSelf).Answers(example)
+	names := api.View(listRoles).Answers(api.Names{})
 	return []api.Route{
 		{Path: "create", Help: "Makes a token whose parent is the caller's.", Settings: true, Ops: writes(api.Do(createToken))},
 		{Path: "create-orphan", Help: "Makes a token without a parent.", Settings: true, Ops: writes(api.Do(createOrphan))},
 		{Path: "create/{name...}", Help: "Makes a token as a role says.", Settings: true, Ops: writes(api.Do(createByRole))},
 		{Path: "lookup", Help: "What is known of a token, or of the caller's.",
-			Ops: map[api.Op]api.Handler{api.Read: api.Do(readSelf), api.Write: api.Do(lookupToken)}},
+			Ops: map[api.Op]api.Handler{api.Read: self, api.Write: api.Do(lookupToken).Answers(example)}},
 		{Path: "lookup-self", Help: "What is known of the caller's token.",
-			Ops: map[api.Op]api.Handler{api.Read: api.Do(readSelf), api.Write: api.Do(readSelf)}},
-		{Path: "lookup-accessor", Help: "What is known of the token that has an accessor.", Ops: writes(api.Do(lookupAccessor))},
+			Ops: map[api.Op]api.Handler{api.Read: self, api.Write: self}},
+		{Path: "lookup-accessor", Help: "What is known of the token that has an accessor.", Ops: writes(api.Do(lookupAccessor).Answers(example))},
 		{Path: "accessors", Help: "The accessors of all tokens.", Sudo: []api.Op{api.List}, Ops: map[api.Op]api.Handler{api.List: api.View(listAccessors)}},
 		{Path: "renew", Help: "Lets a token live longer.", Ops: writes(api.Do(renewToken))},
 		{Path: "renew-self", Help: "Lets the caller's token live longer.", Ops: writes(api.Do(renewSelf))},
@@ -38,8 +44,8 @@ func routes() []api.Route {
 		{Path: "revoke-orphan", Help: "Ends a token, and makes orphans of its children.", Sudo: []api.Op{api.Write}, Ops: writes(api.Do(revokeOrphan))},
 		{Path: "tidy", Help: "Has the tokens that have ended deleted soon.", Ops: writes(api.Do(tidyTokens))},
 		{Path: "roles", Help: "The names of the roles by which tokens are made.",
-			Ops: map[api.Op]api.Handler{api.Read: api.View(listRoles), api.List: api.View(listRoles)}},
+			Ops: map[api.Op]api.Handler{api.Read: names, api.List: names}},
 		{Path: "roles/{name...}", Help: "A role by which tokens are made.", Exists: roleExists, Settings: true,
-			Ops: map[api.Op]api.Handler{api.Read: api.View(readRole), api.Write: api.Update(writeRole), api.Delete: api.Update(deleteRole)}},
+			Ops: map[api.Op]api.Handler{api.Read: api.View(readRole).Answers(viewRole(new(access.Role))), api.Write: api.Update(writeRole), api.Delete: api.Update(deleteRole)}},
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/sealkeep/sealkeep/access"
@@ -55,6 +56,13 @@ func viewToken(t *access.Token, secret string, now time.Time) map[string]any {
 		view["bound_cidrs"] = access.ShowCIDRs(t.BoundCIDRs)
 	}
 	return view
+}
+
+// exampleToken is a look-up of a token that has everything, but no end: its time is
+// null then.
+func exampleToken() map[string]any {
+	at := time.Unix(1, 0)
+	return viewToken(&access.Token{Renewed: at, Period: time.Hour, Role: "r", BoundCIDRs: make([]netip.Prefix, 1)}, "", at)
 }
 
 // createInput is what a new token is asked to be.
@@ -211,7 +219,7 @@ func listAccessors(_ *api.Request, tx *storage.Tx, _ *api.None) (api.Answer, err
 	if err != nil {
 		return api.Answer{}, err
 	}
-	return api.Answer{Data: map[string]any{"keys": names}}, nil
+	return api.Answer{Data: api.Names{Keys: names}}, nil
 }
 
 func renewToken(r *api.Request, in *targetInput) (api.Answer, error) {

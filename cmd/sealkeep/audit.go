@@ -158,7 +158,7 @@ func auditVerify(f *flag.FlagSet) action {
 		}
 		last := files[len(files)-1]
 		v := audit.Verifier{From: *from}
-		v.Known, err = c.auditHead(strings.Trim(*name, "/"), last) // before the files are read, for they may grow
+		v.Known, err = c.auditHead(strings.Trim(*name, "/"), last) // before the files are read, since they may grow
 		switch {
 		case err != nil && *name != "":
 			return err
@@ -213,7 +213,7 @@ func (c *cli) verifyFile(v *audit.Verifier, file string) error {
 	return v.Read(source(file), in)
 }
 
-// auditHead asks the keep for the last line that a device has written: the one of a name, or that of a file.
+// auditHead asks the keep for the last line written by a device, found by its name or by its file.
 func (c *cli) auditHead(name, file string) (audit.Head, error) {
 	var none audit.Head
 	a, err := c.api()
@@ -247,7 +247,7 @@ func (c *cli) auditHead(name, file string) (audit.Head, error) {
 	return none, fmt.Errorf("the keep has no audit device that writes to %s: -device names one", path)
 }
 
-// auditConfig is what the server is told of the audit devices of a configuration.
+// auditConfig returns the audit devices of a configuration, in the form that the keep takes.
 func auditConfig(conf *config.Config) []audit.Device {
 	var devices []audit.Device
 	for _, a := range conf.Audit {

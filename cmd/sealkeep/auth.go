@@ -26,7 +26,7 @@ sealkeep write auth/approle/role/NAME token_policies=...
 
 `
 
-// tuneFlags are the flags that enable and tune have, and return what they say.
+// tuneFlags registers the flags common to enable and tune. The function that it returns gives their values.
 func tuneFlags(f *flag.FlagSet) func() object {
 	fields := map[string]*string{
 		"description":        f.String("description", "", "`text` about the method, for people"),

@@ -39,8 +39,8 @@ how much is in it. It needs no key, and what it shows could have been written by
 storage check open it.
 Exit code: 0 whole, 2 damaged, 1 the file cannot be read.`
 
-	backupMake  = time.Hour       // for the keep to make the backup
-	backupStall = 2 * time.Minute // without a byte
+	backupMake  = time.Hour       // limit for the keep to make the backup
+	backupStall = 2 * time.Minute // limit without a byte
 )
 
 func operatorBackup(f *flag.FlagSet) action {
@@ -73,10 +73,10 @@ func operatorBackup(f *flag.FlagSet) action {
 	}
 }
 
-// free tells whether a file may be made at path.
+// free returns an error unless a file may be created at path.
 func free(path string, force bool) error {
 	switch fi, err := os.Lstat(path); {
-	case err != nil: // not there, or making it will say
+	case err != nil: // not there, or creating it will fail
 		return nil
 	case !force:
 		return hint(fmt.Errorf("%s is there already", path), "choose another name, or replace it with -force")
@@ -86,13 +86,13 @@ func free(path string, force bool) error {
 	return nil
 }
 
-// backup is what was downloaded.
+// backup describes a downloaded backup.
 type backup struct {
 	store, sum string
 	size       int64
 }
 
-// downloadTo makes the file at path, durable, or leaves what is there.
+// downloadTo downloads a backup to a durable file at path. After an error, path is as it was.
 func (c *cli) downloadTo(a *keepClient, path string, force bool) (got backup, err error) {
 	tmp := path + ".sealkeep-part"
 	var f *os.File
@@ -102,7 +102,7 @@ func (c *cli) downloadTo(a *keepClient, path string, force bool) (got backup, er
 			os.Remove(tmp)
 		}
 	}()
-	// The file is made when the answer comes: the keep makes one backup at a time, so what is there was left by a crash.
+	// The file is created when the answer comes. The keep makes one backup at a time, so an existing file was left by a crash.
 	got, err = c.download(a, func() (io.Writer, error) {
 		if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, err
@@ -115,7 +115,7 @@ func (c *cli) downloadTo(a *keepClient, path string, force bool) (got backup, er
 		return got, err
 	}
 	if err = f.Sync(); err == nil {
-		err = free(path, force) // it may have come meanwhile
+		err = free(path, force) // it may have been created in the meantime
 	}
 	if err == nil {
 		err = os.Rename(tmp, path)
@@ -129,7 +129,7 @@ func (c *cli) downloadTo(a *keepClient, path string, force bool) (got backup, er
 	return got, nil
 }
 
-// syncFolder makes the names in the folder of path durable.
+// syncFolder makes the entries of path's folder durable.
 func syncFolder(path string) error {
 	d, err := os.Open(filepath.Dir(path))
 	if err != nil {
@@ -139,25 +139,25 @@ func syncFolder(path string) error {
 	return d.Sync()
 }
 
-// download writes a backup to what open gives, and checks its length and checksum.
+// download writes a backup to the writer that open returns, and checks its length and checksum.
 func (c *cli) download(a *keepClient, open func() (io.Writer, error)) (got backup, err error) {
 	ctx, cancel := context.WithCancelCause(c)
 	defer cancel(nil)
-	stall := time.AfterFunc(backupMake, func() { cancel(fmt.Errorf("nothing came within %v", backupMake)) })
+	stall := time.AfterFunc(backupMake, func() { cancel(fmt.Errorf("no data came within %v", backupMake)) })
 	defer stall.Stop()
 	req, err := a.request(ctx, http.MethodGet, "sys/storage/backup", nil, nil)
 	if err != nil {
 		return got, err
 	}
 	slow := *a.http
-	slow.Timeout = 0 // of the whole: its place takes stall
+	slow.Timeout = 0 // no limit on the whole download: stall replaces it
 	resp, err := slow.Do(req)
 	if err != nil {
 		return got, coded{a.explain(cmp.Or(context.Cause(ctx), err)), 2}
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // what there is of it says why
+		body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // whatever can be read of it says why
 		return got, coded{a.refusal(&apiError{method: req.Method, url: req.URL.String(), code: resp.StatusCode, body: body}), 2}
 	}
 	got = backup{store: resp.Header.Get("X-Sealkeep-Store"), sum: resp.Header.Get("X-Sealkeep-Crc32c"), size: resp.ContentLength}
@@ -189,7 +189,7 @@ func (c *cli) download(a *keepClient, open func() (io.Writer, error)) (got backu
 	case came != got.size:
 		return got, coded{fmt.Errorf("reading the backup: cut off after %d of %d bytes: %w", came, got.size, err), 2}
 	case fmt.Sprintf("%08x", sum.Sum32()) != got.sum:
-		return got, coded{errors.New("what came is not what the keep sent: the checksum differs"), 2}
+		return got, coded{errors.New("the backup was damaged on the way: its checksum differs"), 2}
 	}
 	return got, nil
 }
@@ -229,7 +229,7 @@ func backupInspect(f *flag.FlagSet) action {
 	}
 }
 
-// damaged gives an error about a file that is damaged the exit code 2.
+// damaged gives an error about a damaged file the exit code 2.
 func damaged(err error) error {
 	if errors.Is(err, storage.ErrCorrupt) {
 		return coded{hint(err, "keep the file as it is, and take another backup"), 2}
@@ -237,7 +237,7 @@ func damaged(err error) error {
 	return err
 }
 
-// shareSet is the ID of the recovery shares that open a slot, as the file says; "" where others open it.
+// shareSet returns the ID of the recovery shares that open a slot, according to the file, or "" for other slots.
 func shareSet(slot storage.Slot) string {
 	if slot.Type != recovery.Shares {
 		return ""
@@ -249,7 +249,7 @@ func shareSet(slot storage.Slot) string {
 	return set
 }
 
-// inspection is the JSON form.
+// inspection returns the JSON form of info.
 func inspection(info storage.Info) any {
 	type slot struct {
 		Name           string    `json:"name"`

@@ -17,17 +17,17 @@ import (
 )
 
 const (
-	certPoll = time.Second // between two looks at the files of a certificate
+	certPoll = time.Second // how often the files of a certificate are checked
 
-	// maxClientChain is how many bytes of certificates a client may show, so that a stranger cannot make a connection
-	// expensive: parsed they stay as long as it.
+	// maxClientChain is how many bytes of certificates a client may present. Parsed certificates stay in memory as long
+	// as the connection, so a stranger could otherwise make one expensive.
 	maxClientChain = 32 << 10
 )
 
-// A certificate is what a listener speaks TLS with, from one reading of its files.
+// A certificate is the TLS configuration of a listener, from one reading of its files.
 type certificate struct {
 	conf config.Listener // names the files
-	mark string          // of the files, from before they were read
+	mark string          // of the files, taken before they were read
 	tls  *tls.Config
 }
 
@@ -53,8 +53,8 @@ func loadCertificate(conf config.Listener) (*certificate, error) {
 	return c, nil
 }
 
-// readAuthorities reads a PEM file of certificates. Unlike the standard library it does not pass over damaged ones,
-// which a file that is being written has, too.
+// readAuthorities reads a PEM file of certificates. Unlike the standard library it does not skip damaged ones, which also
+// occur in a file that is just being written.
 func readAuthorities(file string) (*x509.CertPool, error) {
 	rest, err := os.ReadFile(file)
 	if err != nil {
@@ -93,10 +93,10 @@ func limitChain(raw [][]byte, _ [][]*x509.Certificate) error {
 	return nil
 }
 
-// until is the day on which the certificate ends.
+// until returns when the certificate expires.
 func (c *certificate) until() time.Time { return c.tls.Certificates[0].Leaf.NotAfter }
 
-// watch takes over the files of the certificate when they change, until ctx ends.
+// watch reloads the files of the certificate when they change, until ctx ends.
 func (l *listener) watch(ctx context.Context, log *slog.Logger) {
 	tick := time.NewTicker(certPoll)
 	defer tick.Stop()
@@ -111,14 +111,14 @@ func (l *listener) watch(ctx context.Context, log *slog.Logger) {
 	}
 }
 
-// A renewal is what is known of files that have changed.
+// A renewal is the state of watching for changed files.
 type renewal struct {
 	seen    string // mark at the last look
-	refused string // mark that is of no use, and logged
+	refused string // mark of unusable files, already logged
 }
 
-// look takes over files that have changed and are then the same for two looks. So a pair is not read while somebody is
-// writing it. One of no use is logged once.
+// look reloads files that have changed and then stayed the same for two looks, so that a pair is not read while it is
+// being written. It logs an unusable pair once.
 func (w *renewal) look(l *listener, log *slog.Logger) {
 	old := l.cert.Load()
 	mark := markFiles(old.conf)
@@ -133,7 +133,7 @@ func (w *renewal) look(l *listener, log *slog.Logger) {
 		log.Error("the certificate has changed and is of no use, the old one stays", "listener", l.url(), "error", err)
 		return
 	}
-	if l.cert.CompareAndSwap(old, next) { // else a reload was faster
+	if l.cert.CompareAndSwap(old, next) { // otherwise a reload was faster
 		log.Info("the certificate was renewed", "listener", l.url(), "until", next.until())
 	}
 }

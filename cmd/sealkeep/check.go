@@ -19,7 +19,7 @@ Exit code: 0 clean, 2 something was found, 1 the check could not be made.`
 
 const (
 	checkLockWait = 2 * time.Second
-	checkUnwrap   = 15 * time.Second // for one slot
+	checkUnwrap   = 15 * time.Second // limit for one slot
 )
 
 func storageCheck(f *flag.FlagSet) action {
@@ -64,7 +64,7 @@ func (c *cli) checked(found int, err error, note string) error {
 	return nil
 }
 
-// checkPages prints what is wrong with the pages.
+// checkPages checks the pages and prints what is wrong with them.
 func (c *cli) checkPages(path string) (found int, err error) {
 	damage, err := storage.CheckPages(path, checkLockWait)
 	if err != nil {
@@ -81,7 +81,7 @@ func (c *cli) checkPages(path string) (found int, err error) {
 
 const checkLocked = "stop the keep first: the check needs the file for itself"
 
-// explainLock adds a hint to an error about a store that another process has.
+// explainLock adds a hint to an error about a store that another process has open.
 func explainLock(err error, text string) error {
 	if errors.Is(err, storage.ErrLocked) {
 		return hint(err, "%s", text)
@@ -89,7 +89,7 @@ func explainLock(err error, text string) error {
 	return err
 }
 
-// checkValues opens the store with the first of its slots that opens, and checks every record.
+// checkValues unseals the store with the first slot that opens, and checks every record.
 func (c *cli) checkValues(path string, seals []*seal.Seal) (found int, err error) {
 	store, err := storage.Open(path, storage.Options{LockTimeout: checkLockWait})
 	if err != nil {
@@ -114,7 +114,7 @@ func (c *cli) checkValues(path string, seals []*seal.Seal) (found int, err error
 	return len(report.Damage) + report.More, nil
 }
 
-// unseal opens the store with any slot that has a configured seal.
+// unseal unseals the store with any slot that has a configured seal.
 func (c *cli) unseal(store *storage.Store, seals []*seal.Seal) error {
 	slots, err := store.Slots()
 	if err != nil {

@@ -25,14 +25,14 @@ import (
 
 const defaultAddress = "http://127.0.0.1:8200"
 
-// remote holds the client's settings: the flags, and what the environment says where a flag is not given.
+// remote holds the client's settings: the flags, which the environment supplements.
 type remote struct {
 	address, caCert, caPath, cert, key, serverName, namespace, format, wrapTTL string
-	token                                                                      string // the one that login checks
+	token                                                                      string // the token that login checks
 	skipVerify                                                                 bool
 }
 
-// remoteFlags are the flags that every client command has.
+// remoteFlags lists the flags that every client command has.
 var remoteFlags = []string{"address", "ca-cert", "ca-path", "client-cert", "client-key", "tls-server-name", "tls-skip-verify", "namespace", "format", "wrap-ttl"}
 
 func (r *remote) register(f *flag.FlagSet) {
@@ -48,7 +48,7 @@ func (r *remote) register(f *flag.FlagSet) {
 	f.StringVar(&r.format, "format", "", "`table` or json; else VAULT_FORMAT")
 }
 
-// env returns VAULT_<name>, or BAO_<name> where that is not empty.
+// env returns BAO_<name> if that is not empty, else VAULT_<name>.
 func (c *cli) env(name string) string {
 	for _, prefix := range []string{"BAO_", "VAULT_"} {
 		if v, _ := c.lookup(prefix + name); v != "" {
@@ -60,7 +60,7 @@ func (c *cli) env(name string) string {
 
 func (c *cli) home() string { h, _ := c.lookup("HOME"); return h }
 
-// asJSON tells whether the output is JSON, and refuses unknown formats.
+// asJSON reports whether the output is JSON, and refuses unknown formats.
 func (c *cli) asJSON() (bool, error) {
 	switch format := cmp.Or(c.remote.format, c.env("FORMAT"), "table"); format {
 	case "json", "table":
@@ -74,9 +74,9 @@ func (c *cli) asJSON() (bool, error) {
 type keepClient struct {
 	http             *http.Client
 	base             *url.URL
-	address          string // as the user gave it
+	address          string // as given by the user
 	token, namespace string
-	wrapTTL          string // for which the server is to wrap the answers; "": not at all
+	wrapTTL          string // for which the server should wrap the answers; "": not at all
 }
 
 // api makes the client that flags and environment describe. It does no network I/O.
@@ -125,7 +125,7 @@ func (c *cli) api() (*keepClient, error) {
 	return a, nil
 }
 
-// token returns the token of the environment, else that of the last login, else "".
+// token returns the token from the environment, else the one of the last login, else "".
 func (c *cli) token() (string, error) {
 	token := cmp.Or(c.remote.token, c.env("TOKEN"))
 	if token == "" && c.home() != "" {
@@ -207,7 +207,7 @@ func duration(s string) (time.Duration, error) {
 	return d, err
 }
 
-// apiError is an answer that is not a success.
+// apiError is an unsuccessful answer.
 type apiError struct {
 	method, url string
 	code        int
@@ -223,16 +223,16 @@ func (e *apiError) Error() string {
 	return fmt.Sprintf("making API request\n\nURL: %s %s\nCode: %d. Errors:\n\n%s", e.method, e.url, e.code, list)
 }
 
-// notFound tells whether err is an answer 404 without any error text: Vault's way to say that there is nothing.
+// notFound reports whether err is a 404 without an error text: Vault's way to say that there is nothing.
 func notFound(err error) bool {
 	e, ok := errors.AsType[*apiError](err)
 	return ok && e.code == http.StatusNotFound && len(e.errors) == 0
 }
 
-// maxAnswer bounds what the client reads: larger than any secret, smaller than what would hurt.
+// maxAnswer bounds the answers that the client reads: larger than any secret, and small enough to do no harm.
 const maxAnswer = 64 << 20
 
-// request makes a request. path is without the leading "/v1/"; it is escaped here.
+// request returns a new request. path has no leading "/v1/"; it is escaped here.
 func (a *keepClient) request(ctx context.Context, method, path string, query url.Values, body any) (*http.Request, error) {
 	target := *a.base
 	target.Path, target.RawQuery = strings.TrimRight(target.Path, "/")+"/v1/"+strings.TrimLeft(path, "/"), query.Encode()
@@ -267,31 +267,37 @@ func (a *keepClient) request(ctx context.Context, method, path string, query url
 	return req, nil
 }
 
-// do sends one request and returns the answer's body. Errors have exit code 2, as all remote errors have.
+// do sends one request and returns the answer's body. Its errors have exit code 2, like all remote errors.
 func (a *keepClient) do(c *cli, method, path string, query url.Values, body any) ([]byte, error) {
+	b, _, err := a.send(c, method, path, query, body)
+	return b, err
+}
+
+// send is do, and returns the Content-Type, too.
+func (a *keepClient) send(c *cli, method, path string, query url.Values, body any) (b []byte, kind string, err error) {
 	req, err := a.request(c, method, path, query, body)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	resp, err := a.http.Do(req)
 	if err != nil {
-		return nil, coded{a.explain(err), 2}
+		return nil, "", coded{a.explain(err), 2}
 	}
 	defer resp.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	b, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err == nil && len(b) > maxAnswer {
 		err = fmt.Errorf("the answer is larger than %d bytes", maxAnswer)
 	}
 	if err != nil {
-		return nil, coded{fmt.Errorf("reading the answer of %s: %w", req.URL, err), 2}
+		return nil, "", coded{fmt.Errorf("reading the answer of %s: %w", req.URL, err), 2}
 	}
-	if resp.StatusCode/100 == 2 {
-		if a.wrapTTL != "" {
-			return b, asWrapped(b)
-		}
-		return b, nil
+	if resp.StatusCode/100 != 2 {
+		return nil, "", coded{a.refusal(&apiError{method: method, url: req.URL.String(), code: resp.StatusCode, body: b}), 2}
 	}
-	return nil, coded{a.refusal(&apiError{method: method, url: req.URL.String(), code: resp.StatusCode, body: b}), 2}
+	if a.wrapTTL != "" {
+		err = asWrapped(b)
+	}
+	return b, resp.Header.Get("Content-Type"), err
 }
 
 // refusal fills the error texts of an answer and finds the next step.
@@ -311,7 +317,7 @@ func (a *keepClient) refusal(e *apiError) error {
 		return hint(e, "the server speaks TLS: set VAULT_ADDR or -address to https://%s", a.base.Host)
 	case e.code/100 == 3:
 		return hint(e, "the server redirects; set VAULT_ADDR or -address to the address that answers itself")
-	case e.code == http.StatusForbidden && a.token == "" && !strings.HasSuffix(e.url, "/sys/unseal"): // which takes none
+	case e.code == http.StatusForbidden && a.token == "" && !strings.HasSuffix(e.url, "/sys/unseal"): // unseal takes no token
 		return hint(e, "no token was sent: set VAULT_TOKEN, or run sealkeep login")
 	case e.code == http.StatusServiceUnavailable:
 		return hint(e, "sealkeep status shows whether the keep is sealed, and why")

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// dataHelp is the part of the help text about arguments that carry data.
+// dataHelp is the part of the help text about data arguments.
 const dataHelp = `
 Data is given as KEY=VALUE, KEY=@FILE (the content of a file), KEY=- (standard input), @FILE (a JSON object in a
 file) or - (a JSON object on standard input). KEY=\@VALUE is a value that begins with @.`
@@ -19,7 +19,7 @@ file) or - (a JSON object on standard input). KEY=\@VALUE is a value that begins
 // maxInput bounds what is read as data: more than any server takes.
 const maxInput = 32 << 20
 
-// source names what an argument is read from.
+// source names the source of an argument for errors.
 func source(file string) string {
 	if file == "-" {
 		return "standard input"
@@ -109,7 +109,7 @@ func (o object) add(key string, value any) {
 	}
 }
 
-// pairs is a flag KEY=VALUE that can be repeated.
+// pairs is a repeatable flag KEY=VALUE.
 type pairs map[string]string
 
 func (p pairs) String() string { return "" }
@@ -123,7 +123,7 @@ func (p pairs) Set(s string) error {
 	return nil
 }
 
-// list is a flag that can be repeated; each value is taken as it is.
+// list is a repeatable flag; each value is taken as it is.
 type list []string
 
 func (l *list) String() string { return "" }

@@ -9,8 +9,8 @@ import (
 	"github.com/sealkeep/sealkeep/seal"
 )
 
-// devConfig is the configuration of -dev: one plain listener, and a static seal whose random key is nowhere but here.
-// The caller says where the store is.
+// devConfig returns the configuration of -dev: one plain HTTP listener, and a static seal with a random key that exists
+// only in memory. The caller sets the path of the store.
 func (d *daemon) devConfig() (*config.Config, []*seal.Seal, error) {
 	key, id := seal.NewKey()
 	s := config.Seal{Type: "static", Name: "dev", Priority: 1, At: "-dev", Params: map[string]config.Param{
@@ -29,7 +29,7 @@ func (d *daemon) devConfig() (*config.Config, []*seal.Seal, error) {
 	}, []*seal.Seal{made}, nil
 }
 
-// initDev initializes the keep of -dev and tells what to type.
+// initDev initializes the keep of -dev and prints what to type.
 func (d *daemon) initDev() error {
 	answer, err := d.keep.Init(d, keep.InitRequest{RootToken: cmp.Or(d.o.devToken, d.env("DEV_ROOT_TOKEN_ID"))})
 	if err != nil {

@@ -31,13 +31,13 @@ Exit code: 0 all is well, 3 there are warnings only, 2 something failed, 1 it co
 }
 
 const (
-	diagnoseTimeout = 60 * time.Second // for one seal
-	openTimeout     = 10 * time.Second // for one slot
+	diagnoseTimeout = 60 * time.Second // limit for one seal
+	openTimeout     = 10 * time.Second // limit for one slot
 
-	waitingMost = 24 * time.Hour // for which two sets of shares or recipients may be open
+	waitingMost = 24 * time.Hour // how long two sets of shares or recipients may both be open
 
-	littleSpace = 32 << 20 // bytes free on disk, with which writing ends soon
-	spareSpace  = 64 << 20 // and with which, beside a copy of the store, it can be compacted and backed up
+	littleSpace = 32 << 20 // bytes free on disk below which writes will soon fail
+	spareSpace  = 64 << 20 // bytes needed, in addition to a copy of the store, to compact it and back it up
 )
 
 // A finding is one thing that the doctor looked at.
@@ -46,7 +46,7 @@ type finding struct {
 	seal.Step
 }
 
-// An examination collects findings. Its methods may not be called at the same time.
+// An examination collects findings. Its methods must not be called concurrently.
 type examination struct {
 	*cli
 	conf     *config.Config
@@ -88,13 +88,13 @@ func doctor(f *flag.FlagSet) action {
 		x.store()
 		x.disk()
 		if c.Err() != nil {
-			return coded{errors.New("the examination was ended before its end"), 1}
+			return coded{errors.New("the examination was interrupted"), 1}
 		}
 		return x.report(asJSON)
 	}
 }
 
-// report prints the findings, and returns the exit code's error.
+// report prints the findings, and returns the error with the exit code.
 func (x *examination) report(asJSON bool) error {
 	failed, warned := 0, 0
 	for _, f := range x.findings {
@@ -157,7 +157,7 @@ func (x *examination) print() {
 	}
 }
 
-// keyServices diagnoses all seals side by side.
+// keyServices diagnoses all seals concurrently.
 func (x *examination) keyServices() {
 	if len(x.seals) == 0 {
 		x.ok("seals", "none", "people open this keep, at each start")
@@ -182,7 +182,7 @@ func (x *examination) keyServices() {
 	}
 }
 
-// sealScope is as in the settings.
+// sealScope returns the scope of a seal as in the settings.
 func sealScope(s *seal.Seal) string {
 	if s.Name() == s.Type() {
 		return fmt.Sprintf("seal %q", s.Type())
@@ -190,7 +190,7 @@ func sealScope(s *seal.Seal) string {
 	return fmt.Sprintf("seal %q named %s", s.Type(), s.Name())
 }
 
-// store looks at the store as it is on disk, or as the running keep tells.
+// store examines the store on disk, or asks the running keep about it.
 func (x *examination) store() {
 	path := x.conf.Storage.Path
 	file, err := os.Stat(path)
@@ -226,7 +226,7 @@ func (x *examination) store() {
 	x.slots(info)
 }
 
-// slots opens each stored slot with its seal. Nothing is unsealed: what comes out is cleared at once.
+// slots opens each stored slot with its seal. It unseals nothing, and clears the keys at once.
 func (x *examination) slots(info storage.Info) {
 	people := 0
 	for _, slot := range info.Slots {
@@ -277,8 +277,8 @@ func hasSlot(slots []storage.Slot, s *seal.Seal) bool {
 // recoverySlot reports whether people open a slot. No seal may have such a name.
 func recoverySlot(name string) bool { return strings.HasPrefix(name, "recovery-") }
 
-// waiting reports a slot of new shares or recipients, which is to take the place of another one: a warning at first, a
-// failure after a day, for what was to end opens the keep still.
+// waiting reports a slot of new shares or recipients that waits to replace another one: as a warning at first, and as a
+// failure after a day, since the old slot still opens the keep.
 func (x *examination) waiting(scope, typ string, since time.Time) {
 	next := "give enough of the new shares: sealkeep operator rekey -verify -; or take them away: sealkeep operator rekey -cancel"
 	if typ == recovery.Age {
@@ -309,11 +309,11 @@ func (x *examination) sealOf(name, typ string) *seal.Seal {
 	return nil
 }
 
-// disk looks at the space where the store is.
+// disk examines the free space where the store is.
 func (x *examination) disk() {
 	dir := filepath.Dir(x.conf.Storage.Path)
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		dir = filepath.Dir(dir) // init makes the last folder itself
+		dir = filepath.Dir(dir) // init creates the last folder itself
 	}
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {

@@ -19,10 +19,10 @@ import (
 
 const (
 	keepTimeout = 5 * time.Second
-	certAhead   = 14 * 24 * time.Hour // for how long beforehand the end of a certificate is told
+	certAhead   = 14 * 24 * time.Hour // how long before its end a certificate is warned about
 )
 
-// runningKeep asks the keep that has the store how its slots are.
+// runningKeep asks the keep that has the store open for the state of its slots.
 func (x *examination) runningKeep(locked error) {
 	x.ok("store", "file", "%v", locked)
 	var trouble error
@@ -46,8 +46,8 @@ func (x *examination) runningKeep(locked error) {
 	x.warn("store", "keep", "stop it for a moment, or run this where it listens", "another process has the store, and no listener of this configuration answers (%v), so that nothing is known of the slots", trouble)
 }
 
-// askKeep asks a listener of the configuration, from this machine. Nothing secret is sent and everybody may ask, so the
-// certificate, which is for other names, is not verified.
+// askKeep asks a listener of the configuration, from this machine. It sends nothing secret and anybody may ask, so it does
+// not verify the certificate, which is for other names.
 func (x *examination) askKeep(l config.Listener) (st struct {
 	Sealed   bool
 	Held     bool
@@ -93,7 +93,7 @@ func (x *examination) askKeep(l config.Listener) (st struct {
 	return st, err
 }
 
-// slotStates reports what the keep tells of its slots.
+// slotStates reports the states of the keep's slots.
 func (x *examination) slotStates(slots []keep.SlotStatus) {
 	people := 0
 	for _, sl := range slots {
@@ -135,7 +135,7 @@ func (x *examination) slotStates(slots []keep.SlotStatus) {
 	x.recovery(people)
 }
 
-// listeners looks at the certificates that the keep serves with.
+// listeners examines the certificates of the keep's listeners.
 func (x *examination) listeners() {
 	for _, l := range x.conf.Listeners {
 		if l.TLSDisable {
@@ -156,8 +156,8 @@ func (x *examination) listeners() {
 	}
 }
 
-// ownAddress finds a seal whose server is this keep under another name. Config knows the addresses as they are written;
-// here names are resolved.
+// ownAddress finds a seal whose server is this keep under another name. config compares the addresses as written; here
+// names are resolved.
 func (x *examination) ownAddress(scope, address string) {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme == "unix" {
@@ -171,7 +171,7 @@ func (x *examination) ownAddress(scope, address string) {
 	defer cancel()
 	ips, err := net.DefaultResolver.LookupIP(ctx, "ip", u.Hostname())
 	if err != nil {
-		return // the diagnosis tells
+		return // the diagnosis reports it
 	}
 	for _, l := range x.conf.Listeners {
 		host, own, err := net.SplitHostPort(l.Address)
@@ -188,7 +188,7 @@ func (x *examination) ownAddress(scope, address string) {
 	}
 }
 
-// listensOn reports whether a listener with this host is reached under an address of this machine.
+// listensOn reports whether a listener with this host can be reached at an address of this machine.
 func listensOn(host string, ip net.IP) bool {
 	own := net.ParseIP(host)
 	if host != "" && (own == nil || !own.IsUnspecified()) {

@@ -7,7 +7,7 @@ import (
 	"github.com/sealkeep/sealkeep/config"
 )
 
-// exit ends the command with a code and no further word.
+// exit ends the command with a code and without a message.
 type exit struct{ code int }
 
 func (e exit) Error() string { return fmt.Sprintf("exit code %d", e.code) }
@@ -32,7 +32,7 @@ func hint(err error, format string, args ...any) error {
 	return hinted{err, fmt.Sprintf(format, args...)}
 }
 
-// report prints err in the house's voice and returns the exit code.
+// report prints err and its hint, and returns the exit code.
 func (c *cli) report(err error) int {
 	if err == nil {
 		return 0

@@ -7,14 +7,14 @@ import (
 	"github.com/sealkeep/sealkeep/config"
 )
 
-// configFlags registers what `config explain` and `config env` have in common.
+// configFlags registers the flags that `config explain` and `config env` have in common.
 func configFlags(f *flag.FlagSet) (configs *paths, format *string) {
 	configs = new(paths)
 	f.Var(configs, "config", "configuration `file or folder`; can be repeated; none: the environment alone")
 	return configs, f.String("format", "", "`table` or json; else VAULT_FORMAT")
 }
 
-// readConfig reads a configuration for a command that shows it, and tells whether that is to be JSON.
+// readConfig reads a configuration for a command that shows it, and reports whether to show it as JSON.
 func (c *cli) readConfig(configs paths, format string) (conf *config.Config, asJSON bool, err error) {
 	c.remote.format = format
 	if asJSON, err = c.asJSON(); err != nil {

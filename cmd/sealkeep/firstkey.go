@@ -12,14 +12,14 @@ import (
 	"github.com/sealkeep/sealkeep/seal"
 )
 
-// isTerminal reports whether a person reads what is written to w.
+// isTerminal reports whether w is a terminal, so that a person reads it.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// offerKey shows a fresh key, as terraform-backend does, when the configuration failed for want of one (KMS_BACKEND=local
-// alone) and a person reads it: in a log it would be no secret. It returns err, which names keygen.
+// offerKey shows a fresh key, as terraform-backend does, if the configuration failed for lack of one (KMS_BACKEND=local
+// alone) and w is a terminal: in a log the key would not be secret. It returns err, which names keygen.
 func offerKey(err error, w io.Writer, isTerminal func(io.Writer) bool) error {
 	if e, ok := errors.AsType[*config.Error](err); ok && e.NoKey && isTerminal(w) {
 		key, _ := seal.NewKey()

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
+	"unicode/utf8"
 )
 
 func genericCommands() []command {
 	return []command{
-		{"read", "PATH [KEY=VALUE...]", 1, -1, client, "read any path of the API", "Reads a path of the API, such as secret/config; KEY=VALUE becomes a query parameter.", genericRead},
+		{"read", "PATH [KEY=VALUE...]", 1, -1, client, "read any path of the API", "Reads a path of the API, such as secret/config; KEY=VALUE becomes a query parameter. An answer that is a text or a file, such as that of sys/metrics, is printed as it is; with -format=json a text is a JSON string.", genericRead},
 		{"write", "PATH [DATA...]", 1, -1, client, "write any path of the API", "Writes a path of the API, such as secret/config. Without data it needs -force.\n" + dataHelp, genericWrite},
 		{"list", "PATH", 1, 1, client, "list any path of the API", "Lists the names beneath a path of the API, such as secret/metadata.", genericList("LIST")},
 		{"scan", "PATH", 1, 1, client, "list all that is beneath a path of the API", "Lists the names beneath a path of the API, such as secret/metadata, and in all folders in it.", genericList("SCAN")},
@@ -41,15 +43,35 @@ func genericRead(f *flag.FlagSet) action {
 			}
 			query.Set(k, text(v))
 		}
-		b, err := a.do(c, http.MethodGet, args[0], query, nil)
+		b, kind, err := a.send(c, http.MethodGet, args[0], query, nil)
 		if notFound(err) || err == nil && len(b) == 0 {
 			return coded{fmt.Errorf("no value found at %s", args[0]), 2}
 		}
 		if err != nil {
 			return err
 		}
+		if strings.HasPrefix(kind, "text/plain") || kind == "application/octet-stream" {
+			return c.printText(b, *field)
+		}
 		return c.answer(b, *field, "")
 	}
+}
+
+// printText prints an answer that is no JSON, such as that of sys/metrics, as it came.
+func (c *cli) printText(b []byte, field string) error {
+	asJSON, err := c.asJSON()
+	switch {
+	case err != nil:
+		return err
+	case field != "":
+		return fmt.Errorf("there is no field %q: the answer is a text, not JSON", field)
+	case asJSON && !utf8.Valid(b):
+		return hint(errors.New("the answer is binary, which JSON cannot hold"), "leave out -format, and send the output to a file")
+	case asJSON:
+		return c.printValue(string(b))
+	}
+	_, err = c.stdout.Write(b)
+	return err
 }
 
 func genericWrite(f *flag.FlagSet) action {
@@ -69,7 +91,7 @@ func genericWrite(f *flag.FlagSet) action {
 			return err
 		}
 		if args[0] == "sys/wrapping/wrap" {
-			a.wrapTTL = cmp.Or(a.wrapTTL, "5m") // what Vault's command does
+			a.wrapTTL = cmp.Or(a.wrapTTL, "5m") // as Vault's command does
 		}
 		b, err := a.do(c, http.MethodPut, args[0], nil, data)
 		if err != nil {
@@ -97,7 +119,10 @@ func genericDelete(*flag.FlagSet) action {
 		if err != nil {
 			return err
 		}
-		_, err = a.do(c, http.MethodDelete, args[0], nil, nil)
+		b, err := a.do(c, http.MethodDelete, args[0], nil, nil)
+		if s, bad := decodeSecret(b); err == nil && len(b) > 0 && bad == nil {
+			c.warnings(s)
+		}
 		return c.done(err, "Success! Data deleted (if it existed) at: "+args[0])
 	}
 }

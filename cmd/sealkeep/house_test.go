@@ -15,6 +15,7 @@ import (
 // imports no engine and no login method, and no room imports server.
 func TestImports(t *testing.T) {
 	const module = "github.com/sealkeep/sealkeep/"
+	// Of several rows the one of the package itself counts, then that of its folder.
 	allowed := map[string]string{
 		"config":              "",
 		"seal":                "config",
@@ -25,23 +26,17 @@ func TestImports(t *testing.T) {
 		"audit":               "storage",
 		"recovery":            "",
 		"api":                 "storage access",
-		"engine/cubbyhole":    "storage access api",
-		"engine/kv":           "storage api",
+		"engine/*":            "storage access api",
 		"engine/kvv1":         "storage access api engine/kv",
-		"engine/transit":      "storage api",
 		"login":               "storage access api",
-		"login/approle":       "storage access api login",
-		"login/cert":          "storage access api login",
-		"login/jwt":           "storage access api login",
-		"login/peer":          "storage access api login",
-		"login/userpass":      "storage access api login",
+		"login/*":             "storage access api login",
 		"mount":               "storage access api",
 		"keep":                "storage access audit recovery api mount",
 		"sys":                 "storage access audit api mount keep",
 		"token":               "storage access api keep",
 		"server":              "storage access audit api mount keep",
 		"servertest":          "storage access audit api login mount keep sys token server", // for tests alone
-		"cmd/sealkeep":        "config seal storage access audit api engine/cubbyhole engine/kv engine/kvv1 engine/transit login/approle login/cert login/jwt login/peer login/userpass keep sys token server recovery",
+		"cmd/sealkeep":        "config seal storage access audit api engine/* login/* mount keep sys token server recovery",
 		"e2e":                 "seal/sealtest",
 		"bench":               "config seal storage engine/kv",
 	}
@@ -49,21 +44,23 @@ func TestImports(t *testing.T) {
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	if len(lines) != len(allowed) {
-		t.Errorf("%d packages, the table has %d", len(lines), len(allowed))
-	}
-	for _, line := range lines {
-		path, imports, _ := strings.Cut(line, ":")
+	for line := range strings.Lines(string(out)) {
+		path, imports, _ := strings.Cut(strings.TrimSpace(line), ":")
 		name := strings.TrimPrefix(path, module)
+		folder, _, _ := strings.Cut(name, "/")
 		may, ok := allowed[name]
 		if !ok {
-			t.Errorf("package %s has no row in the table", name)
+			may, ok = allowed[folder+"/*"]
+		}
+		if !ok {
+			t.Errorf("package %s has no row in the table of this test: add one that says what it may import", name)
 			continue
 		}
 		for _, imported := range strings.Fields(imports) {
-			if ours, ok := strings.CutPrefix(imported, module); ok && !strings.Contains(" "+may+" ", " "+ours+" ") {
-				t.Errorf("%s imports %s", name, ours)
+			ours, ok := strings.CutPrefix(imported, module)
+			of, _, _ := strings.Cut(ours, "/")
+			if ok && !strings.Contains(" "+may+" ", " "+ours+" ") && !strings.Contains(" "+may+" ", " "+of+"/* ") {
+				t.Errorf("%s imports %s, which its row in the table of this test does not allow: %s", name, ours, may)
 			}
 		}
 	}

@@ -48,7 +48,7 @@ func (p place) at(kind string) string {
 	return strings.TrimSuffix(p.mount+"/"+kind+"/"+p.name, "/")
 }
 
-// kvAction makes an action that begins with finding the mount of its first argument.
+// kvAction returns an action that first finds the mount of its first argument.
 func kvAction(f *flag.FlagSet, act func(c *cli, p place) error) action {
 	mount := f.String("mount", "", "`path` of the secrets engine; PATH is then relative to it")
 	return func(c *cli, args []string) error {
@@ -70,7 +70,7 @@ func kvAction(f *flag.FlagSet, act func(c *cli, p place) error) action {
 	}
 }
 
-// kvVersionedAction is kvAction for what KV version 1 does not have.
+// kvVersionedAction is kvAction for actions that KV version 1 does not have.
 func kvVersionedAction(f *flag.FlagSet, name string, act func(c *cli, p place) error) action {
 	return kvAction(f, func(c *cli, p place) error {
 		if err := p.versioned(name); err != nil {
@@ -80,7 +80,7 @@ func kvVersionedAction(f *flag.FlagSet, name string, act func(c *cli, p place) e
 	})
 }
 
-// versioned refuses a mount of KV version 1 for what needs version 2.
+// versioned refuses a mount of KV version 1, since what needs version 2.
 func (p place) versioned(what string) error {
 	if !p.v1 {
 		return nil
@@ -113,7 +113,7 @@ func (c *cli) find(a *keepClient, mount, path string) (place, error) {
 	}
 	switch {
 	case mount == "":
-	case at == mount, strings.HasSuffix(at, "/"+mount): // Vault may put a namespace before it
+	case at == mount, strings.HasSuffix(at, "/"+mount): // Vault may prefix a namespace
 		p.mount, p.name = mount, path
 	default:
 		return place{}, hint(coded{fmt.Errorf("no secrets engine is mounted at %s/", mount), 2}, "the mount is %s/: -mount=%s", at, at)
@@ -129,7 +129,7 @@ func (p place) named() error {
 	return nil
 }
 
-// absent is the error for something that is not there, in Vault's words.
+// absent returns the error for something that does not exist, in Vault's words.
 func (p place) absent(kind string) error {
 	err := coded{fmt.Errorf("no value found at %s", p.at(kind)), 2}
 	if rest, ok := strings.CutPrefix(p.name, "data/"); ok && !p.v1 {
@@ -208,7 +208,7 @@ func (c *cli) printSecret(p place, b []byte, field string) error {
 		} else if !read {
 			return coded{fmt.Errorf("no data found at %s: the version is deleted", p.at("data")), 2}
 		} else if _, own := data["data"]; field == "data" && !own {
-			data = s.Data // the whole of the data, as Vault has it
+			data = s.Data // all of the data, as in Vault
 		}
 		return c.printField(data, field)
 	}
@@ -221,7 +221,7 @@ func (c *cli) printSecret(p place, b []byte, field string) error {
 	return nil
 }
 
-// kvWrite makes an action of a command whose arguments after the first are data.
+// kvWrite returns an action whose arguments after the first are data.
 func kvWrite(f *flag.FlagSet, write func(c *cli, p place, data object) ([]byte, error)) action {
 	field := f.String("field", "", "print only the field with this `name`")
 	var data object
@@ -243,7 +243,8 @@ func kvWrite(f *flag.FlagSet, write func(c *cli, p place, data object) ([]byte, 
 	}
 }
 
-// send writes data, by POST as it is or by PATCH as changes, if cas is negative or the number of the newest version.
+// send writes data: with POST as it is, with PATCH as changes. A cas that is not negative must be the number of the newest
+// version.
 func (p place) send(c *cli, method string, data any, cas int64) ([]byte, error) {
 	body := object{"data": data}
 	if cas >= 0 {
@@ -307,8 +308,8 @@ func kvPatch(f *flag.FlagSet) action {
 	}
 }
 
-// rewrite reads the newest version and writes it with the changes, unless somebody else wrote one in between; nil removes
-// a key. A cas that is not 0 must be the number of the newest version.
+// rewrite reads the newest version and writes it with the changes, unless somebody else wrote one in between; a nil value
+// removes a key. A cas that is not 0 must be the number of the newest version.
 func (p place) rewrite(c *cli, changes object, cas int64) ([]byte, error) {
 	data, version, err := p.content(c, 0)
 	if err != nil {
@@ -325,7 +326,7 @@ func (p place) rewrite(c *cli, changes object, cas int64) ([]byte, error) {
 	return p.send(c, http.MethodPost, data, cmp.Or(cas, version))
 }
 
-// content reads the data of a version (0: the newest), nil when it is deleted, and the version's number.
+// content returns the data of a version (0: the newest), or nil if it is deleted, and the version's number.
 func (p place) content(c *cli, version int) (map[string]any, int64, error) {
 	p.api = p.api.plain()
 	b, err := p.read(c, version)
@@ -365,7 +366,7 @@ func kvDelete(f *flag.FlagSet) action {
 	})
 }
 
-// done prints a sentence of success, for people only.
+// done prints a sentence of success, unless the output is JSON.
 func (c *cli) done(err error, sentence string) error {
 	if err != nil {
 		return err
@@ -429,7 +430,7 @@ func kvScan(f *flag.FlagSet) action {
 	return kvAction(f, func(c *cli, p place) error { return c.list(p.api, "SCAN", p.at("metadata")) })
 }
 
-// list prints the names beneath path that method, LIST or SCAN, asks for.
+// list prints the names beneath path, for the method LIST or SCAN.
 func (c *cli) list(a *keepClient, method, path string) error {
 	b, err := a.do(c, method, path, nil, nil)
 	if err != nil && !notFound(err) {

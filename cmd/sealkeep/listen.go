@@ -24,10 +24,10 @@ type listener struct {
 	net.Listener
 	conf config.Listener
 	cert atomic.Pointer[certificate] // nil without TLS
-	http *http.Server                // set when it begins to serve
+	http *http.Server                // set when the listener begins to serve
 }
 
-// listen opens the socket that conf describes, and serves nothing yet: connections wait.
+// listen opens the socket that conf describes, but does not serve yet: connections wait.
 func listen(ctx context.Context, conf config.Listener) (*listener, error) {
 	l := &listener{conf: conf}
 	if !conf.TLSDisable {
@@ -53,8 +53,8 @@ func listen(ctx context.Context, conf config.Listener) (*listener, error) {
 	return l, nil
 }
 
-// listenUnix opens a unix socket with the owner and the mode of conf. A file in its place is removed only if it is a
-// socket on which nobody listens.
+// listenUnix opens a unix socket with the owner and the mode of conf. It removes an existing file only if that is a socket
+// on which nobody listens.
 func listenUnix(ctx context.Context, conf config.Listener) (net.Listener, error) {
 	if info, err := os.Lstat(conf.Address); err == nil {
 		if info.Mode().Type() != fs.ModeSocket {
@@ -72,7 +72,7 @@ func listenUnix(ctx context.Context, conf config.Listener) (net.Listener, error)
 			return nil, fmt.Errorf("removing a socket that nobody listens on: %w", err)
 		}
 	}
-	l, err := new(net.ListenConfig).Listen(ctx, "unix", conf.Address) // nobody else's under the daemon's umask
+	l, err := new(net.ListenConfig).Listen(ctx, "unix", conf.Address) // the daemon's umask keeps others out
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +108,7 @@ func listenUnix(ctx context.Context, conf config.Listener) (net.Listener, error)
 	return l, nil
 }
 
-// number returns a user's or group's number, which may be given as such.
+// number returns the number of a user or group given by name or number.
 func number(name string, lookup func(string) (string, error)) (int, error) {
 	if n, err := strconv.Atoi(name); err == nil && n >= 0 {
 		return n, nil
@@ -120,7 +120,7 @@ func number(name string, lookup func(string) (string, error)) (int, error) {
 	return strconv.Atoi(id)
 }
 
-// url is the address as a client writes it.
+// url returns the address as a client writes it.
 func (l *listener) url() string {
 	switch {
 	case l.conf.Type == "unix":
@@ -131,7 +131,7 @@ func (l *listener) url() string {
 	return "http://" + l.Addr().String()
 }
 
-// apiListener is what the keep must know of a listener.
+// apiListener returns what the API server must know about a listener.
 func apiListener(conf config.Listener) server.Listener {
 	return server.Listener{UnauthenticatedMetricsAccess: conf.UnauthenticatedMetricsAccess, Operator: conf.Operator, Forwarded: server.Forwarded(conf.Forwarded)}
 }
@@ -142,6 +142,6 @@ func (l *listener) serve() error {
 		return server.Serve(l.http, l.Listener, nil)
 	}
 	return server.Serve(l.http, l.Listener, &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-		return l.cert.Load().tls, nil // what is in force when the connection begins
+		return l.cert.Load().tls, nil // the certificate in force when the connection begins
 	}})
 }

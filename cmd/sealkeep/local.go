@@ -16,7 +16,7 @@ import (
 	"github.com/sealkeep/sealkeep/seal"
 )
 
-// wrongConfig is the exit code for a configuration that does not stand (EX_CONFIG): a service manager does not retry it.
+// wrongConfig is the exit code for a wrong configuration (EX_CONFIG): a service manager does not retry it.
 const wrongConfig = 78
 
 func localCommands() []command {
@@ -30,7 +30,7 @@ func localCommands() []command {
 }
 
 // loadConfig reads a configuration and makes its seals, which asks no key service. The error lists every mistake and
-// has exit code 78. From then on the environment is in lookup only: see clearEnv.
+// has exit code 78. Afterwards the environment is only available through lookup: see clearEnv.
 func loadConfig(paths []string, lookup func(string) (string, bool)) (*config.Config, []*seal.Seal, error) {
 	clearEnv()
 	conf, err := config.Load(paths, lookup)
@@ -59,7 +59,7 @@ func loadConfig(paths []string, lookup func(string) (string, bool)) (*config.Con
 	return conf, seals, nil
 }
 
-// recipientsAt says where the configuration names the age recipients.
+// recipientsAt returns where the configuration names the age recipients.
 func recipientsAt(conf *config.Config) string {
 	for _, s := range conf.Settings {
 		if s.Key == "recipients" {
@@ -75,9 +75,9 @@ func closeAll(seals []*seal.Seal) {
 	}
 }
 
-// clearEnv takes Vault's variables out of this process's environment, of which main keeps a copy. Left in place, the
-// library beneath the transit seal would heed them again, and child processes would inherit tokens. The two that it
-// sets bound that library's calls.
+// clearEnv removes Vault's variables from this process's environment, of which main keeps a copy. Otherwise the library
+// beneath the transit seal would obey them again, and child processes would inherit tokens. The two that it sets bound
+// that library's calls.
 func clearEnv() {
 	for _, kv := range os.Environ() {
 		if name, _, _ := strings.Cut(kv, "="); strings.HasPrefix(name, "VAULT_") || strings.HasPrefix(name, "BAO_") {
@@ -117,7 +117,7 @@ func configCheck(f *flag.FlagSet) action {
 	}
 }
 
-// origin says where a seal comes from: its block, and the variables that have a say in it.
+// origin says where a seal comes from: its block, and the variables that affect it.
 func origin(s config.Seal) string {
 	from := []string{s.At}
 	for _, k := range slices.Sorted(maps.Keys(s.Params)) {
@@ -148,12 +148,12 @@ func keygen(f *flag.FlagSet) action {
 	}
 }
 
-// staticBlock is what the configuration needs for a key.
+// staticBlock returns the block that the configuration needs for a key.
 func staticBlock(key, id string) string {
 	return fmt.Sprintf("\nseal \"static\" {\n  current_key    = %q\n  current_key_id = %q\n}\n", key, id)
 }
 
-// createFile makes a file that is not there yet, with mode 0600, and leaves none behind after an error.
+// createFile creates a new file with mode 0600, and leaves none behind after an error.
 func createFile(path, content string) (err error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -185,7 +185,7 @@ func showVersion(*flag.FlagSet) action {
 	}
 }
 
-// absolute is path from the root, as a configuration needs it.
+// absolute returns path as an absolute path, as a configuration needs it.
 func absolute(path string) string {
 	if full, err := filepath.Abs(path); err == nil {
 		return full

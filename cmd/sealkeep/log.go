@@ -11,11 +11,11 @@ import (
 	"github.com/sealkeep/sealkeep/sys"
 )
 
-// levels are the words of the configuration.
+// levels maps the log levels of the configuration.
 var levels = map[string]slog.Level{"trace": -8, "debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
 
-// newLog makes what the daemon's log goes to, which can be followed. In the journal, lines carry their priority in the form that it reads, and no time of
-// their own.
+// newLog returns the handler of the daemon's log, which `sealkeep monitor` can follow. In the journal, lines carry their
+// priority in the form that it reads, and no time of their own.
 func newLog(w io.Writer, level slog.Leveler, format string, inJournal bool) *sys.Tail {
 	o := &slog.HandlerOptions{Level: level}
 	if format == "json" {
@@ -33,7 +33,7 @@ func newLog(w io.Writer, level slog.Leveler, format string, inJournal bool) *sys
 	return sys.NewTail(slog.NewTextHandler(w, o))
 }
 
-// inJournal tells whether standard error goes to systemd's journal: JOURNAL_STREAM names the file that does.
+// inJournal reports whether standard error goes to systemd's journal: JOURNAL_STREAM then names its file.
 func (c *cli) inJournal() bool {
 	f, ok := c.stderr.(*os.File)
 	stream, set := c.lookup("JOURNAL_STREAM")
@@ -48,8 +48,8 @@ func (c *cli) inJournal() bool {
 	return ok && stream == fmt.Sprintf("%d:%d", st.Dev, st.Ino)
 }
 
-// journal puts the priority in front of each line. A slog handler writes a line with one call, and it begins with the
-// level once the time is left out.
+// journal puts the priority in front of each line. A slog handler writes each line with one call and, without a time, the
+// line begins with the level.
 type journal struct{ w io.Writer }
 
 func (j journal) Write(line []byte) (int, error) {

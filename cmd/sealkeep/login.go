@@ -14,13 +14,13 @@ func loginCommands() []command {
 	return []command{{"login", "[TOKEN | KEY=VALUE...]", 0, -1, client, "log in and remember the token", loginHelp(), login}}
 }
 
-// A loginMethod is what a login by a method takes. Its keys are the fields of the request, or "username", which stands
-// in the path.
+// A loginMethod says what a login by a method takes. Its keys are the fields of the request, or "username", which is part
+// of the path.
 type loginMethod struct {
 	name     string
 	required []string
 	optional []string
-	secret   string // asked for where it is not given
+	secret   string // asked for if not given
 	what     string
 }
 
@@ -104,7 +104,7 @@ func login(f *flag.FlagSet) action {
 	}
 }
 
-// loginByToken looks up a token, and returns the answer and what is shown of it.
+// loginByToken looks up a token, and returns the answer and the fields of it to show.
 func (c *cli) loginByToken(args []string) ([]byte, object, error) {
 	if len(args) > 1 {
 		return nil, nil, hint(errors.New("login: too many arguments"), "usage: sealkeep login TOKEN, or sealkeep login -method=METHOD KEY=VALUE...")
@@ -131,7 +131,7 @@ func (c *cli) loginByToken(args []string) ([]byte, object, error) {
 		"token_renewable": s.Data["renewable"], "token_policies": s.Data["policies"]}, nil
 }
 
-// loginBy logs in by a method, and returns the answer and what is shown of it.
+// loginBy logs in by a method, and returns the answer and the fields of it to show.
 func (c *cli) loginBy(method, path string, args []string) ([]byte, object, error) {
 	i := slices.IndexFunc(loginMethods, func(m loginMethod) bool { return m.name == method })
 	if i < 0 {
@@ -152,7 +152,7 @@ func (c *cli) loginBy(method, path string, args []string) ([]byte, object, error
 			return nil, nil, hint(fmt.Errorf("the login method %s does not take %q", method, key), "it takes %s", strings.Join(known, ", "))
 		}
 		if text, ok := value.(string); ok {
-			data[key] = strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r") // of a file
+			data[key] = strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r") // of a value read from a file
 		}
 	}
 	for _, key := range m.required {
@@ -172,7 +172,7 @@ func (c *cli) loginBy(method, path string, args []string) ([]byte, object, error
 	if err != nil {
 		return nil, nil, err
 	}
-	a.token = "" // an old one says nothing about this login
+	a.token = "" // an old token has nothing to do with this login
 	path = "auth/" + strings.Trim(cmp.Or(strings.TrimPrefix(path, "auth/"), method), "/") + "/login"
 	if name, ok := data["username"].(string); ok {
 		path += "/" + name

@@ -2,11 +2,11 @@
 //
 // `sealkeep server` runs the daemon; every other command is a client of the Vault HTTP API, or works on files
 // (`config check`, `operator storage check`, `keygen`). Commands live in one table (commands, below), from which the
-// help and the errors about commands are generated. main is signal, run, exit: run takes its arguments, environment and
-// streams as values and returns an exit code, so that nothing else ends the process.
+// help and the errors about commands are generated. main only handles signals, calls run and exits: run takes its
+// arguments, environment and streams as values and returns an exit code, so nothing else ends the process.
 //
-// Exit codes are Vault's: 0 fine, 1 a local mistake, 2 an error of the server or something not found. `status` exits 2
-// when sealed, `server` and `config check` exit 78 on a wrong configuration.
+// Exit codes are Vault's: 0 success, 1 a local mistake, 2 an error of the server or something not found. `status` exits
+// 2 when sealed; `server` and `config check` exit 78 on a wrong configuration.
 package main
 
 import (
@@ -30,7 +30,7 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], snapshot(os.Environ()), os.Stdin, os.Stdout, os.Stderr))
 }
 
-// snapshot returns a lookup over a copy of the environment, which stays as it is when the process changes its own.
+// snapshot returns a lookup over a copy of the environment, which does not change when the process changes its own.
 func snapshot(environ []string) func(string) (string, bool) {
 	m := map[string]string{}
 	for _, kv := range environ {
@@ -40,11 +40,11 @@ func snapshot(environ []string) func(string) (string, bool) {
 	return func(k string) (string, bool) { v, ok := m[k]; return v, ok }
 }
 
-// cli is what a command sees of the world.
+// cli is the environment of a command.
 type cli struct {
 	context.Context
 	lookup         func(string) (string, bool)
-	stdin          io.Reader // to be read by input
+	stdin          io.Reader // read it through input
 	interruptible  io.Reader // stdin; see input
 	stdout, stderr io.Writer
 	remote         remote // the client's settings, filled by the flags of a remote command
@@ -52,9 +52,9 @@ type cli struct {
 
 // command is one line of the table.
 type command struct {
-	name     string // its words: "kv put"
+	name     string // "kv put"
 	args     string // the positional arguments as the help shows them
-	min, max int    // how many of them; max < 0 means any number
+	min, max int    // number of arguments; max < 0 means any number
 	kind     kind
 	short    string // one line, for the lists
 	long     string // the help text
@@ -73,7 +73,7 @@ const (
 
 // commands is the table of all commands, in the order of the help.
 func commands() []command {
-	return slices.Concat(serverCommands(), statusCommands(), loginCommands(), doctorCommands(), monitorCommands(), operatorCommands(), slotCommands(), recoveryCommands(), backupCommands(), secretsCommands(), kvCommands(), genericCommands(), policyCommands(), tokenCommands(), authCommands(), wrappingCommands(), auditCommands(), localCommands())
+	return slices.Concat(serverCommands(), statusCommands(), loginCommands(), doctorCommands(), monitorCommands(), operatorCommands(), slotCommands(), recoveryCommands(), backupCommands(), secretsCommands(), kvCommands(), genericCommands(), policyCommands(), tokenCommands(), authCommands(), wrappingCommands(), transitCommands(), tofuCommands(), auditCommands(), localCommands())
 }
 
 // run runs one command line and returns the exit code.
@@ -102,7 +102,7 @@ func (c *cli) dispatch(args []string) error {
 			}
 		}
 	}
-	// Not a command: the longest group of commands that the words name.
+	// Not a command: find the longest group of commands that the words name.
 	group := 0
 	for n := 1; n <= words && slices.ContainsFunc(table, func(cmd command) bool {
 		return strings.HasPrefix(cmd.name, strings.Join(args[:n], " ")+" ")
@@ -171,7 +171,7 @@ func (c *cli) runCommand(cmd command, args []string) error {
 	return err
 }
 
-// flags returns the flags of cmd and what runs it.
+// flags returns the flags of cmd and its action.
 func (c *cli) flags(cmd command) (*flag.FlagSet, action) {
 	f := flag.NewFlagSet(cmd.name, flag.ContinueOnError)
 	f.SetOutput(io.Discard)
@@ -182,7 +182,7 @@ func (c *cli) flags(cmd command) (*flag.FlagSet, action) {
 	return f, cmd.new(f)
 }
 
-// positional returns the arguments after the flags. A flag among them is an error, for it would be taken for data;
+// positional returns the arguments after the flags. A flag among them is an error, since it would be taken for data;
 // after "--" everything is an argument.
 func positional(cmd command, args []string, f *flag.FlagSet) ([]string, error) {
 	rest := f.Args()

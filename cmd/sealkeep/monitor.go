@@ -9,9 +9,9 @@ import (
 )
 
 func monitorCommands() []command {
-	return []command{{"monitor", "", 0, 0, client, "show the log of a running keep", `Prints what the server logs from now on, until Ctrl-C, or until the keep is sealed or the server stops. The level is that of
-this command, whatever that of the server's own log is. Who cannot keep up misses lines, and is told how many. The token needs
-sudo on sys/monitor.
+	return []command{{"monitor", "", 0, 0, client, "show the log of a running keep", `Prints what the server logs from now on, until Ctrl-C, or until the keep is sealed, the token ends or the server stops. The
+level is that of this command, whatever that of the server's own log is. Who cannot keep up misses lines, and is told how many.
+The token needs sudo on sys/monitor.
 Exit code: 0 the log ended, or Ctrl-C; 2 an error of the keep.`, monitor}}
 }
 
@@ -35,7 +35,7 @@ func monitor(f *flag.FlagSet) action {
 		}
 		defer resp.Body.Close()
 		if resp.StatusCode != http.StatusOK {
-			body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // what there is of it says why
+			body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // whatever can be read of it says why
 			return coded{a.refusal(&apiError{method: req.Method, url: req.URL.String(), code: resp.StatusCode, body: body}), 2}
 		}
 		if _, err := io.Copy(c.stdout, resp.Body); err != nil && c.Err() == nil { // not Ctrl-C

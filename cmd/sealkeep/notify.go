@@ -15,25 +15,25 @@ import (
 	"github.com/sealkeep/sealkeep/keep"
 )
 
-// A notifier tells the service manager how the keep is. READY is sent when the keep is open, so that units ordered
-// after it find it usable; a keep that is not initialized, or was sealed by request, is ready at once, since only a person
-// can go on: a service manager that took it for a failed start would restart it, and so open it.
+// A notifier reports the state of the keep to the service manager. It sends READY when the keep is open, so that units
+// ordered after it find it usable. A keep that is not initialized, or was sealed by request, is ready at once, since it
+// waits for a person: a service manager that took this for a failed start would restart the keep, and so open it.
 type notifier struct {
 	log     *slog.Logger
 	status  func() keep.Status
-	refused atomic.Pointer[string] // why the last reload was; nil if it was not
+	refused atomic.Pointer[string] // why the last reload was refused; nil if it was not
 
 	mu    sync.Mutex
 	ready bool
-	said  string // the last STATUS
+	said  string // the last STATUS sent
 }
 
 const (
-	notifyEvery = 5 * time.Second  // at most, between two messages
-	extension   = 30 * time.Second // how much longer the start may take, said with every message until ready
+	notifyEvery = 5 * time.Second  // longest time between two messages
+	extension   = 30 * time.Second // how much longer the start may take, sent with every message until ready
 )
 
-// run sends the state whenever wake says so and each notifyEvery, with the watchdog's ping. It returns when ctx ends.
+// run sends the state on every wake and every notifyEvery, with the watchdog's ping. It returns when ctx ends.
 func (n *notifier) run(ctx context.Context, wake <-chan struct{}) {
 	if os.Getenv("NOTIFY_SOCKET") == "" {
 		return
@@ -55,7 +55,7 @@ func (n *notifier) run(ctx context.Context, wake <-chan struct{}) {
 	}
 }
 
-// tell sends the state. The watchdog is fed only when the server answers for its state.
+// tell sends the state. It feeds the watchdog only after the server has returned its state.
 func (n *notifier) tell(watchdog bool) {
 	st := n.status()
 	n.mu.Lock()
@@ -84,8 +84,8 @@ func (n *notifier) tell(watchdog bool) {
 	}
 }
 
-// reloading brackets a reload: the service manager waits for its end. Before READY nothing is said, for the READY that
-// ends a reload would end the start.
+// reloading brackets a reload: the service manager waits for its end. Before the first READY it sends nothing, since the
+// READY that ends a reload would end the start.
 func (n *notifier) reloading(reload func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -113,7 +113,7 @@ func heldHint(keep bool) string {
 	return hint
 }
 
-// statusLine says in one line how the keep is, and why it is sealed or not settled.
+// statusLine describes in one line the state of the keep, and why it is sealed or not settled.
 func statusLine(st keep.Status) string {
 	switch {
 	case !st.Initialized:
@@ -137,5 +137,5 @@ func statusLine(st keep.Status) string {
 			line += fmt.Sprintf("; %s: %s: %s (attempt %d)", sl.Name, sl.Class, sl.Error, sl.Attempts)
 		}
 	}
-	return strings.Join(strings.Fields(line), " ") // one line, whatever the errors are
+	return strings.Join(strings.Fields(line), " ") // one line, even with multi-line errors
 }

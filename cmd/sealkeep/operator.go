@@ -60,7 +60,7 @@ func operatorInit(f *flag.FlagSet) action {
 			return c.initStatus(a, asJSON)
 		}
 		body := object{}
-		f.Visit(func(given *flag.Flag) { // what is absent has a meaning of its own
+		f.Visit(func(given *flag.Flag) { // an absent field has a meaning of its own
 			name := strings.ReplaceAll(strings.Replace(given.Name, "key-", "secret-", 1), "-", "_")
 			if n := numbers[name]; n != nil {
 				body[name] = *n
@@ -83,7 +83,7 @@ func operatorInit(f *flag.FlagSet) action {
 		for _, w := range s.Warnings {
 			c.warnf("%s", w)
 		}
-		if asJSON { // the names that Vault's command line has
+		if asJSON { // the names of Vault's command line
 			return c.printValue(struct {
 				UnsealKeysB64     []string `json:"unseal_keys_b64"`
 				UnsealKeysHex     []string `json:"unseal_keys_hex"`
@@ -207,7 +207,7 @@ func (c *cli) keyStatus(a *keepClient) error {
 		return err
 	}
 	fmt.Fprintf(c.stdout, "Key Term            %s\nInstall Time        %s\nEncryption Count    %s\n", s.Term, s.InstallTime, s.Encryptions)
-	if len(s.Terms) > 1 { // until all is encrypted with the newest
+	if len(s.Terms) > 1 { // until everything is encrypted with the newest key
 		fmt.Fprintf(c.stdout, "Older Terms         %d\n", len(s.Terms)-1)
 	}
 	if s.Background.Running {

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/term"
 )
 
-// object is a decoded JSON object; numbers stay as they were written.
+// object is a decoded JSON object; numbers stay as written.
 type object map[string]any
 
 // secret is the envelope of an answer.
@@ -27,7 +27,7 @@ type secret struct {
 	Warnings      []string `json:"warnings"`
 }
 
-// authFields are the token of an answer as it is shown.
+// authFields returns the fields to show of an answer's token.
 func (s secret) authFields() object {
 	return object{"token": s.Auth["client_token"], "token_accessor": s.Auth["accessor"], "token_duration": s.Auth["lease_duration"],
 		"token_renewable": s.Auth["renewable"], "token_policies": s.Auth["token_policies"], "policies": s.Auth["policies"]}
@@ -42,7 +42,7 @@ func decode(b []byte, into any) error {
 	return nil
 }
 
-// decodeSecret decodes an answer. One without an envelope, as that of sys/seal-status, is data as a whole.
+// decodeSecret decodes an answer. An answer without an envelope, such as that of sys/seal-status, is all data.
 func decodeSecret(b []byte) (s secret, err error) {
 	if err := decode(b, &s); err != nil {
 		return s, err
@@ -53,7 +53,7 @@ func decodeSecret(b []byte) (s secret, err error) {
 	return s, err
 }
 
-// printJSON prints the answer b as it came, indented. A broken answer is an error.
+// printJSON prints the answer b unchanged, but indented. It returns an error if b is not JSON.
 func (c *cli) printJSON(b []byte) error {
 	var out bytes.Buffer
 	if err := json.Indent(&out, bytes.TrimSpace(b), "", "  "); err != nil {
@@ -71,7 +71,7 @@ func (c *cli) printValue(v any) error {
 	return e.Encode(v)
 }
 
-// text is how a value looks in a table.
+// text returns a value as shown in a table.
 func text(v any) string {
 	switch v := v.(type) {
 	case string:
@@ -149,7 +149,7 @@ func headline(text string, width int) string {
 	return signs + " " + text + " " + signs
 }
 
-// printField prints one field of data alone: as it is for a table, with a newline on a terminal only; else as JSON.
+// printField prints one field of data alone: for a table as it is, with a newline only on a terminal; else as JSON.
 func (c *cli) printField(data object, field string) error {
 	v := data[field]
 	if v == nil {

@@ -34,10 +34,10 @@ POLICY is the name of a policy of the keep, or @FILE for one in a file (- for st
 Whether it may be listed or scanned is decided for PATH as a folder. With -capability the exit code is 2 when the policy
 does not give all of them.`
 
-// policyName is a name as the keep has it.
+// policyName returns a policy's name in the keep's form.
 func policyName(arg string) string { return access.PolicyName(strings.Trim(arg, "/ ")) }
 
-// policyText reads a policy from a file, or from standard input when that is "-".
+// policyText reads a policy from a file, or from standard input if file is "-".
 func (c *cli) policyText(file string) (string, error) {
 	var in io.Reader
 	if file == "-" {
@@ -253,7 +253,7 @@ func policyTest(f *flag.FlagSet) action {
 	}
 }
 
-// policy is the policy that an argument names: @FILE, "-", or one of the keep.
+// policy returns the policy that an argument names: @FILE, "-", or a policy of the keep.
 func (c *cli) policy(arg string) (*access.Policy, error) {
 	var text string
 	var err error

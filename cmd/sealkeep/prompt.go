@@ -27,8 +27,8 @@ func (c *cli) terminal() (fd int, ok bool) {
 	return int(in.Fd()), term.IsTerminal(int(in.Fd()))
 }
 
-// input returns standard input. Reading from it ends with errInterrupted when the
-// command is interrupted: a read of a terminal or a pipe would not.
+// input returns standard input. When the command is interrupted, reading from it ends
+// with errInterrupted; a plain read of a terminal or a pipe would not end.
 func (c *cli) input() io.Reader {
 	if c.interruptible == nil {
 		r, w := io.Pipe()
@@ -60,8 +60,8 @@ func (c *cli) readLine(what string) (string, error) {
 	return strings.TrimRight(line, "\r\n"), err
 }
 
-// readHidden reads a line of a terminal that does not echo it, and lets it echo
-// again before it returns, also when the command is interrupted.
+// readHidden reads a line of a terminal without echo, and turns echo on again before
+// it returns, even if the command is interrupted.
 func (c *cli) readHidden(fd int) (string, error) {
 	before, err := unix.IoctlGetTermios(fd, getTermios)
 	if err != nil {
@@ -78,7 +78,7 @@ func (c *cli) readHidden(fd int) (string, error) {
 	return c.readTerminal()
 }
 
-// readTerminal reads a line of a terminal. Ctrl-D on an empty line is errNothing.
+// readTerminal reads a line of a terminal. Ctrl-D on an empty line gives errNothing.
 func (c *cli) readTerminal() (string, error) {
 	type result struct {
 		line string

@@ -47,7 +47,7 @@ given one at a time, or an age identity; the last one gives the token in encoded
 It is off unless the configuration has enable_generate_root = true.`
 )
 
-// words is a flag whose values are separated by commas, and which can be repeated.
+// words is a repeatable flag whose values are separated by commas.
 type words []string
 
 func (w *words) String() string { return "" }
@@ -69,7 +69,7 @@ func identityFlag(f *flag.FlagSet) *string {
 	return f.String("identity", "", "`file` with the age identity that opens the keep; - reads standard input")
 }
 
-// offer is the body of a request that has a share or an identity in it.
+// offer returns the body of a request with a share or an identity.
 func (c *cli) offer(args []string, identity string) (object, error) {
 	switch {
 	case identity != "" && len(args) > 0:
@@ -102,7 +102,7 @@ func (c *cli) offer(args []string, identity string) (object, error) {
 	return object{"key": share}, nil
 }
 
-// maxIdentity bounds what is read of an identity file, in bytes.
+// maxIdentity bounds how much of an identity file is read, in bytes.
 const maxIdentity = 64 << 10
 
 func readShort(path string, most int64) ([]byte, error) {
@@ -125,7 +125,7 @@ func (c *cli) printShares(shares []string, threshold int, set string) {
 	}
 	if len(shares) > 0 {
 		if share, err := recovery.ParseShare(shares[0]); err == nil {
-			set, _ = recovery.ShareSetID(share) // it has just been parsed
+			set, _ = recovery.ShareSetID(share) // it was just parsed
 		}
 		if set != "" {
 			fmt.Fprintf(c.stdout, "Set: %s\n", set)
@@ -271,7 +271,7 @@ type rekeyState struct {
 	Since                time.Time `json:"since,omitzero"`
 }
 
-// Where new recovery shares are asked for, and where they are given back.
+// Paths for requesting new recovery shares, and for giving them back.
 const (
 	rekeyInit   = "sys/rotate/recovery/init"
 	rekeyUpdate = "sys/rotate/recovery/update"
@@ -281,7 +281,7 @@ const (
 func operatorRekey(f *flag.FlagSet) action {
 	begin := f.Bool("init", false, "begin: say how many new shares there will be")
 	query := f.Bool("status", false, "show how far it is; with -verify, how many new shares have been given back")
-	cancel := f.Bool("cancel", false, "call it off: new shares that were not given back are taken away; with -verify, begin to give back anew")
+	cancel := f.Bool("cancel", false, "cancel: new shares that were not given back are removed; with -verify, start giving back again")
 	verify := f.Bool("verify", false, "give a new share back; when there are enough, the old ones end")
 	nonce := f.String("nonce", "", "`nonce` that -init has shown; else the one of what is under way")
 	shares := f.Int("key-shares", 5, "`number` of new shares")
@@ -296,7 +296,7 @@ func operatorRekey(f *flag.FlagSet) action {
 		if err != nil {
 			return err
 		}
-		if *verify && !*begin { // with -init it is as Vault has it: asks for what is done anyhow
+		if *verify && !*begin { // with -init, as in Vault, it requires a verification, which is always required here
 			return c.rekeyVerify(a, args, *identity, *nonce, *query, *cancel)
 		}
 		var s rekeyState
@@ -393,8 +393,8 @@ func (c *cli) rekeyVerify(a *keepClient, args []string, identity, nonce string, 
 	return nil
 }
 
-// giveBack asks on a terminal for the shares that were just printed, so that the old ones end, or the first ones are known to
-// open the keep. Without a terminal the warnings of the answer have said what is to be done.
+// giveBack asks on a terminal for the shares that were just printed, so that the old ones end, or the first ones are known
+// to open the keep. Without a terminal it does nothing: the warnings of the answer have said what to do.
 func (c *cli) giveBack(a *keepClient, made rekeyState) error {
 	if _, terminal := c.terminal(); !terminal {
 		return nil
@@ -439,7 +439,7 @@ func (c *cli) giveBack(a *keepClient, made rekeyState) error {
 	return c.changed(b, err, "Success! The root key is a new one: sealkeep status shows its fingerprint.")
 }
 
-// confirm asks a question on a terminal. Without one the answer is no.
+// confirm asks a yes-or-no question on a terminal. Without a terminal the answer is no.
 func (c *cli) confirm(question string) (bool, error) {
 	if _, ok := c.terminal(); !ok {
 		return false, nil
@@ -453,7 +453,7 @@ func (c *cli) confirm(question string) (bool, error) {
 	return line == "y" || line == "yes", nil
 }
 
-// nonce returns the nonce that was given, else the one of what is under way.
+// nonce returns the given nonce or, if there is none, that of the operation in progress.
 func (c *cli) nonce(a *keepClient, path, given string) (string, error) {
 	if given != "" {
 		return given, nil
@@ -478,7 +478,7 @@ type rootState struct {
 func operatorGenerateRoot(f *flag.FlagSet) action {
 	begin := f.Bool("init", false, "begin, and print the one-time password unless -otp gives one")
 	query := f.Bool("status", false, "show how far it is")
-	cancel := f.Bool("cancel", false, "call it off")
+	cancel := f.Bool("cancel", false, "cancel root generation")
 	encoded := f.String("decode", "", "show the `token` that came encoded, with -otp; - reads it from standard input")
 	otp := f.String("otp", "", "the one-time `password`")
 	nonce := f.String("nonce", "", "`nonce` that -init has shown; else the one of what is under way")
@@ -534,7 +534,7 @@ func operatorGenerateRoot(f *flag.FlagSet) action {
 	}
 }
 
-// decodeRoot takes the one-time password off a token. It needs no server.
+// decodeRoot decrypts a token with its one-time password. It needs no server.
 func (c *cli) decodeRoot(encoded, otp string) error {
 	if encoded == "-" {
 		line, err := c.readLine("Encoded token")

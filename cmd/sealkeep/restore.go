@@ -29,7 +29,7 @@ NAME.before-restore-TIME.
 configuration, opened again before it counts. Its old slots stay until operator slot remove.
 Exit code: 0 done, 2 the backup is damaged, 1 refused, or not possible.`
 
-// restore is the flags of the command.
+// restore holds the flags of the command.
 type restore struct {
 	configs       paths
 	identity      *string
@@ -62,7 +62,7 @@ func operatorRestore(f *flag.FlagSet) action {
 	}
 }
 
-// restore puts a copy of the backup in the place of the store at path.
+// restore replaces the store at path with a copy of the backup.
 func (c *cli) restore(o restore, k *openers, from, path string) error {
 	info, err := storage.Inspect(from)
 	if err != nil {
@@ -73,7 +73,7 @@ func (c *cli) restore(o restore, k *openers, from, path string) error {
 		return err
 	}
 	if present != nil {
-		defer present.Close() // until then nobody else opens it
+		defer present.Close() // nobody else can open it until then
 	}
 	tmp, err := c.copyBackup(from, path, info)
 	if tmp != "" {
@@ -104,8 +104,8 @@ func (c *cli) restore(o restore, k *openers, from, path string) error {
 	return nil
 }
 
-// openPresent opens the store that is to be replaced, for its lock and to compare; nil if there is none, or if it
-// cannot be opened and need not.
+// openPresent opens the store that will be replaced, to lock it and to compare it. It returns nil if there is none, or if
+// it cannot be opened and need not be.
 func (c *cli) openPresent(path string, force bool) (*storage.Store, error) {
 	s, err := storage.Open(path, storage.Options{LockTimeout: checkLockWait})
 	switch {
@@ -122,7 +122,8 @@ func (c *cli) openPresent(path string, force bool) (*storage.Store, error) {
 	return nil, nil
 }
 
-// copyBackup copies the backup into the folder of the store, and returns the copy's path also with an error if it is there.
+// copyBackup copies the backup into the folder of the store, and returns the copy's path, even with an error if the copy
+// exists.
 func (c *cli) copyBackup(from, path string, info storage.Info) (tmp string, err error) {
 	dir := filepath.Dir(path)
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -154,7 +155,7 @@ func (c *cli) copyBackup(from, path string, info storage.Info) (tmp string, err 
 	return tmp, err
 }
 
-// prepare opens the copy, makes it ready, and begins its new lineage. It returns what to say of its age.
+// prepare opens the copy, makes it ready, and begins its new lineage. It returns a description of its age.
 func (c *cli) prepare(o restore, k *openers, tmp string, present *storage.Store) (age string, err error) {
 	store, err := storage.Open(tmp, storage.Options{})
 	if err != nil {
@@ -208,7 +209,8 @@ func (c *cli) ready(o restore, k *openers, store, present *storage.Store) (age s
 	return age, nil
 }
 
-// compare refuses to go back, and says how far it is. A store that was restored and is as it was then counts as its backup.
+// compare refuses to go back to an older state, and returns a description of the distance. A store that was restored and
+// not changed since counts as its backup.
 func (c *cli) compare(o restore, k *openers, present, store *storage.Store, generation uint64) (string, error) {
 	_, err := k.open(c, present)
 	var now uint64
@@ -240,7 +242,7 @@ func (c *cli) compare(o restore, k *openers, present, store *storage.Store, gene
 	return fmt.Sprintf("It is newer than the store that was there, by %d commits\n", generation-now), nil
 }
 
-// reseal gives an unsealed store a slot for each enabled seal, each opened again from what was stored.
+// reseal gives an unsealed store a slot for each enabled seal, and opens each again as stored.
 func (c *cli) reseal(store *storage.Store, seals []*seal.Seal) error {
 	root, generation, err := store.RootKey()
 	if err != nil {
@@ -281,7 +283,7 @@ func (c *cli) reseal(store *storage.Store, seals []*seal.Seal) error {
 	return nil
 }
 
-// opens tells whether the store's own slot of a seal opens it.
+// opens returns an error unless the store's own slot of a seal opens it.
 func (c *cli) opens(store *storage.Store, s *seal.Seal) error {
 	slots, _, err := store.TrustedSlots()
 	if err != nil {
@@ -298,12 +300,12 @@ func (c *cli) opens(store *storage.Store, s *seal.Seal) error {
 			return err
 		}
 		defer clear(root)
-		return store.Unseal(root) // of an unsealed store it only checks the key
+		return store.Unseal(root) // if the store is unsealed, this only checks the key
 	}
 	return storage.ErrNoSlot
 }
 
-// openers is all with which a store may be opened.
+// openers holds everything given to open a store.
 type openers struct {
 	seals    []*seal.Seal
 	identity string // text of an age identity file
@@ -343,13 +345,13 @@ func (c *cli) openers(o restore, seals []*seal.Seal) (*openers, error) {
 	return k, nil
 }
 
-// open unseals a store with the first slot that something given opens.
+// open unseals a store with the first slot that any of the openers opens.
 func (k *openers) open(c *cli, store *storage.Store) (by storage.Slot, err error) {
 	slots, err := store.Slots()
 	if err != nil {
 		return by, err
 	}
-	// What people give is there to be used, and quicker than key services that are gone.
+	// Try what people gave first: they want it used, and it is faster than key services that are gone.
 	if k.identity != "" || k.shares != nil {
 		var first, then []storage.Slot
 		for _, slot := range slots {
@@ -396,7 +398,7 @@ func (k *openers) unwrap(ctx context.Context, uuid string, slot storage.Slot) ([
 		}
 		for i, share := range k.shares {
 			if _, err := all.Add(share); errors.Is(err, recovery.ErrOtherSet) {
-				of, _ := recovery.ShareSetID(share) // it has been parsed before
+				of, _ := recovery.ShareSetID(share) // it was parsed before
 				return nil, fmt.Errorf("share %d: %w: it is of set %s, the slot opens with set %s", i+1, err, of, shareSet(slot))
 			} else if err != nil {
 				return nil, fmt.Errorf("share %d: %w", i+1, err)
@@ -420,8 +422,8 @@ func (k *openers) unwrap(ctx context.Context, uuid string, slot storage.Slot) ([
 	return recovery.Unwrap(identity, slot.Blob, slot.Context(uuid))
 }
 
-// sealsOf are the seals that may open a slot: that of its name and type, then others of its type, which may be the same under
-// a new name.
+// sealsOf returns the seals that may open a slot: the one of its name and type, then others of its type, which may be the
+// same seal under a new name.
 func (k *openers) sealsOf(slot storage.Slot) (found []*seal.Seal) {
 	for _, s := range k.seals {
 		switch {

@@ -56,7 +56,7 @@ func secretsDisable(*flag.FlagSet) action {
 	}
 }
 
-// mountMove moves what is at a path below prefix.
+// mountMove returns the command that moves a mount to another path below prefix.
 func mountMove(prefix, what string) func(*flag.FlagSet) action {
 	return func(*flag.FlagSet) action {
 		return func(c *cli, args []string) error {
@@ -82,7 +82,7 @@ func secretsList(f *flag.FlagSet) action {
 	}
 }
 
-// listMounts prints what is mounted: secrets engines, or login methods.
+// listMounts prints the mounts: secrets engines or login methods.
 func (c *cli) listMounts(a *keepClient, path string, detailed bool) error {
 	b, err := a.do(c, http.MethodGet, path, nil, nil)
 	if err != nil {

@@ -30,8 +30,8 @@ import (
 )
 
 const (
-	drainTimeout = 10 * time.Second // for requests under way when the daemon is told to stop
-	closeTimeout = 5 * time.Second  // then for sealing and closing the store
+	drainTimeout = 10 * time.Second // limit for running requests to end when the daemon is told to stop
+	closeTimeout = 5 * time.Second  // limit for sealing and closing the store after that
 
 	memoryAim = 128 << 20 // bytes of heap and stacks above which garbage is collected at once, whatever GOGC says
 )
@@ -46,7 +46,7 @@ changes nothing.
 Exit code: 78 for a wrong configuration, with which it does not start.`, serve}}
 }
 
-// options are the flags of the server.
+// options holds the flags of the server.
 type options struct {
 	configs                     paths
 	dev                         bool
@@ -88,10 +88,10 @@ func (d *daemon) run() (err error) {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // a log that nobody reads any more does not end the keep
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // a broken log pipe must not end the keep
 	syscall.Umask(0o077)
 	var exposed error
-	if !d.o.dev { // before there is a secret in memory; with -dev a debugger may look
+	if !d.o.dev { // before any secret is in memory; -dev allows a debugger
 		exposed = harden()
 	}
 
@@ -189,7 +189,7 @@ func (d *daemon) wait(hangup <-chan os.Signal) error {
 	}
 }
 
-// listen opens all listeners. Those that are open stay so after an error: the caller closes them.
+// listen opens all listeners. After an error, those already open stay open; the caller closes them.
 func (d *daemon) listen() error {
 	for _, conf := range d.conf.Listeners {
 		l, err := listen(d, conf)
@@ -219,7 +219,7 @@ func (d *daemon) logLevel(conf *config.Config) string {
 	return cmp.Or(d.o.logLevel, conf.LogLevel, "info")
 }
 
-// poke makes the service manager hear of the state now.
+// poke makes the notifier tell the service manager the state now.
 func (d *daemon) poke() {
 	select {
 	case d.wake <- struct{}{}:
@@ -247,7 +247,7 @@ func (d *daemon) start() {
 	}
 }
 
-// drain lets requests under way end, for a while, and takes no new ones.
+// drain stops accepting requests, and gives running ones some time to end.
 func (d *daemon) drain() {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(d), drainTimeout)
 	defer cancel()
@@ -269,7 +269,8 @@ func (d *daemon) closeListeners() {
 	}
 }
 
-// reload takes over what may change while running. Everything is read and checked first, so that a mistake changes nothing.
+// reload applies the settings that may change while running. It reads and checks everything first, so that a mistake
+// changes nothing.
 func (d *daemon) reload() {
 	if d.o.dev {
 		d.log.Info("reload: -dev has nothing to reload")
@@ -302,7 +303,7 @@ func (d *daemon) reload() {
 			certs[d.listeners[i]] = cert
 		}
 	}
-	if err := d.keep.SetAudit(auditConfig(conf), conf.AllowAuditAPI); err != nil { // the last that may fail
+	if err := d.keep.SetAudit(auditConfig(conf), conf.AllowAuditAPI); err != nil { // the last step that may fail
 		closeAll(seals)
 		d.refuse(err)
 		return
@@ -324,7 +325,7 @@ func (d *daemon) reload() {
 	d.log.Info("reloaded", "seals", len(seals), "certificates", len(certs))
 }
 
-// refuse logs why a new configuration was not taken.
+// refuse logs why a new configuration was refused.
 func (d *daemon) refuse(err error) {
 	mistakes := []string{err.Error()}
 	if e, ok := errors.AsType[*config.Error](err); ok {

@@ -70,7 +70,7 @@ type slotView struct {
 	Warning    string    `json:"warning"`
 }
 
-// slots reads the list of slots; raw is as it came.
+// slots reads the list of slots; raw is the unchanged answer.
 func (c *cli) slots(a *keepClient) (slots []slotView, raw json.RawMessage, err error) {
 	b, err := a.do(c, http.MethodGet, "sys/slots", nil, nil)
 	if err != nil {
@@ -273,9 +273,9 @@ func rotateRoot(f *flag.FlagSet) action {
 	}
 }
 
-// proveRotation asks people on the terminal to show that they open the keep, and rotates the root key then. refused is the
-// answer to the request without a proof, gone are the slots that go; fresh is the request that makes shares where there is
-// nobody to ask.
+// proveRotation asks people on the terminal to prove that they can open the keep, and then rotates the root key. refused is
+// the error of the request without a proof, gone names the slots that go, and fresh is the request that makes shares if
+// nobody can be asked.
 func (c *cli) proveRotation(a *keepClient, refused error, gone []string, body, fresh object) ([]byte, error) {
 	if _, ok := c.terminal(); !ok {
 		return nil, hint(refused, "repeat the command on a terminal, where it asks for what is missing; or give -share=- or -identity=FILE")

@@ -134,7 +134,7 @@ func (c *cli) statusTable(s sealStatus) {
 	}
 }
 
-// writeFile replaces a file by one with that mode; after an error the old one is as it was.
+// writeFile replaces a file with one of that mode; after an error the old file is unchanged.
 func writeFile(path, content string, mode fs.FileMode) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".sealkeep-*") // 0600
 	if err != nil {

@@ -32,7 +32,7 @@ func accessorFlag(f *flag.FlagSet) *bool {
 	return f.Bool("accessor", false, "the argument is an accessor")
 }
 
-// tokenTarget is the end of the path and the body for a request about a token.
+// tokenTarget returns the end of the path and the body of a request about a token.
 func tokenTarget(args []string, accessor bool) (suffix string, body object, err error) {
 	switch {
 	case len(args) == 0 && accessor:
@@ -105,7 +105,7 @@ func tokenLookup(f *flag.FlagSet) action {
 		}
 		method := http.MethodPost
 		if suffix == "-self" {
-			method, body = http.MethodGet, nil // which the policy default allows
+			method, body = http.MethodGet, nil // the policy default allows this
 		}
 		var payload any
 		if body != nil {

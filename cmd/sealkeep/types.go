@@ -16,7 +16,7 @@ import (
 	"github.com/sealkeep/sealkeep/login/userpass"
 )
 
-// types are the engines and login methods that a keep has.
+// types returns the engines and login methods that a keep has.
 func types() []api.Type {
 	return []api.Type{
 		cubbyhole.Type(),
@@ -31,7 +31,7 @@ func types() []api.Type {
 	}
 }
 
-// typeHelp lists the types of a kind, as they are enabled.
+// typeHelp lists the types of a kind for the help of enable.
 func typeHelp(kind api.Kind) string {
 	var b strings.Builder
 	b.WriteString("The types:\n\n")

@@ -37,14 +37,14 @@ func unwrap(f *flag.FlagSet) action {
 	}
 }
 
-// plain is the same client for a request whose answer the command itself needs.
+// plain returns a copy of the client that asks for no wrapping, for answers that the command itself needs.
 func (a *keepClient) plain() *keepClient {
 	p := *a
 	p.wrapTTL = ""
 	return &p
 }
 
-// A wrapped is an answer that is wrapped: it ends a command that asked for that, whatever the command would print.
+// A wrapped is a wrapped answer. As an error, it ends the command that asked for it, whatever that would have printed.
 type wrapped struct {
 	info object
 	body []byte
@@ -52,7 +52,7 @@ type wrapped struct {
 
 func (wrapped) Error() string { return "the answer is wrapped" }
 
-// asWrapped returns what is wrapped in an answer as an error; nil when it is not.
+// asWrapped returns a wrapped answer as an error, or nil if the answer is not wrapped.
 func asWrapped(b []byte) error {
 	var answer struct {
 		WrapInfo object `json:"wrap_info"`

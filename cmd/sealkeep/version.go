@@ -12,7 +12,7 @@ var version string
 // build returns the version, without a leading v, and the time of the commit (RFC 3339, or "").
 // Clients parse the version, so it is always a semantic one.
 func build() (v, date string) {
-	const next = "0.1.0-dev" // what an untagged tree is
+	const next = "0.1.0-dev" // version of an untagged tree
 	v = version
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

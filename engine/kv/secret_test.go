@@ -231,7 +231,7 @@ func TestDeepNesting(t *testing.T) {
 		_, err := k.e.Subkeys(tx, "a", 0, 0, k.now)
 		return err
 	}))
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 30*time.Second { // a pass for each level takes minutes with the race detector
 		t.Errorf("took %v", took)
 	}
 }

@@ -138,6 +138,9 @@ func (e engine) look(r *api.Request, name string, items []item, choose func(*key
 		}
 		return nil
 	})
+	if err == nil {
+		k.memory.uses.note(r, k)
+	}
 	return k, err
 }
 

@@ -37,6 +37,11 @@
 // the first who asks for it has made; or as a public key alone, which verifies until
 // its private key comes after it.
 //
+// Who uses a key is noted in memory, by the accessor of the token, and written by the
+// next Tidy. A key that another token has used within 30 days, which still works, is
+// not deleted unless it was soft-deleted before: that is seen by whoever needs it, and
+// can be taken back. A key's usage may be some minutes old after a restart.
+//
 // # Cost
 //
 // A use of a key costs one look-up of its policy's version in the store, without
@@ -47,6 +52,9 @@
 // look-up, the request and the audit log once. A signature costs some microseconds
 // more than the primitive, see BenchmarkSign.
 //
+// A use is noted for one more look-up in memory, and one Put for each key that was used
+// since the last Tidy.
+//
 // Reading a key tells of all its versions, one Get each; rotating it is two Puts;
 // deleting it one Delete, and one for each version afterwards.
 //
@@ -56,6 +64,7 @@
 //
 //	<prefix>/policy/<name>   the settings of a key
 //	<prefix>/key/<id>/<n>    version n (decimal) of the key whose policy has the ID
+//	<prefix>/use/<id>        who has used the key whose policy has the ID
 //	<prefix>/config/keys     what holds for all keys
 //	<prefix>/wrapping        the RSA key that imports are wrapped for
 //
@@ -63,7 +72,7 @@
 //
 //	format(1)=1 | JSON
 //
-// of the types policy, record and config. A key that is deleted, or replaced by a
+// of the types policy, record, usage and config. A key that is deleted, or replaced by a
 // restored one, loses its policy at once, and with it the ID; the versions below that
 // are deleted afterwards, by the next Tidy at the latest. Whoever changes a version
 // writes the policy in the same transaction, because what is in memory is valid as

@@ -297,6 +297,18 @@ func remove(r *api.Request, _ *api.None) (api.Answer, error) {
 			return api.Invalid.Errorf("error deleting policy %s: deletion is not allowed for this key", name)
 		}
 		id = p.ID
+		if !p.SoftDeleted {
+			others, err := e.others(r, tx, id)
+			if err != nil {
+				return err
+			}
+			if len(others) > 0 {
+				return errUsed(name, others)
+			}
+		}
+		if err := tx.Delete(e.usePath(id)); err != nil {
+			return err
+		}
 		return tx.Delete(e.policyPath(name))
 	})
 	if err != nil {
@@ -346,12 +358,17 @@ func errNoKey(name string) error {
 }
 
 func softDelete(r *api.Request, tx *storage.Tx, _ *api.None) (api.Answer, error) {
-	return change(func(_ *api.Request, p *policy) (warnings []string, err error) {
+	return change(func(r *api.Request, p *policy) (warnings []string, err error) {
 		if p.SoftDeleted {
 			warnings = []string{"key was already marked as soft deleted"}
 		}
 		p.SoftDeleted = true
-		return warnings, nil
+		e, _ := of(r)
+		others, err := e.others(r, tx, p.ID)
+		for _, u := range others {
+			warnings = append(warnings, fmt.Sprintf("the token with the accessor %s (%s) used the key at %s, and still works", u.Accessor, u.DisplayName, u.LastUse.Format(time.RFC3339)))
+		}
+		return warnings, err
 	})(r, tx)
 }
 

@@ -152,6 +152,7 @@ type memory struct {
 	keys  map[string]*key // by the path of the policy
 	bytes int
 	most  int
+	uses  uses
 }
 
 type memoryKey struct{} // of the store's Kept

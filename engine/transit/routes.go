@@ -26,6 +26,8 @@ func Type() api.Type {
 			{Path: "keys/{name}/config", Help: "Changes the settings of a key.", Ops: map[api.Op]api.Handler{api.Write: api.Update(configure)}},
 			{Path: "keys/{name}/rotate", Help: "Adds a version to a key.", Ops: map[api.Op]api.Handler{api.Write: api.Do(rotate)}},
 			{Path: "keys/{name}/trim", Help: "Removes old versions of a key for good.", Ops: map[api.Op]api.Handler{api.Write: api.Do(trim)}},
+			{Path: "keys/{name}/uses", Help: "The tokens that have used a key, and when they last did.",
+				Ops: map[api.Op]api.Handler{api.Read: api.View(readUses).Answers(usesAnswer{[]shownUse{{}}})}},
 			{Path: "keys/{name}/soft-delete", Help: "Keeps a key from being used, so that it can be brought back.", Ops: map[api.Op]api.Handler{api.Delete: api.Update(softDelete)}},
 			{Path: "keys/{name}/soft-delete-restore", Help: "Brings a soft-deleted key back.", Ops: map[api.Op]api.Handler{api.Write: api.Update(softRestore)}},
 			{Path: "encrypt/{name}", Help: "Encrypts with a key, which is made if it is not there.", Exists: exists, Body: bodyMost, Timeout: long, Whole: batches,

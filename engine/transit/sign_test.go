@@ -333,6 +333,43 @@ func TestSignBatches(t *testing.T) {
 	}
 }
 
+// TestSignWhileRotating has each signature verified by the version that it names,
+// whatever becomes of the key meanwhile.
+func TestSignWhileRotating(t *testing.T) {
+	k := newKeep(t)
+	k.newKey("k", kindOf("ecdsa-p256"), "")
+	done := make(chan struct{})
+	var all sync.WaitGroup
+	for range 3 {
+		all.Go(func() {
+			for {
+				a, err := k.call(api.Write, "sign/k", `{"input":"eA=="}`)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				signature := k.shown(a)["signature"]
+				a, err = k.call(api.Write, "verify/k", fmt.Sprintf(`{"input":"eA==","signature":%q}`, signature))
+				if err == nil && k.shown(a)["valid"] != true || err != nil && err.Error() != errTooOld.Error() {
+					t.Errorf("%s: %v, %v", signature, a.Data, err)
+				}
+				select {
+				case <-done:
+					return
+				default:
+				}
+			}
+		})
+	}
+	for n := 2; n <= 20; n++ {
+		k.must(api.Write, "keys/k/rotate", "")
+		k.must(api.Write, "keys/k/config", fmt.Sprintf(`{"min_decryption_version":%d,"min_encryption_version":%[1]d}`, n-1))
+		k.must(api.Write, "keys/k/trim", fmt.Sprintf(`{"min_available_version":%d}`, n-1))
+	}
+	close(done)
+	all.Wait()
+}
+
 func TestVerifyMAC(t *testing.T) {
 	k := newKeep(t)
 	secret := []byte(strings.Repeat("k", 32))

@@ -3,6 +3,7 @@ package transit
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,21 +13,26 @@ import (
 
 // tidy rotates the keys whose auto_rotate_period is over, and deletes versions that
 // no policy has any more: of keys that were deleted or replaced, or trimmed, where
-// that did not come to its end. It returns how many it has deleted. What cannot be
+// that did not come to its end. It writes who has used the keys, and returns how many
+// versions it has deleted. What cannot be
 // done for one key does not keep the others from it.
 func tidy(ctx context.Context, store *storage.Store, m *api.Mount, now func() time.Time) (deleted int, err error) {
 	e := engine{m.Prefix()}
 	view := func(fn func(*storage.Tx) error) error { return store.View(ctx, fn) }
 	update := func(fn func(*storage.Tx) error) error { return store.Update(ctx, fn) }
-	var orphans, old, due []string
+	var orphans, old, due, unused []string
 	var failed []error
 	err = view(func(tx *storage.Tx) error {
-		orphans, old, due, failed = nil, nil, nil, nil
+		orphans, old, due, unused, failed = nil, nil, nil, nil, nil
 		names, err := tx.List(e.prefix + "/policy")
 		if err != nil {
 			return err
 		}
 		ids, err := tx.List(e.prefix + "/key")
+		if err != nil {
+			return err
+		}
+		used, err := tx.List(e.prefix + "/use")
 		if err != nil {
 			return err
 		}
@@ -48,6 +54,11 @@ func tidy(ctx context.Context, store *storage.Store, m *api.Mount, now func() ti
 		for _, id := range ids {
 			if id = strings.TrimSuffix(id, "/"); !has[id] {
 				orphans = append(orphans, id)
+			}
+		}
+		for _, id := range used {
+			if !has[id] {
+				unused = append(unused, id)
 			}
 		}
 		return nil
@@ -82,7 +93,23 @@ func tidy(ctx context.Context, store *storage.Store, m *api.Mount, now func() ti
 			}
 		}
 	}
+	if err := e.saveUses(ctx, store, now()); err != nil {
+		failed = append(failed, err)
+	}
 	if len(failed) == 0 { // a policy that cannot be read may have any of them
+		for ids := range slices.Chunk(unused, usesBatch) {
+			err := update(func(tx *storage.Tx) error {
+				for _, id := range ids {
+					if err := tx.Delete(e.usePath(id)); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				return deleted, err
+			}
+		}
 		for _, id := range orphans {
 			n, err := store.DeleteFolder(ctx, e.folder(id))
 			if deleted += n; err != nil {

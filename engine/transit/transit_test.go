@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sealkeep/sealkeep/access"
 	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/storage"
 	"github.com/sealkeep/sealkeep/storage/storagetest"
@@ -25,6 +26,7 @@ type keep struct {
 	e     engine
 	now   time.Time
 	query url.Values // of the next calls
+	token *access.Token
 }
 
 func newKeep(t testing.TB) *keep {
@@ -54,7 +56,7 @@ func (k *keep) call(op api.Op, path, body string) (api.Answer, error) {
 		}
 		r := &api.Request{
 			Context: context.Background(), Op: op, Path: "transit/" + path, Params: api.Params{Names: names, Values: values},
-			Mount: k.mount, Now: k.now, Store: k.store, Frame: frame{k: k}, Query: k.query,
+			Mount: k.mount, Now: k.now, Store: k.store, Frame: frame{k: k}, Query: k.query, Caller: api.Caller{Token: k.token},
 		}
 		if op.HasBody() {
 			r.Body = []byte(body)

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// A KMS is a fake of AWS KMS. Its ciphertexts depend on the ARN of the key alone, so that one KMS opens what another
-// one made. It is also an http.Handler, for a test that wants it behind TLS.
+// A KMS is a fake AWS KMS. Its ciphertexts depend only on the ARN of the key, so that one KMS opens what another one
+// made. It is also an http.Handler, for tests that need it behind TLS.
 type KMS struct {
 	*Server
 	faults
@@ -37,7 +37,7 @@ type kmsKey struct {
 // NewKMS starts a KMS without keys.
 func NewKMS(t testing.TB) *KMS {
 	k := &KMS{keys: map[string]*kmsKey{}, aliases: map[string]string{}}
-	k.Server = serve(t, k)
+	k.Server = Serve(t, k)
 	t.Cleanup(k.Heal)
 	return k
 }
@@ -56,7 +56,7 @@ func (k *KMS) SetState(arn, state string, deletion time.Time) {
 	k.keys[arn].state, k.keys[arn].deletion = state, deletion
 }
 
-// SetValidTo lets the imported material of a key expire at that time.
+// SetValidTo makes the imported material of a key expire at that time.
 func (k *KMS) SetValidTo(arn string, at time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -70,7 +70,7 @@ func (k *KMS) SetSpec(arn, spec string) {
 	k.keys[arn].spec = spec
 }
 
-// SetAlias lets "alias/name" name the key with this ARN; a second call moves it.
+// SetAlias makes "alias/name" name the key with this ARN; a second call moves it.
 func (k *KMS) SetAlias(alias, arn string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -84,7 +84,7 @@ func (k *KMS) Plaintexts() [][]byte {
 	return append([][]byte(nil), k.seen...)
 }
 
-// KeyIDs returns the KeyId of every request since the last call of KeyIDs, as it was written, "" where there was none.
+// KeyIDs returns the KeyId of every request since the last call of KeyIDs, as written, or "" for a request without one.
 func (k *KMS) KeyIDs() []string {
 	k.mu.Lock()
 	defer k.mu.Unlock()

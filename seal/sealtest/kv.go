@@ -24,7 +24,7 @@ func (s *Transit) Write(name, field string, value any) {
 	s.secrets[name] = append(s.secrets[name], kvVersion{data: map[string]any{field: value}})
 }
 
-// Delete deletes a version of a secret at that time, which may be to come; the zero time brings it back.
+// Delete deletes a version of a secret at that time, which may be in the future; the zero time restores it.
 func (s *Transit) Delete(name string, version int, at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -45,14 +45,14 @@ func (s *Transit) AllowAccount(jwt, role string) {
 	s.accounts[jwt] = role
 }
 
-// SetLookup sets fields of the answer to lookup-self, which is else that of an orphan, periodic token.
+// SetLookup sets fields of the answer to lookup-self, which by default describes an orphan, periodic token.
 func (s *Transit) SetLookup(fields map[string]any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lookup = maps.Clone(fields)
 }
 
-// read answers for one version of a secret, 0 being the newest. s.mu is held.
+// read answers with one version of a secret; 0 is the newest. s.mu is held.
 func (s *Transit) read(w http.ResponseWriter, name, version string) {
 	versions := s.secrets[name]
 	n := len(versions)
@@ -61,7 +61,7 @@ func (s *Transit) read(w http.ResponseWriter, name, version string) {
 	}
 	if n < 1 || n > len(versions) {
 		w.WriteHeader(http.StatusNotFound)
-		transitAnswer(w, map[string]any{"errors": []string{}})
+		writeJSON(w, map[string]any{"errors": []string{}})
 		return
 	}
 	v := versions[n-1]
@@ -86,18 +86,22 @@ func (s *Transit) logIn(w http.ResponseWriter, jwt, role string) {
 	case may != role:
 		transitError(w, http.StatusBadRequest, "invalid role name \""+role+"\"")
 	default:
-		transitAnswer(w, map[string]any{"auth": map[string]any{"client_token": s.Token, "renewable": true, "lease_duration": s.renew()}})
+		s.answerToken(w)
 	}
 }
 
 // lookUp answers to a token that asks about itself. s.mu is held.
 func (s *Transit) lookUp(w http.ResponseWriter) {
-	data := map[string]any{"renewable": !s.fixed, "ttl": s.lease, "creation_ttl": s.lease, "orphan": true, "period": s.lease,
-		"explicit_max_ttl": 0, "creation_time": time.Now().Unix(), "type": "service", "policies": []string{"default", "sealkeep"}}
+	created := time.Now().UTC()
+	data := map[string]any{"accessor": fakeID, "creation_time": created.Unix(), "creation_ttl": s.lease, "display_name": "token", "entity_id": "",
+		"expire_time": created.Add(time.Duration(s.lease) * time.Second).Format(time.RFC3339Nano), "explicit_max_ttl": 0, "id": s.Token,
+		"issue_time": created.Format(time.RFC3339Nano), "meta": nil, "num_uses": 0, "orphan": true, "path": "auth/token/create-orphan", "period": s.lease,
+		"policies": []string{"default", "sealkeep"}, "renewable": !s.fixed, "ttl": s.lease, "type": "service"}
 	if s.ttl != 0 {
 		data["ttl"] = int(time.Until(s.expires).Round(time.Second).Seconds())
 		data["creation_ttl"] = int(s.ttl.Seconds())
-		data["period"] = 0
+		data["expire_time"] = s.expires.UTC().Format(time.RFC3339Nano)
+		delete(data, "period")
 	}
 	maps.Copy(data, s.lookup)
 	transitAnswer(w, map[string]any{"data": data})

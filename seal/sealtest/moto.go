@@ -17,10 +17,10 @@ import (
 	"time"
 )
 
-// Credentials are what moto asks of a caller: it takes any, and those of an assumed role act in the role's account.
+// Credentials are a caller's credentials. moto accepts any; those of an assumed role act in the role's account.
 type Credentials struct{ AccessKey, SecretKey, SessionToken string }
 
-// Own are credentials of moto's own account, 123456789012.
+// Own holds credentials of moto's own account, 123456789012.
 var Own = Credentials{AccessKey: "AKIAIOSFODNN7EXAMPLE", SecretKey: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"}
 
 // MotoRegion is where [MotoServer.Call] makes its keys.
@@ -35,8 +35,8 @@ type MotoServer struct {
 	t testing.TB
 }
 
-// Moto starts moto_server. Where it is not installed the test is skipped, unless the environment says
-// SEALKEEP_REQUIRE_MOTO=1: then it fails.
+// Moto starts moto_server. If it is not installed the test is skipped, or fails if the environment says
+// SEALKEEP_REQUIRE_MOTO=1.
 func Moto(t testing.TB) *MotoServer {
 	t.Helper()
 	path, err := exec.LookPath("moto_server")
@@ -105,7 +105,7 @@ func (m *MotoServer) Call(c Credentials, op string, in, out any) {
 	}
 }
 
-// AssumeRole gives credentials of the account in the role's ARN. moto does not ask whether the role exists.
+// AssumeRole returns credentials of the account in the role's ARN. moto does not check that the role exists.
 func (m *MotoServer) AssumeRole(arn string) Credentials {
 	m.t.Helper()
 	form := url.Values{"Action": {"AssumeRole"}, "Version": {"2011-06-15"}, "RoleArn": {arn}, "RoleSessionName": {"test"}}

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// NewProxy starts a server before another one, so that a service that others wrote can be stopped and started, too.
+// NewProxy starts a server in front of another one, so that a third-party service can be stopped and started, too.
 func NewProxy(t testing.TB, target string) *Server {
 	t.Helper()
 	u, err := url.Parse(target)
@@ -16,6 +16,6 @@ func NewProxy(t testing.TB, target string) *Server {
 		t.Fatal(err)
 	}
 	p := httputil.NewSingleHostReverseProxy(u)
-	p.ErrorLog = log.New(io.Discard, "", 0) // of clients that leave
-	return serve(t, p)
+	p.ErrorLog = log.New(io.Discard, "", 0) // errors of clients that leave
+	return Serve(t, p)
 }

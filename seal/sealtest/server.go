@@ -1,11 +1,12 @@
-// Package sealtest has key services for tests, and only for tests: their keys derive from their names, so that
+// Package sealtest provides key services for tests, and only for tests: their keys are derived from their names, so that
 // anybody can open what they wrapped.
 //
-//   - [KMS] speaks enough of the AWS KMS JSON protocol for encrypting, decrypting and describing keys, and fails in
-//     the ways it is told to.
+//   - [KMS] speaks enough of the AWS KMS JSON protocol to encrypt, decrypt and describe keys, and fails as it is told
+//     to.
 //   - [Transit] is a stand-in for the Transit and KV version 2 engines of Vault and OpenBao, with renewal of its token
-//     and logins of Kubernetes service accounts. It is not either of them and checks nothing that a seal does not need.
-//   - [Moto] starts moto_server, the AWS that other people wrote, as a process of its own.
+//     and logins of Kubernetes service accounts. It is not either of them and checks nothing that a seal does not need, but
+//     its answers have their status, fields and words; package seal's tests compare it with a keep.
+//   - [Moto] starts moto_server, a third-party fake of AWS, as a process of its own.
 //
 // All listen on loopback, on a free port, and end with the test.
 package sealtest
@@ -19,7 +20,7 @@ import (
 	"time"
 )
 
-// A Server is one HTTP service on a loopback port. It can be stopped and started again on the same port, as a service
+// A Server is one HTTP service on a loopback port. It can be stopped and started again on the same port, like a service
 // that goes away and comes back.
 type Server struct {
 	URL string // http://127.0.0.1:port, the same for the server's whole life
@@ -32,7 +33,8 @@ type Server struct {
 	http *http.Server
 }
 
-func serve(t testing.TB, h http.Handler) *Server {
+// Serve starts a server for a handler.
+func Serve(t testing.TB, h http.Handler) *Server {
 	t.Helper()
 	s := &Server{t: t, addr: "127.0.0.1:0", handler: h}
 	s.Start()
@@ -41,7 +43,7 @@ func serve(t testing.TB, h http.Handler) *Server {
 	return s
 }
 
-// Start listens again after Stop. A server that runs stays as it is.
+// Start listens again after Stop. It does nothing if the server is running.
 func (s *Server) Start() {
 	s.t.Helper()
 	s.mu.Lock()
@@ -76,12 +78,12 @@ type Fault struct {
 	Message string // the error's text
 	Stall   bool   // read the request and do not answer until the client leaves or Heal is called
 
-	WrongPlaintext bool          // Decrypt gives other bytes, of the same length
-	KeyID          string        // Encrypt and Decrypt say that this key did it
+	WrongPlaintext bool          // Decrypt returns other bytes of the same length
+	KeyID          string        // Encrypt and Decrypt claim to have used this key
 	Skew           time.Duration // added to the Date header of the answer
 }
 
-// faults holds what a fake was told to do wrong, and what it was asked.
+// faults holds the faults of a fake and the requests that it got.
 type faults struct {
 	mu       sync.Mutex
 	list     []Fault
@@ -89,7 +91,7 @@ type faults struct {
 	requests []string
 }
 
-// Fail adds a fault. Of several that fit a request the last one added counts.
+// Fail adds a fault. If several match a request, the last one added counts.
 func (f *faults) Fail(fault Fault) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -119,7 +121,7 @@ func (f *faults) Requests() []string {
 	return r
 }
 
-// next notes a request and returns the fault for it. It returns when the request may be answered.
+// next records a request and returns the fault for it. It returns when the request may be answered.
 func (f *faults) next(ctx context.Context, w http.ResponseWriter, op string) Fault {
 	f.mu.Lock()
 	f.requests = append(f.requests, op)

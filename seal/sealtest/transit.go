@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -12,12 +13,14 @@ import (
 	"time"
 )
 
-// A Transit is a stand-in for the Transit engine of Vault and OpenBao, mounted at "transit". Operations are named
-// encrypt, decrypt, renew-self, lookup-self, seal-status, and for what else it has read and login. It is also an http.Handler, for a test that wants it behind TLS.
+// A Transit is a stand-in for the Transit engine of Vault and OpenBao, mounted at "transit", with their answers. Its token
+// may make keys, but the mount has disable_upsert, so that encrypting makes none. Its operations are named encrypt, decrypt,
+// renew-self, lookup-self and seal-status, and read and login (see kv.go). It is also an http.Handler, for tests that need
+// it behind TLS.
 type Transit struct {
 	*Server
 	faults
-	Token string // the only token that is let in; SetToken changes it
+	Token string // the only token accepted; SetToken changes it
 
 	mu      sync.Mutex
 	keys    map[string]int // name -> newest version
@@ -39,7 +42,7 @@ type Transit struct {
 func NewTransit(t testing.TB) *Transit {
 	s := &Transit{Token: "fake-transit-token", keys: map[string]int{}, least: map[string]int{}, lease: 3600,
 		secrets: map[string][]kvVersion{}, accounts: map[string]string{}}
-	s.Server = serve(t, s)
+	s.Server = Serve(t, s)
 	t.Cleanup(s.Heal)
 	return s
 }
@@ -51,22 +54,22 @@ func (s *Transit) AddKey(name string) {
 	s.keys[name]++
 }
 
-// SetMinVersion lets no older version of a key decrypt.
+// SetMinVersion sets the oldest version of a key that decrypts.
 func (s *Transit) SetMinVersion(name string, version int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.least[name] = version
 }
 
-// SetLease is how long a renewal lasts, in seconds.
+// SetLease sets how long a renewal lasts, in seconds.
 func (s *Transit) SetLease(seconds int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lease = seconds
 }
 
-// SetTTL lets the token expire: ttl from now, and from each renewal on, but most from now at the latest if that is not
-// 0. A ttl of 0 lets it live for ever, a negative one revokes it. Whole seconds, as leases have them.
+// SetTTL makes the token expire ttl after now and after each renewal, but at the latest most from now, unless most is 0.
+// With a ttl of 0 it lives for ever; a negative one revokes it. Both are whole seconds, as in leases.
 func (s *Transit) SetTTL(ttl, most time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -77,28 +80,28 @@ func (s *Transit) SetTTL(ttl, most time.Duration) {
 	s.renew()
 }
 
-// SetSealed lets seal-status say that the server is sealed, and everything else be refused.
+// SetSealed makes seal-status say that the server is sealed, and everything else fail.
 func (s *Transit) SetSealed(yes bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sealed = yes
 }
 
-// SetToken makes another token the only one, and lets it live for ever.
+// SetToken makes another token the only one. It lives for ever.
 func (s *Transit) SetToken(token string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.Token, s.ttl = token, 0
 }
 
-// SetRenewable is whether the token can be renewed, as it can at first.
+// SetRenewable sets whether the token can be renewed. At first it can.
 func (s *Transit) SetRenewable(yes bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fixed = !yes
 }
 
-// renew starts the token's life again and returns its seconds.
+// renew restarts the token's TTL and returns it in seconds.
 func (s *Transit) renew() int {
 	if s.ttl == 0 {
 		return s.lease
@@ -154,17 +157,18 @@ func (s *Transit) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.mu.Unlock()
 	switch {
 	case op == "seal-status":
-		transitAnswer(w, map[string]any{"sealed": s.sealed, "initialized": true, "version": "1.0.0"})
+		status := map[string]any{"type": "shamir", "initialized": true, "sealed": s.sealed, "t": 1, "n": 1, "progress": 0, "nonce": "", "version": "2.4.4",
+			"build_date": "2025-11-24T13:15:05Z", "migration": false, "recovery_seal": false, "storage_type": "raft"}
+		if !s.sealed {
+			status["cluster_name"], status["cluster_id"] = "bao-cluster-1f3b6c2e", fakeID
+		}
+		writeJSON(w, status)
 		return
 	case s.sealed:
 		transitError(w, http.StatusServiceUnavailable, "Vault is sealed")
 		return
 	case op == "login":
 		s.logIn(w, in.JWT, in.Role)
-		return
-	}
-	if r.Header.Get("X-Vault-Token") == "" {
-		transitError(w, http.StatusBadRequest, "missing client token")
 		return
 	}
 	if r.Header.Get("X-Vault-Token") != s.Token || s.ttl != 0 && time.Now().After(s.expires) {
@@ -177,7 +181,7 @@ func (s *Transit) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			transitError(w, http.StatusBadRequest, "lease is not renewable")
 			return
 		}
-		transitAnswer(w, map[string]any{"auth": map[string]any{"client_token": s.Token, "renewable": true, "lease_duration": s.renew()}})
+		s.answerToken(w)
 	case "lookup-self":
 		s.lookUp(w)
 	case "read":
@@ -191,18 +195,15 @@ func (s *Transit) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.seen = append(s.seen, in.Plaintext)
 		sealed := sealBytes(fmt.Sprint(key, version), in.Plaintext)
 		transitAnswer(w, map[string]any{"data": map[string]any{
-			"ciphertext": fmt.Sprintf("vault:v%d:%s", version, base64.StdEncoding.EncodeToString(sealed))}})
+			"ciphertext": fmt.Sprintf("vault:v%d:%s", version, base64.StdEncoding.EncodeToString(sealed)), "key_version": version}})
 	case "decrypt":
 		if s.keys[key] == 0 {
 			transitError(w, http.StatusBadRequest, "encryption key not found")
 			return
 		}
-		rest, ok := strings.CutPrefix(in.Ciphertext, "vault:v")
-		number, text, ok2 := strings.Cut(rest, ":")
-		version, err := strconv.Atoi(number)
-		sealed, err2 := base64.StdEncoding.DecodeString(text)
-		if !ok || !ok2 || err != nil || err2 != nil || version > s.keys[key] || version < s.least[key] {
-			transitError(w, http.StatusBadRequest, "invalid ciphertext: no prefix")
+		version, sealed, wrong := s.split(key, in.Ciphertext)
+		if wrong != "" {
+			transitError(w, http.StatusBadRequest, wrong)
 			return
 		}
 		plain, err := openBytes(fmt.Sprint(key, version), sealed)
@@ -221,7 +222,50 @@ func (s *Transit) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func transitAnswer(w http.ResponseWriter, v any) {
+// split takes a ciphertext of a key apart, or says what is wrong with it. s.mu is held.
+func (s *Transit) split(key, ciphertext string) (version int, sealed []byte, wrong string) {
+	rest, ok := strings.CutPrefix(ciphertext, "vault:v")
+	if !ok {
+		return 0, nil, "invalid ciphertext: no prefix"
+	}
+	number, text, ok := strings.Cut(rest, ":")
+	if !ok {
+		return 0, nil, "invalid ciphertext: wrong number of fields"
+	}
+	version, err := strconv.Atoi(number)
+	switch {
+	case err != nil:
+		return 0, nil, "invalid ciphertext: version number could not be decoded"
+	case version > s.keys[key]:
+		return 0, nil, "invalid ciphertext: version is too new"
+	case version < s.least[key]:
+		return 0, nil, "ciphertext or signature version is disallowed by policy (too old)"
+	}
+	if sealed, err = base64.StdEncoding.DecodeString(text); err != nil {
+		return 0, nil, "invalid ciphertext: could not decode base64"
+	}
+	return version, sealed, ""
+}
+
+// fakeID is every ID and accessor.
+const fakeID = "6c2e1f3b-9d0a-4c1e-8f57-0a5be4d37c19"
+
+// answerToken answers with the token and its new life. s.mu is held.
+func (s *Transit) answerToken(w http.ResponseWriter) {
+	policies := []string{"default", "sealkeep"}
+	transitAnswer(w, map[string]any{"auth": map[string]any{"client_token": s.Token, "accessor": fakeID, "policies": policies, "token_policies": policies,
+		"metadata": nil, "lease_duration": s.renew(), "renewable": true, "entity_id": "", "token_type": "service", "orphan": true,
+		"mfa_requirement": nil, "num_uses": 0}})
+}
+
+// transitAnswer answers with all that every answer has, and with what this one has instead.
+func transitAnswer(w http.ResponseWriter, part map[string]any) {
+	whole := map[string]any{"request_id": fakeID, "lease_id": "", "renewable": false, "lease_duration": 0, "data": nil, "wrap_info": nil, "warnings": nil, "auth": nil}
+	maps.Copy(whole, part)
+	writeJSON(w, whole)
+}
+
+func writeJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	json.NewEncoder(w).Encode(v)
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
-// New returns an unsealed store in a folder of the test's own, which is checked and
+// New returns an unsealed store in a temporary folder. The store is checked and
 // closed at the end of the test.
 func New(t testing.TB) *storage.Store {
 	t.Helper()
