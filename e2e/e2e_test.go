@@ -3,6 +3,9 @@
 // keep's address and nothing else, prints what it checked and fails at the first difference. Vault's own client for Go
 // drives one behind TLS. A client that openapi-typescript-codegen makes of a keep's OpenAPI document calls every operation.
 //
+// A keep is opened by the transit engine of another one, and what people use with Vault's transit uses a keep's: Tink, Go
+// CDK, sigstore's signer and the calls of a Kubernetes plugin (tools/clients), and SOPS (tools/sops).
+//
 // Where a client is not installed its test is skipped, or fails when SEALKEEP_REQUIRE_CLIENTS=1. They come by
 //
 //	apt-get install python3-hvac openssl curl nodejs npm
@@ -26,6 +29,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -45,7 +49,7 @@ func TestClients(t *testing.T) {
 		install               string
 		checks                int // there are more
 	}{
-		{"hvac", "/usr/bin/python3", "hvac_test.py", []string{"-c", "import hvac, shutil; assert shutil.which('openssl')"}, "apt-get install python3-hvac openssl", 150},
+		{"hvac", "/usr/bin/python3", "hvac_test.py", []string{"-c", "import hvac, shutil; assert shutil.which('openssl')"}, "apt-get install python3-hvac openssl", 400},
 		{"curl", "/bin/sh", "curl_test.sh", []string{"-c", "command -v curl"}, "apt-get install curl", 20},
 		{"node-vault", "node", "node-vault.test.js", []string{"-e", "require('node-vault')"}, "apt-get install nodejs npm; npm ci --prefix e2e", 50},
 		{"openapi", "node", "openapi.test.js", []string{"-e", "require('openapi-typescript-codegen'); require('typescript')"}, "apt-get install nodejs npm; npm ci --prefix e2e", 201},
@@ -118,6 +122,18 @@ func startKeep(t *testing.T, program, more string) string {
 
 // serve starts the daemon as startKeep does, with a configuration and an environment that are there already.
 func serve(t *testing.T, program, config, store, audit string, env []string) string {
+	return launch(t, program, config, store, audit, env).address
+}
+
+// A daemon is one that runs.
+type daemon struct {
+	address string
+	process *os.Process
+	stop    func() // and check, once; it is called when the test ends, too
+}
+
+// launch starts the daemon as serve does.
+func launch(t *testing.T, program, config, store, audit string, env []string) *daemon {
 	cmd := exec.Command(program, "server", "-config="+config)
 	cmd.Env = env
 	stderr, err := cmd.StderrPipe()
@@ -138,7 +154,7 @@ func serve(t *testing.T, program, config, store, audit string, env []string) str
 		}
 		all <- log.String()
 	}()
-	t.Cleanup(func() {
+	stop := sync.OnceFunc(func() {
 		kill := time.AfterFunc(patience, func() { cmd.Process.Kill() })
 		defer kill.Stop()
 		cmd.Process.Signal(syscall.SIGTERM)
@@ -167,11 +183,12 @@ func serve(t *testing.T, program, config, store, audit string, env []string) str
 			t.Errorf("the audit log is not sound: %v\n%s", err, out)
 		}
 	})
+	t.Cleanup(stop)
 	select {
 	case a := <-address:
-		return a
+		return &daemon{a, cmd.Process, stop}
 	case <-time.After(patience):
 		t.Fatal("the daemon does not listen")
-		return ""
+		return nil
 	}
 }

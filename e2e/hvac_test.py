@@ -2,6 +2,8 @@
 
 import base64
 import datetime
+import hashlib
+import hmac
 import json
 import os
 import subprocess
@@ -334,6 +336,135 @@ check("its kind", cert.list_certificate_roles()["data"]["keys"], ["web"])
 check("binding", cert.configure_tls_certificate(disable_binding=True).status_code, 204)
 check("no role of certificates", cert.delete_certificate_role("web").status_code, 204)
 check("no certificates", sys_.disable_auth_method("cert").status_code, 204)
+
+# Transit.
+transit = c.secrets.transit
+
+
+def b64(b):
+    return base64.b64encode(b).decode()
+
+
+sys_.enable_secrets_engine("transit")
+refused("no keys", exceptions.InvalidPath, "", transit.list_keys)
+check("a key", transit.create_key("app", exportable=True, allow_plaintext_backup=True)["data"]["type"], "aes256-gcm96")
+check("keys", transit.list_keys()["data"]["keys"], ["app"])
+read = transit.read_key("app")["data"]
+check("what a key is like", {k: read[k] for k in read if k != "keys"}, {
+    "name": "app", "type": "aes256-gcm96", "derived": False, "deletion_allowed": False, "min_available_version": 0, "min_decryption_version": 1, "min_encryption_version": 0,
+    "latest_version": 1, "exportable": True, "allow_plaintext_backup": True, "supports_encryption": True, "supports_decryption": True, "supports_signing": False,
+    "supports_derivation": True, "auto_rotate_period": 0, "imported_key": False, "soft_deleted": False})
+check("its version is a time", abs(read["keys"]["1"] - datetime.datetime.now().timestamp()) < 300, True)
+refused("a key that is none", exceptions.InvalidPath, "", lambda: transit.read_key("none"))
+
+plain = b64(b"s3cret text")
+made = transit.encrypt_data("app", plain)["data"]
+check("encrypted", (made["ciphertext"][:9], made["key_version"]), ("vault:v1:", 1))
+check("decrypted", transit.decrypt_data("app", made["ciphertext"])["data"]["plaintext"], plain)
+check("rotated", transit.rotate_key("app")["data"]["latest_version"], 2)
+again = transit.rewrap_data("app", made["ciphertext"])["data"]
+check("rewrapped", (again["ciphertext"][:9], again["key_version"]), ("vault:v2:", 2))
+check("decrypted again", transit.decrypt_data("app", again["ciphertext"])["data"]["plaintext"], plain)
+check("an older version", transit.encrypt_data("app", plain, key_version=1)["data"]["key_version"], 1)
+refused("a wrong ciphertext", exceptions.InvalidRequest, "cipher: message authentication failed", lambda: transit.decrypt_data("app", made["ciphertext"][:-4] + "AAAA"))
+refused("no base64", exceptions.InvalidRequest, "illegal base64", lambda: transit.encrypt_data("app", "?"))
+refused("a version that is not", exceptions.InvalidRequest, "version is too new", lambda: transit.decrypt_data("app", "vault:v9:" + made["ciphertext"][9:]))
+
+batch = transit.encrypt_data("app", batch_input=[{"plaintext": plain, "reference": "a"}, {"plaintext": b64(b"s3cret two"), "key_version": 1}], plaintext="")["data"]["batch_results"]
+check("a batch", [(r["ciphertext"][:9], r["key_version"], r["reference"]) for r in batch], [("vault:v2:", 2, "a"), ("vault:v1:", 1, "")])
+back = transit.decrypt_data("app", "", batch_input=batch)["data"]["batch_results"]
+check("a batch back", [r["plaintext"] for r in back], [plain, b64(b"s3cret two")])
+check("a batch rewrapped", [r["key_version"] for r in transit.rewrap_data("app", "", batch_input=[{"ciphertext": r["ciphertext"]} for r in batch])["data"]["batch_results"]], [2, 2])
+check("with versions of its own", [r["key_version"] for r in transit.rewrap_data("app", "", batch_input=batch)["data"]["batch_results"]], [2, 1])
+refused("a batch that fails in part", exceptions.InvalidRequest, "", lambda: transit.encrypt_data("app", "", batch_input=[{"plaintext": plain}, {"plaintext": "?"}]))
+
+data = transit.generate_data_key("app", "plaintext")["data"]
+check("a data key", (len(base64.b64decode(data["plaintext"])), data["key_version"]), (32, 2))
+check("it is the one encrypted", transit.decrypt_data("app", data["ciphertext"])["data"]["plaintext"], data["plaintext"])
+for bits in 128, 256, 512:
+    sealed = transit.generate_data_key("app", "wrapped", bits=bits)["data"]
+    check("a wrapped data key of %d bits" % bits, ("plaintext" in sealed, len(base64.b64decode(transit.decrypt_data("app", sealed["ciphertext"])["data"]["plaintext"]))), (False, bits // 8))
+
+check("random bytes", len(base64.b64decode(transit.generate_random_bytes(n_bytes=16)["data"]["random_bytes"])), 16)
+check("random bytes in hex", len(transit.generate_random_bytes(n_bytes=24, output_format="hex")["data"]["random_bytes"]), 48)
+check("32 by default", len(base64.b64decode(transit.generate_random_bytes()["data"]["random_bytes"])), 32)
+for algorithm, digest in ("sha2-224", hashlib.sha224), ("sha2-256", hashlib.sha256), ("sha2-384", hashlib.sha384), ("sha2-512", hashlib.sha512):
+    check(algorithm, transit.hash_data(plain, algorithm=algorithm, output_format="hex")["data"]["sum"], digest(b"s3cret text").hexdigest())
+    check(algorithm + " in base64", transit.hash_data(plain, algorithm=algorithm, output_format="base64")["data"]["sum"], b64(digest(b"s3cret text").digest()))
+    secrets = transit.export_key("app", "hmac-key")["data"]["keys"]
+    made = transit.generate_hmac("app", plain, key_version=1, algorithm=algorithm)["data"]
+    check("hmac by " + algorithm, made["hmac"], "vault:v1:" + b64(hmac.new(base64.b64decode(secrets["1"]), b"s3cret text", digest).digest()))
+    check("its verification", transit.verify_signed_data("app", plain, hmac=made["hmac"], hash_algorithm=algorithm)["data"]["valid"], True)
+    check("not of another text", transit.verify_signed_data("app", b64(b"other"), hmac=made["hmac"], hash_algorithm=algorithm)["data"]["valid"], False)
+check("the hash by default", transit.hash_data(plain)["data"]["sum"], hashlib.sha256(b"s3cret text").hexdigest())
+check("the hmac by default", transit.generate_hmac("app", plain)["data"]["hmac"][:9], "vault:v2:")
+
+# Derived and convergent keys.
+transit.create_key("one", derived=True, convergent_encryption=True, key_type="chacha20-poly1305")
+read = transit.read_key("one")["data"]
+check("a convergent key", [read[k] for k in ("type", "derived", "convergent_encryption", "kdf")], ["chacha20-poly1305", True, True, "hkdf_sha256"])
+first_, second, other = (transit.encrypt_data("one", plain, context=b64(w))["data"]["ciphertext"] for w in (b"x", b"x", b"y"))
+check("the same text gives the same", (first_ == second, first_ == other), (True, False))
+check("its context opens it", transit.decrypt_data("one", first_, context=b64(b"x"))["data"]["plaintext"], plain)
+refused("another does not", exceptions.InvalidRequest, "message authentication failed", lambda: transit.decrypt_data("one", first_, context=b64(b"y")))
+refused("none does not", exceptions.InvalidRequest, "context", lambda: transit.decrypt_data("one", first_))
+check("a data key with a context", len(transit.generate_data_key("one", "plaintext", context=b64(b"x"))["data"]["plaintext"]), 44)
+
+# Signatures, with every type of key that has them.
+with tempfile.TemporaryDirectory() as at:
+    files = {name: os.path.join(at, name) for name in ("message", "signature", "public")}
+    with open(files["message"], "wb") as f:
+        f.write(b"s3cret text")
+    for kind, name in (("ecdsa-p256", "P-256"), ("ecdsa-p384", "P-384"), ("ecdsa-p521", "P-521"), ("ed25519", "ed25519"), ("rsa-2048", "rsa-2048"), ("rsa-3072", "rsa-3072"), ("rsa-4096", "rsa-4096")):
+        transit.create_key(kind, key_type=kind, exportable=True)
+        read = transit.read_key(kind)["data"]
+        version = read["keys"]["1"]
+        check(kind, [read["supports_signing"], version["name"], version["creation_time"][:2]], [True, name, "20"])
+        for way in ({}, {"hash_algorithm": "sha2-512"}, {"signature_algorithm": "pkcs1v15"}, {"marshaling_algorithm": "jws"}):
+            made = transit.sign_data(kind, plain, **way)["data"]
+            check("%s signs %s" % (kind, way), (made["signature"][:9], made["key_version"]), ("vault:v1:", 1))
+            check("%s verifies %s" % (kind, way), transit.verify_signed_data(kind, plain, signature=made["signature"], **way)["data"]["valid"], True)
+            check("%s: not of another text %s" % (kind, way), transit.verify_signed_data(kind, b64(b"other"), signature=made["signature"], **way)["data"]["valid"], False)
+        if kind != "ed25519":
+            digest = b64(hashlib.sha256(b"s3cret text").digest())
+            made = transit.sign_data(kind, digest, prehashed=True, hash_algorithm="sha2-256", signature_algorithm="pkcs1v15")["data"]["signature"]
+            check("%s: a hash is as its text" % kind, transit.verify_signed_data(kind, plain, signature=made, hash_algorithm="sha2-256", signature_algorithm="pkcs1v15")["data"]["valid"], True)
+            with open(files["signature"], "wb") as f:
+                f.write(base64.b64decode(made[9:]))
+            with open(files["public"], "w") as f:
+                f.write(version["public_key"])
+            ran = subprocess.run(["openssl", "dgst", "-sha256", "-verify", files["public"], "-signature", files["signature"], files["message"]], capture_output=True, text=True)
+            check("%s: OpenSSL verifies it" % kind, ran.stdout.strip(), "Verified OK")
+        check("%s leaves" % kind, "PRIVATE KEY" in transit.export_key(kind, "signing-key", version="latest")["data"]["keys"]["1"] or kind == "ed25519", True)
+    sealed = transit.encrypt_data("rsa-2048", plain)["data"]["ciphertext"]
+    check("RSA decrypts", transit.decrypt_data("rsa-2048", sealed)["data"]["plaintext"], plain)
+    refused("ECDSA does not encrypt", exceptions.InvalidRequest, "not supported for key type", lambda: transit.encrypt_data("ecdsa-p256", plain))
+    refused("AES does not sign", exceptions.InvalidRequest, "does not support signing", lambda: transit.sign_data("app", plain))
+
+# Export, settings, backup, trim, delete.
+check("exported", sorted(transit.export_key("app", "encryption-key")["data"]["keys"]), ["1", "2"])
+check("the latest", list(transit.export_key("app", "encryption-key", version="latest")["data"]["keys"]), ["2"])
+refused("what may not leave", exceptions.InvalidRequest, "not exportable", lambda: transit.export_key("one", "encryption-key"))
+refused("nor as a backup", exceptions.InvalidRequest, "exporting is disallowed", lambda: transit.backup_key("one"))
+old = transit.encrypt_data("app", plain, key_version=1)["data"]["ciphertext"]
+check("settings", transit.update_key_configuration("app", min_decryption_version=2, deletion_allowed=False)["data"]["min_decryption_version"], 2)
+refused("too old", exceptions.InvalidRequest, "ciphertext or signature version is disallowed by policy (too old)", lambda: transit.decrypt_data("app", old))
+backup = transit.backup_key("app")["data"]["backup"]
+refused("restored over itself", exceptions.InvalidRequest, "already exists", lambda: transit.restore_key(backup))
+check("restored under another name", transit.restore_key(backup, name="copy").status_code, 204)
+check("restored by force", transit.restore_key(backup, force=True).status_code, 204)
+check("the copy decrypts", transit.decrypt_data("copy", again["ciphertext"])["data"]["plaintext"], plain)
+transit.update_key_configuration("app", min_encryption_version=2, min_decryption_version=0)
+transit.rotate_key("app")
+transit.update_key_configuration("app", min_decryption_version=2)
+transit.update_key_configuration("app", min_encryption_version=3)
+check("trimmed", transit.trim_key("app", 2)["data"]["min_available_version"], 2)
+check("what is left", sorted(transit.read_key("app")["data"]["keys"]), ["2", "3"])
+refused("not deleted", exceptions.InvalidRequest, "deletion is not allowed for this key", lambda: transit.delete_key("app"))
+transit.update_key_configuration("app", deletion_allowed=True)
+check("deleted", transit.delete_key("app").status_code, 204)
+refused("it is gone", exceptions.InvalidRequest, "encryption key not found", lambda: transit.decrypt_data("app", again["ciphertext"]))
+check("disable transit", sys_.disable_secrets_engine("transit").status_code, 204)
 
 # The audit log.
 check("audit devices", [(k, v["type"]) for k, v in sys_.list_enabled_audit_devices()["data"].items()], [("file/", "file")])

@@ -127,6 +127,8 @@ func TestTransitAnswers(t *testing.T) {
 	}
 	f.Must(t, 405, "GET", "transit/encrypt/k", "")
 	f.Must(t, 400, "POST", "transit/encrypt/k", "{")
+	f.Must(t, 200, "PUT", "transit/datakey/wrapped/k", " null") // no parameters, as Vault's client has them
+	f.Must(t, 400, "PUT", "transit/datakey/wrapped/k", "nul")
 	f.Must(t, 413, "POST", "transit/datakey/wrapped/k", `{"context":"`+strings.Repeat("A", 70<<10)+`"}`)
 	large := f.Must(t, 200, "POST", "transit/encrypt/k", `{"plaintext":"`+strings.Repeat("A", 4<<20)+`"}`)
 	if r := f.Must(t, 200, "POST", "transit/decrypt/k", fmt.Sprintf(`{"ciphertext":%q}`, large.Get("data", "ciphertext"))); r.Get("data", "plaintext") != strings.Repeat("A", 4<<20) {
