@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -354,6 +355,46 @@ func TestManyVersions(t *testing.T) {
 	k.must(api.Write, "keys/k/trim", fmt.Sprintf(`{"min_available_version":%d}`, many))
 	if records := k.records("k"); strings.Join(records, " ") != "2500" {
 		t.Errorf("there are %d versions", len(records))
+	}
+}
+
+// A use of a key costs the same however many keys and versions there are: 5 keys of
+// 1,000 versions, or 100 in the long form.
+func TestManyVersionsOfManyKeys(t *testing.T) {
+	k := newKeep(t)
+	keys, versions := 5, 1000
+	if os.Getenv("SEALKEEP_LONG") == "1" {
+		keys = 100
+	}
+	k.must(api.Write, "keys/one", "")
+	cost := func(key, ciphertext string) (encrypt, decrypt float64) {
+		encrypt = testing.AllocsPerRun(100, func() { k.must(api.Write, "encrypt/"+key, `{"plaintext":"eA=="}`) })
+		decrypt = testing.AllocsPerRun(100, func() { k.must(api.Write, "decrypt/"+key, fmt.Sprintf(`{"ciphertext":%q}`, ciphertext)) })
+		return encrypt, decrypt
+	}
+	encrypt, decrypt := cost("one", k.encrypt("one", `{"plaintext":"eA=="}`))
+	for n := range keys {
+		name := fmt.Sprint("many-", n)
+		k.must(api.Write, "keys/"+name, "")
+		first := k.encrypt(name, `{"plaintext":"eA=="}`)
+		err := k.store.Update(context.Background(), func(tx *storage.Tx) error {
+			p, err := k.e.policy(tx, name)
+			for err == nil && p.Latest < versions {
+				var v *record
+				if v, err = generate(p); err == nil {
+					err = k.e.add(tx, name, p, v, start)
+				}
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n == keys-1 {
+			if e, d := cost(name, first); e > encrypt+4 || d > decrypt+4 { // the store's tree is deeper
+				t.Errorf("with %d keys of %d versions an encryption takes %v allocations and a decryption %v; with one of each %v and %v", keys, versions, e, d, encrypt, decrypt)
+			}
+		}
 	}
 }
 
