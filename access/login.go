@@ -142,6 +142,17 @@ func (l *Login) Token(now time.Time) (t *Token, warnings []string, err error) {
 	return t, warnings, nil
 }
 
+// Passing is the token of a login for one request, which is stored nowhere. id is what
+// limits of tokens know it by.
+func (l *Login) Passing(now time.Time, id ID) (*Token, error) {
+	t, _, err := l.Token(now)
+	if err != nil {
+		return nil, err
+	}
+	t.id, t.Renewable, t.until = id, false, t.Expires
+	return t, nil
+}
+
 // limit sets the TTLs of the token to those of the login.
 func (l *Login) limit(t *Token) {
 	t.TTL, t.MaxTTL = l.Params.TTL, l.Params.MaxTTL

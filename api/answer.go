@@ -35,6 +35,8 @@ type Raw struct {
 	Stream io.ReadCloser
 	Length int64
 	Live   bool
+	// Record is what the audit log has of the answer in place of its bytes.
+	Record any
 }
 
 // Auth is a token as an answer hands it out.

@@ -47,6 +47,20 @@ import (
 	"github.com/sealkeep/sealkeep/storage"
 )
 
+// An Alias is another spelling of requests: what is sent to Path is a request for To
+// in all respects, as which it is authorized, recorded and counted. The names in the
+// braces of To are among those of Path, see [Route].
+//
+// A Path that begins with a slash is one of the server, below which there may be no
+// other, and To is below /v1/; the operation is that of the method. Any other Path, and
+// its To, is below the mount, and counts for one method.
+type Alias struct {
+	Method string // of HTTP; "" where the path begins with a slash
+	Path   string
+	Op     Op // of a path below the mount
+	To     string
+}
+
 // A Kind is what a type is for.
 type Kind uint8
 
@@ -66,6 +80,18 @@ type Type struct {
 	At      string // where a System type is: "sys/"; no path of one begins with another's
 	Routes  []Route
 	Label   string // what stands for the mount's path in metrics; "": the name in braces
+
+	// Aliases are other spellings of requests. Optional.
+	Aliases []Alias
+	// TakesBasic says that a token may come as the password of HTTP's Basic
+	// authentication, too, whatever the user, and that who sends none is asked for it.
+	// The user NAME/ROLE, where a login method is enabled at NAME that has Basic, or
+	// NAME:MOUNT/ROLE where it is at MOUNT, is a login for this one request.
+	TakesBasic bool
+	// Basic is a login for one request, with nothing stored: of a login method that can
+	// tell at once, by a proof that nobody guesses. ended says that the proof is right
+	// but for its time, which is over. Optional.
+	Basic func(r *Request, role, proof string) (l *access.Login, ended bool, err error)
 
 	// From is the version of the same name whose mounts can be tuned to this one,
 	// at once and for good. What such a mount has of the old version is read as long

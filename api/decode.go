@@ -25,7 +25,7 @@ type Decoder interface {
 
 // Decode returns what the handler takes, filled in from the request: of what has a
 // body from its fields, else, and where a deletion has none, from the query. The
-// error is an [Error].
+// error is an [Error]. What an [Upload] takes is in the query.
 //
 // A field has one spelling. Where the same name stands twice, the last counts. null
 // is the zero value; a field that is a pointer tells it from none. A text, a number
@@ -49,7 +49,7 @@ func (h Handler) Decode(r *Request, settings bool) (in any, given map[string]jso
 	}
 	if body := bytes.TrimSpace(r.Body); len(body) > 0 {
 		given, err = decodeBody(r, h.plan, in, body, settings && r.Op != Delete)
-	} else if !r.Op.HasBody() || r.Op == Delete {
+	} else if !r.Op.HasBody() || r.Op == Delete || h.up {
 		err = h.plan.query(r.Query, reflect.ValueOf(in).Elem())
 	}
 	return in, given, err

@@ -16,13 +16,16 @@ type Code uint8
 
 const (
 	Invalid     Code = iota // 400: the request is wrong
+	Unknown                 // 401: who asks has not said who it is
 	Denied                  // 403
 	Absent                  // 404 without a text
 	NotFound                // 404
 	Unsupported             // 405: not this operation
 	Slow                    // 408: the client took too long
+	Conflict                // 409: what is there is against it
 	TooLarge                // 413
 	MediaType               // 415
+	Locked                  // 423: somebody else holds it
 	Unproven                // 428: a proof is missing
 	Busy                    // 429: come again, after Error.After
 	Failed                  // 500, with a text for the client
@@ -40,7 +43,8 @@ func (c Code) Errorf(format string, args ...any) *Error {
 type Error struct {
 	Code  Code
 	Text  string
-	After time.Duration // of Busy: when to come again; 0: in a second
+	After time.Duration // when to come again; 0: of Busy in a second, else not said
+	Body  []byte        // is sent in place of Vault's list of errors; JSON
 }
 
 func (e *Error) Error() string        { return e.Text }

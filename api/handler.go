@@ -1,6 +1,10 @@
 package api
 
-import "github.com/sealkeep/sealkeep/storage"
+import (
+	"io"
+
+	"github.com/sealkeep/sealkeep/storage"
+)
 
 // A Handler computes an answer. It returns after its transactions have ended.
 type Handler struct {
@@ -9,6 +13,7 @@ type Handler struct {
 	run   func(*Request, any) (Answer, error)
 	data  any  // an example of Answer.Data; nil: its fields are not fixed
 	raw   bool // it is of Answer.Raw.JSON
+	up    bool // it reads the body itself
 }
 
 // None is what a handler takes that takes nothing.
@@ -53,6 +58,18 @@ func Update[In any](fn func(*Request, *storage.Tx, *In) (Answer, error)) Handler
 
 // Do answers what fn does, which has the transactions that it makes itself.
 func Do[In any](fn func(*Request, *In) (Answer, error)) Handler { return newHandler(fn) }
+
+// Upload answers what fn does with a body of any length, up to that of the route, as
+// it arrives; In is filled from the query. Reading fails with an [Error] when the body
+// is cut off, comes too slowly or is too long. The transactions are fn's own.
+func Upload[In any](fn func(*Request, io.Reader, *In) (Answer, error)) Handler {
+	h := newHandler(func(r *Request, in *In) (Answer, error) { return fn(r, r.Upload, in) })
+	h.up = true
+	return h
+}
+
+// Uploads reports whether the handler reads the body itself.
+func (h Handler) Uploads() bool { return h.up }
 
 // LogIn gives a token to whom check recognises. name says whose failures count
 // against whom, see [Frame]: the name of a role or user, and the group that it

@@ -14,7 +14,7 @@ import (
 // [Error]: a name stands twice, or is spelled as the handler does not read it.
 func (h Handler) Params(r *Request, given map[string]json.RawMessage, free bool) (map[string]any, error) {
 	params := make(map[string]any)
-	if !r.Op.HasBody() {
+	if !r.Op.HasBody() || h.up {
 		for name, values := range r.Query {
 			switch {
 			case len(values) > 1:

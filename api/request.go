@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"crypto/x509"
+	"io"
 	"log/slog"
 	"net/netip"
 	"net/textproto"
@@ -33,7 +34,8 @@ type Request struct {
 	Mount           *Mount // also that of a System type; nil for what is nowhere, and for a System type unless unsealed
 	Caller          Caller
 	Query           url.Values
-	Body            []byte // of what has a body; nil until it is read
+	Body            []byte    // of what has a body; nil until it is read
+	Upload          io.Reader // the body of what reads it itself
 	Header          textproto.MIMEHeader
 	Now             time.Time
 	WrapIn          time.Duration // for which the answer is to be wrapped; 0: it is not

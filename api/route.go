@@ -28,6 +28,8 @@ const (
 	Patch            // PATCH
 	Delete           // DELETE
 	Head             // HEAD
+	Lock             // LOCK: of a Terraform state
+	Unlock           // UNLOCK
 	Ops              // how many there are
 )
 
@@ -35,18 +37,22 @@ const (
 func (o Op) Folder() bool { return o == List || o == Scan }
 
 // HasBody reports whether the operation has a body; the others have a query.
-func (o Op) HasBody() bool { return o == Write || o == Patch || o == Delete }
+func (o Op) HasBody() bool {
+	return o == Write || o == Patch || o == Delete || o == Lock || o == Unlock
+}
 
 var capabilities = [Ops]access.Capability{
 	Read: access.CanRead, List: access.CanList, Scan: access.CanScan, Write: access.CanUpdate,
-	Patch: access.CanPatch, Delete: access.CanDelete, Head: access.CanRead,
+	Patch: access.CanPatch, Delete: access.CanDelete, Head: access.CanRead, Lock: access.CanUpdate, Unlock: access.CanUpdate,
 }
 
 // Capability is what a policy must grant for the operation; a write of what is not
 // there takes access.CanCreate in its place, see [Route].
 func (o Op) Capability() access.Capability { return capabilities[o] }
 
-var opNames = [Ops]string{Read: "read", List: "list", Scan: "scan", Write: "update", Patch: "patch", Delete: "delete", Head: "read"}
+var opNames = [Ops]string{
+	Read: "read", List: "list", Scan: "scan", Write: "update", Patch: "patch", Delete: "delete", Head: "read", Lock: "update", Unlock: "update",
+}
 
 // String is the operation as the audit log has it.
 func (o Op) String() string { return opNames[o] }
@@ -86,6 +92,11 @@ type Route struct {
 	Quiet    bool          // not in the audit log: asked all the time, tells no secret
 	Whole    []string      // fields, of the request and of its answer, that have one HMAC in the audit log, whatever is in them
 	Denied   error         // what a token that does not work is told; nil: access.ErrDenied
+
+	// Session reports whether something that the client holds open, such as a lock,
+	// carries a proof that has ended: what it would have been, in HTTP's Basic
+	// authentication, had it not ended, counts for this request. nil: nothing does.
+	Session func(*Request, *storage.Tx) (bool, error)
 
 	// Folded says that a name in the path is the same in upper case: the request
 	// is that of its canonical form.

@@ -54,7 +54,7 @@ func (s *Server) send(r *request, a api.Answer, body []byte, err error) (status 
 		}
 	}
 	switch {
-	case r.http.ContentLength != 0 && r.Body == nil: // the answer would wait for a body that nobody reads
+	case r.http.ContentLength != 0 && r.Body == nil && !r.drained(): // the answer would wait for a body that nobody reads
 		header.Set("Connection", "close")
 	case r.http.TransferEncoding != nil: // there may have been a Content-Length too, which a proxy may have heeded
 		header.Set("Connection", "close")
@@ -138,12 +138,24 @@ func (s *Server) refusal(r *request, err error) (status int, body []byte, text s
 			e.Errors = append(e.Errors, keep.ErrNotInitialized.Error())
 		}
 	}
-	if status == http.StatusTooManyRequests {
-		after := time.Second
-		if early, ok := errors.AsType[*api.Error](err); ok && early.After > 0 {
-			after = early.After
-		}
+	told, _ := errors.AsType[*api.Error](err)
+	after := time.Duration(0)
+	switch {
+	case told != nil && told.After > 0:
+		after = told.After
+	case status == http.StatusTooManyRequests:
+		after = time.Second
+	case status == http.StatusServiceUnavailable && r.waits():
+		after = sealedWait
+	}
+	if after > 0 {
 		r.w.Header().Set("Retry-After", strconv.Itoa(int((after+time.Second-1)/time.Second)))
+	}
+	if status == http.StatusUnauthorized {
+		r.w.Header().Set("WWW-Authenticate", `Basic realm="sealkeep", charset="UTF-8"`)
+	}
+	if told != nil && told.Body != nil {
+		return status, told.Body, text
 	}
 	body, _ = json.Marshal(e) // strings always encode
 	return status, body, text

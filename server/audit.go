@@ -106,7 +106,10 @@ func (s *Server) writeResponse(r *request, a api.Answer, text string) error {
 	switch d := a.Data.(type) {
 	case nil:
 		if a.Raw != nil {
-			if o.Data = a.Raw.Bytes; a.Raw.JSON != nil {
+			switch o.Data = a.Raw.Bytes; {
+			case a.Raw.Record != nil:
+				o.Data, err = json.Marshal(a.Raw.Record)
+			case a.Raw.JSON != nil:
 				o.Data, err = json.Marshal(a.Raw.JSON)
 			}
 		}
@@ -173,7 +176,11 @@ func (s *Server) auditEntry(r *request, refused error) *audit.Entry {
 			e.Plain = r.Mount.Config.AuditNonHMACRequestKeys
 		}
 	}
-	if params := r.queryParams(); len(params) > 0 && r.Body == nil {
+	params := r.queryParams()
+	if r.Upload != nil {
+		params["content_length"] = r.http.ContentLength
+	}
+	if len(params) > 0 && r.Body == nil {
 		e.Data, _ = json.Marshal(params) // texts always encode
 	}
 	if host, port, err := net.SplitHostPort(r.http.RemoteAddr); err == nil {

@@ -29,6 +29,8 @@ var (
 var (
 	errSlowBody = &api.Error{Code: api.Slow, Text: "the request's body did not arrive in time"}
 	errGaveWay  = &api.Error{Code: api.Unavailable, Text: "the request's body arrived slowly, or was one of many large ones at once, while others waited: try again"}
+	errCutOff   = &api.Error{Code: api.Invalid, Text: "the request's body ended before its Content-Length: nothing was stored"}
+	errNoToken  = &api.Error{Code: api.Unknown, Text: "no token was sent: send it as the password of Basic authentication, or in the header Authorization: Bearer or X-Vault-Token"}
 	errBusy     = &api.Error{Code: api.Unavailable, Text: "too many large requests at once: try again"}
 )
 
@@ -41,8 +43,8 @@ func errNoRoute(path string) error {
 }
 
 var statuses = [api.Codes]int{
-	api.Invalid: http.StatusBadRequest, api.Denied: http.StatusForbidden, api.Absent: http.StatusNotFound, api.NotFound: http.StatusNotFound,
-	api.Unsupported: http.StatusMethodNotAllowed, api.Slow: http.StatusRequestTimeout, api.TooLarge: http.StatusRequestEntityTooLarge,
+	api.Invalid: http.StatusBadRequest, api.Unknown: http.StatusUnauthorized, api.Denied: http.StatusForbidden, api.Absent: http.StatusNotFound, api.NotFound: http.StatusNotFound,
+	api.Unsupported: http.StatusMethodNotAllowed, api.Slow: http.StatusRequestTimeout, api.Conflict: http.StatusConflict, api.Locked: http.StatusLocked, api.TooLarge: http.StatusRequestEntityTooLarge,
 	api.MediaType: http.StatusUnsupportedMediaType, api.Unproven: http.StatusPreconditionRequired, api.Busy: http.StatusTooManyRequests,
 	api.Failed: http.StatusInternalServerError, api.Unavailable: http.StatusServiceUnavailable, api.Full: http.StatusInsufficientStorage,
 }

@@ -37,6 +37,7 @@ type request struct {
 	flight flight   // among those that are in flight
 	label  string   // of the route, for metrics
 	end    []func() // called when it has been answered
+	upload *upload  // nil without one
 }
 
 // A door is how a request has come in.

@@ -50,7 +50,22 @@ func (s *Server) identify(r *request) (err error) {
 		return api.ErrSealed
 	}
 	ctx := r.Context
-	if r.Caller.Bearer = bearer(r.http.Header); r.Caller.Bearer != "" {
+	r.Caller.Bearer = bearer(r.http.Header)
+	if r.Caller.Bearer == "" && r.typ != nil && r.typ.TakesBasic {
+		role, err := s.basic(r)
+		switch {
+		case err != nil:
+			return err
+		case role != nil:
+			if r.Caller.Token, err = s.passing(r, role); err == nil {
+				r.Caller.ACL, err = r.unsealed.ACL(ctx, r.Caller.Token)
+			}
+			return err
+		case r.Caller.Bearer == "":
+			return errNoToken
+		}
+	}
+	if r.Caller.Bearer != "" {
 		r.Caller.Token, err = r.unsealed.Use(ctx, r.Caller.Bearer, r.Caller.Source, g == api.Authenticated)
 		switch denied := errors.Is(err, access.ErrDenied); {
 		case denied && r.route != nil && r.route.Denied != nil:

@@ -35,10 +35,14 @@ func (s *Server) readHead(r *request) (err error) {
 	if r.WrapIn, err = wrapTTL(r.http.Header); err != nil {
 		return err
 	}
-	if r.Path, err = api.CleanPath(r.http.URL.Path); err != nil {
+	path := r.http.URL.Path
+	if !strings.HasPrefix(path, "/v1/") {
+		path = s.tables.outside.path(path)
+	}
+	if r.Path, err = api.CleanPath(path); err != nil {
 		return err
 	}
-	r.Slash = strings.HasSuffix(r.http.URL.Path, "/")
+	r.Slash = strings.HasSuffix(path, "/")
 	if raw := r.http.URL.RawQuery; raw != "" {
 		if r.Query, err = url.ParseQuery(raw); err != nil {
 			return invalid("failed to parse the query: %v", err)

@@ -67,7 +67,7 @@ func typeHelp(t *api.Type) string {
 }
 
 // opMethods are the operations as they are asked for.
-var opMethods = [api.Ops]string{api.Read: "GET", api.List: "LIST", api.Scan: "SCAN", api.Write: "PUT", api.Patch: "PATCH", api.Delete: "DELETE", api.Head: "HEAD"}
+var opMethods = [api.Ops]string{api.Read: "GET", api.List: "LIST", api.Scan: "SCAN", api.Write: "PUT", api.Patch: "PATCH", api.Delete: "DELETE", api.Head: "HEAD", api.Lock: "LOCK", api.Unlock: "UNLOCK"}
 
 // routeHelp is the help of a route, for a path of it.
 func routeHelp(path string, r *api.Route) string {

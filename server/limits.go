@@ -33,6 +33,8 @@ import (
 //	largeBodies      bodies above bodySmall in memory at once (places.go); raw,
 //	                 decoded and compacted, one takes up to three times its bytes
 //	largeWait        how long one more waits for its turn
+//	uploads          bodies that are stored as they arrive (upload.go), at once, beyond
+//	                 the first bodySmall bytes of each
 const (
 	maxConns        = 16_384
 	maxHeader       = 16 << 10
@@ -46,6 +48,7 @@ const (
 	bodyPolicy  = 2 * access.MaxPolicy
 	largeBodies = 16
 	largeWait   = 30 * time.Second
+	uploads     = 4
 
 	timeoutShort = 30 * time.Second // of routes
 	timeoutLong  = 90 * time.Second
@@ -86,6 +89,10 @@ func (s *Server) readBody(r *request) (err error) {
 	if length > limit {
 		return errTooLarge(limit)
 	}
+	if r.route.on[r.Op].Uploads() {
+		s.beginUpload(r)
+		return nil
+	}
 	in := http.MaxBytesReader(r.w, r.http.Body, limit)
 	var b bytes.Buffer
 	if length > 0 {
@@ -94,7 +101,7 @@ func (s *Server) readBody(r *request) (err error) {
 	_, err = io.CopyN(&b, in, bodySmall)
 	if err == nil && length != bodySmall { // there may be more
 		var mine *place
-		if mine, err = s.placeFor(r); err != nil {
+		if mine, err = placeFor(r, s.large); err != nil {
 			r.w.Header().Set("Retry-After", "1")
 			return err
 		}
@@ -126,14 +133,14 @@ func (s *Server) readBody(r *request) (err error) {
 }
 
 // placeFor waits for a place for the request's body.
-func (s *Server) placeFor(r *request) (*place, error) {
+func placeFor(r *request, among *places) (*place, error) {
 	ctx, cancel := context.WithTimeout(r.Context, largeWait)
 	defer cancel()
 	var token access.ID
 	if r.Caller.Token != nil {
 		token = r.Caller.Token.ID()
 	}
-	mine, err := s.large.take(ctx, token, r.network())
+	mine, err := among.take(ctx, token, r.network())
 	if err != nil && r.Context.Err() == nil {
 		err = errBusy
 	}

@@ -101,7 +101,7 @@ func (c *tlsConn) ConnectionState() tls.ConnectionState {
 
 // isHTTP reports whether a client's first five bytes begin a request without TLS.
 func isHTTP(head []byte) bool {
-	return slices.Contains([]string{"GET /", "HEAD ", "POST ", "PUT /", "DELET", "PATCH", "LIST ", "SCAN ", "OPTIO"}, string(head))
+	return slices.Contains([]string{"GET /", "HEAD ", "POST ", "PUT /", "DELET", "PATCH", "LIST ", "SCAN ", "LOCK ", "UNLOC", "OPTIO"}, string(head))
 }
 
 // refused is Vault's form of what net/http writes in place of an answer: a status line, with the reason after a

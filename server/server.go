@@ -63,6 +63,7 @@ type Server struct {
 	slowdown *slowdown // of logins
 	limits   atomic.Pointer[limiters]
 	large    *places       // of large bodies in memory
+	uploads  *places       // of bodies that are stored as they arrive
 	merging  chan struct{} // full while a large patch is merged
 }
 
@@ -77,6 +78,7 @@ func New(c Config) (*Server, error) {
 		version:  c.Version,
 		slowdown: newSlowdown(),
 		large:    newPlaces(largeBodies),
+		uploads:  newPlaces(uploads),
 		merging:  make(chan struct{}, 1),
 	}
 	if s.log == nil {

@@ -197,13 +197,17 @@ type tables struct {
 	system *table // of the system types, by the whole path
 	fixed  []*api.Type
 	below  map[*api.Type]*table // of what is mounted, by the path below the mount
+
+	aliases map[*api.Type]*aliases // below the mount; nil: it has none
+	outside *aliases               // of the server
 }
 
 func newTables(types *mount.Types) (*tables, error) {
 	t := &tables{
 		system: &table{exact: make(map[string]*route), braced: make(map[string][]*route)}, fixed: types.Fixed(),
-		below: make(map[*api.Type]*table),
+		below: make(map[*api.Type]*table), aliases: make(map[*api.Type]*aliases),
 	}
+	var outside []api.Alias
 	for _, typ := range types.All() {
 		label := cmp.Or(typ.Label, "{"+typ.Name+"}") + "/"
 		switch typ.Kind {
@@ -217,12 +221,27 @@ func newTables(types *mount.Types) (*tables, error) {
 			return nil, err
 		}
 		t.below[typ] = table
+		below := slices.Clone(typ.Aliases)
+		below = slices.DeleteFunc(below, func(a api.Alias) bool {
+			out := strings.HasPrefix(a.Path, "/")
+			if out {
+				outside = append(outside, a)
+			}
+			return out
+		})
+		if len(below) > 0 {
+			if t.aliases[typ], err = newAliases(below); err != nil {
+				return nil, err
+			}
+		}
 		if typ.Kind == api.System {
 			maps.Copy(t.system.exact, table.exact)
 			maps.Copy(t.system.braced, table.braced)
 		}
 	}
-	return t, nil
+	var err error
+	t.outside, err = newAliases(outside)
+	return t, err
 }
 
 // findRoute finds the request's route and mount. Where there is none the request
@@ -230,6 +249,12 @@ func newTables(types *mount.Types) (*tables, error) {
 // becomes canonical, so that what is authorized is what the handler works on.
 func (s *Server) findRoute(r *request) error {
 	at := s.locate(r.unsealed, r.Path)
+	if to := s.tables.aliases[at.typ]; to != nil && !r.help {
+		if path, op, ok := to.find(r.http.Method, strings.TrimPrefix(r.Path, at.mount.Path)); ok {
+			r.Path, r.Op, r.known = at.mount.Path+path, op, true
+			at = s.locate(r.unsealed, r.Path)
+		}
+	}
 	r.typ, r.route, r.Mount, r.mounts, r.Params = at.typ, at.route, at.mount, at.table, at.params
 	r.Path = r.route.canonical(r.Path, &r.Params)
 	if r.help {

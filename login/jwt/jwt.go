@@ -46,6 +46,7 @@ func Type() api.Type {
 			api.Route{Path: "login", Help: "Gives a token to whoever shows a JWT that a role is for.", Gate: api.Unsealed,
 				Ops: map[api.Op]api.Handler{api.Write: api.LogIn(m.name, m.check)}},
 		),
+		Basic: m.basic,
 		Renew: func(_ *api.Request, tx *storage.Tx, m *api.Mount, t *access.Token) (*access.TokenParams, error) {
 			role, err := roles.Renew(tx, m, t)
 			if err != nil {
