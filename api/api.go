@@ -56,6 +56,7 @@ import (
 // its To, is below the mount, and counts for one method.
 type Alias struct {
 	Method string // of HTTP; "" where the path begins with a slash
+	Query  string // a parameter that the query must have; "": none
 	Path   string
 	Op     Op // of a path below the mount
 	To     string
@@ -81,6 +82,8 @@ type Type struct {
 	Routes  []Route
 	Label   string // what stands for the mount's path in metrics; "": the name in braces
 
+	// First is where a mount of the engine is from the beginning: "state/"; "": nowhere.
+	First string
 	// Aliases are other spellings of requests. Optional.
 	Aliases []Alias
 	// TakesBasic says that a token may come as the password of HTTP's Basic

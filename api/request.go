@@ -49,6 +49,7 @@ type Caller struct {
 	Token  *access.Token // nil unless there was a valid one
 	Bearer string        // the token itself
 	ACL    *access.ACL   // what its policies allow; nil at an open route
+	Ended  bool          // the time of the bearer is over, and something that is held open carries it, see Route.Session
 	Source netip.Addr    // the zero Addr where a client has none, as on a unix socket
 }
 

@@ -98,6 +98,10 @@ type Route struct {
 	// authentication, had it not ended, counts for this request. nil: nothing does.
 	Session func(*Request, *storage.Tx) (bool, error)
 
+	// Or is a path below the mount, with the same names in braces: what a policy allows
+	// there it allows here, too, unless it denies this path. "": none.
+	Or string
+
 	// Folded says that a name in the path is the same in upper case: the request
 	// is that of its canonical form.
 	Folded bool

@@ -95,7 +95,7 @@ func (k *Keep) initialize(ctx context.Context, in InitRequest, record func(*audi
 		if out.RootToken, err = access.CreateRoot(tx, in.RootToken, k.now()); err != nil {
 			return err
 		}
-		if err := mount.WriteFirst(tx); err != nil {
+		if err := mount.WriteFirst(tx, k.types); err != nil {
 			return err
 		}
 		if err := writeUnused(tx); err != nil || record == nil {

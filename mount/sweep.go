@@ -22,6 +22,7 @@ const (
 	sweepInterval = 10 * time.Minute
 	sweepBatch    = 16
 	sweepRest     = 4
+	blobAge       = 2 * time.Hour // exceeds the longest upload
 )
 
 func (l *Live) WakeSweep() {
@@ -34,9 +35,11 @@ func (l *Live) WakeSweep() {
 // Sweep sweeps the tokens now and then, and when a tree was revoked, until the keep is
 // sealed.
 func (l *Live) Sweep() {
+	l.offerFirst()
 	if err := l.indexOld(); err != nil && l.ctx.Err() == nil {
 		l.log.Error("indexing the tokens of an older version failed", "error", err)
 	}
+	opened := l.now()
 	var marks []access.ID // found by the last sweep
 	for delay := sweepDelay; ; delay = sweepInterval {
 		if len(marks) == 0 && !l.pauseSweep(delay) { // if there are marks, the next sweep removes them
@@ -53,6 +56,10 @@ func (l *Live) Sweep() {
 			l.log.Info("deleted tokens that had ended or were revoked, or made them orphans", "tokens", swept)
 		}
 		marks = found
+		// What was begun before the keep opened nobody writes any more.
+		if n, err := l.Store.SweepBlobs(l.ctx, min(blobAge, l.now().Sub(opened))); n > 0 || err != nil && l.ctx.Err() == nil {
+			l.log.Info("deleted pieces of uploads that did not come to their end", "pieces", n, "error", err)
+		}
 		l.tidy()
 	}
 }

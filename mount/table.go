@@ -30,11 +30,13 @@ type Table struct {
 	path    string                // of its record
 	version storage.Version       // of that record
 	byPath  map[string]*api.Mount // paths without the trailing slash
+	first   []string              // types of which a mount was made by itself, see api.Type.First
 }
 
 type tableRecord struct {
 	Version int          `json:"version"`
 	Mounts  []*api.Mount `json:"mounts"`
+	First   []string     `json:"first,omitempty"`
 }
 
 // Paths of the records.
@@ -104,6 +106,7 @@ func ReadTable(tx *storage.Tx, path string) (*Table, error) {
 	if r.Version != recordVersion {
 		return nil, fmt.Errorf("decoding the mount table: %w: record version %d, this program reads %d", storage.ErrFormat, r.Version, recordVersion)
 	}
+	t.first = r.First
 	for _, m := range r.Mounts {
 		t.byPath[strings.TrimSuffix(m.Path, "/")] = m
 	}
@@ -111,7 +114,7 @@ func ReadTable(tx *storage.Tx, path string) (*Table, error) {
 }
 
 func (t *Table) write(tx *storage.Tx) error {
-	value, err := json.Marshal(tableRecord{recordVersion, t.All()})
+	value, err := json.Marshal(tableRecord{recordVersion, t.All(), t.first})
 	if err != nil {
 		return fmt.Errorf("encoding the mount table: %w", err)
 	}
@@ -182,7 +185,7 @@ func (t *Table) Free(path string) error {
 
 // With returns a table with m at path; a nil m removes the mount.
 func (t *Table) With(path string, m *api.Mount) *Table {
-	next := &Table{path: t.path, byPath: maps.Clone(t.byPath)}
+	next := &Table{path: t.path, byPath: maps.Clone(t.byPath), first: t.first}
 	if m == nil {
 		delete(next.byPath, path)
 	} else {
@@ -191,12 +194,50 @@ func (t *Table) With(path string, m *api.Mount) *Table {
 	return next
 }
 
-// WriteFirst writes the mounts of a new store: secret/, a KV engine of version 2.
-func WriteFirst(tx *storage.Tx) error {
+// WriteFirst writes the mounts of a new store: secret/, a KV engine of version 2, and
+// those that the types have from the beginning.
+func WriteFirst(tx *storage.Tx, types *Types) error {
 	m := New("secret/", "kv", "2")
 	m.Description = "key/value secret storage"
 	t := &Table{path: EnginesPath, byPath: map[string]*api.Mount{"secret": m}}
-	return t.write(tx)
+	return t.offer(types).write(tx)
+}
+
+// offer returns the table with a mount of each type that has one from the beginning, and
+// none yet was made of; t itself where there is none. A path that is in use stays as it
+// is.
+func (t *Table) offer(types *Types) *Table {
+	next := t
+	for _, typ := range types.All() {
+		if typ.First == "" || slices.Contains(t.first, typ.Name) {
+			continue
+		}
+		if next == t {
+			next = t.With("", nil)
+		}
+		next.first = append(slices.Clone(next.first), typ.Name)
+		if next.Free(typ.First) == nil && len(next.byPath) < MaxMounts {
+			m := New(typ.First, typ.Name, typ.Version)
+			m.Description = typ.Help
+			next.byPath[strings.TrimSuffix(typ.First, "/")] = m
+		}
+	}
+	return next
+}
+
+// offerFirst gives a store of an older program the mounts that its types have from the
+// beginning.
+func (l *Live) offerFirst() {
+	if t := l.Engines.Load(); t.offer(l.Types) == t {
+		return
+	}
+	err := l.Change(l.ctx, &l.Engines, func(_ *storage.Tx, t *Table) (*Table, error) { return t.offer(l.Types), nil })
+	switch {
+	case err == nil:
+		l.log.Info("the store was made by an older program: it has got the mounts that a new one has", "mounts", len(l.Engines.Load().byPath))
+	case l.ctx.Err() == nil:
+		l.log.Error("the mounts that a new store has could not be made, will try again at the next start", "error", err)
+	}
 }
 
 // Change replaces a mount table, in the store and then in memory. fn computes the new

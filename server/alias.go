@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"net/url"
 	"strings"
 	"time"
 
@@ -10,7 +11,7 @@ import (
 
 // aliases are other spellings of requests, see [api.Alias].
 type aliases struct {
-	tables map[string]*table    // by the method; "" for those of the server
+	tables map[string]*table    // by the method, with the parameter behind "?"; "" for those of the server
 	of     map[*route]api.Alias // what they stand for
 }
 
@@ -18,7 +19,11 @@ func newAliases(list []api.Alias) (*aliases, error) {
 	a := &aliases{tables: make(map[string]*table), of: make(map[*route]api.Alias)}
 	byMethod := make(map[string][]api.Alias)
 	for _, one := range list {
-		byMethod[one.Method] = append(byMethod[one.Method], one)
+		key := one.Method
+		if one.Query != "" {
+			key += "?" + one.Query
+		}
+		byMethod[key] = append(byMethod[key], one)
 	}
 	for method, list := range byMethod {
 		paths := &api.Type{Name: "alias"}
@@ -56,14 +61,28 @@ func (a *aliases) find(method, path string) (to string, op api.Op, ok bool) {
 		return "", 0, false
 	}
 	alias := a.of[r]
-	to = alias.To
+	return r.fill(alias.To, params), alias.Op, true
+}
+
+// fill replaces the names in braces of a path by what they stand for in the route's.
+func (r *route) fill(path string, params api.Params) string {
 	for i, name := range r.names {
 		if name == "" {
 			break
 		}
-		to = strings.Replace(strings.Replace(to, "{"+name+"}", params.Values[i], 1), "{"+name+"...}", params.Values[i], 1)
+		path = strings.Replace(strings.Replace(path, "{"+name+"}", params.Values[i], 1), "{"+name+"...}", params.Values[i], 1)
 	}
-	return to, alias.Op, true
+	return path
+}
+
+// ofRequest returns what a path below a mount stands for in a request with this query.
+func (a *aliases) ofRequest(method string, query url.Values, path string) (to string, op api.Op, ok bool) {
+	for name := range query {
+		if to, op, ok = a.find(method+"?"+name, path); ok {
+			return to, op, true
+		}
+	}
+	return a.find(method, path)
 }
 
 // path is the path of a request for a URL that is not below /v1/; it is the URL itself

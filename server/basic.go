@@ -116,7 +116,7 @@ func (s *Server) carried(r *request, t *access.Token) error {
 		return errEnded
 	}
 	of := r.Request
-	of.Caller.Token = t
+	of.Caller.Token, of.Now = t, s.now()
 	carries := false
 	err := r.Store.View(r.Context, func(tx *storage.Tx) (err error) {
 		carries, err = r.route.Session(&of, tx)
@@ -125,5 +125,6 @@ func (s *Server) carried(r *request, t *access.Token) error {
 	if err == nil && !carries {
 		err = errEnded
 	}
+	r.Caller.Ended = err == nil
 	return err
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/sealkeep/sealkeep/engine/cubbyhole"
 	"github.com/sealkeep/sealkeep/engine/kv"
 	"github.com/sealkeep/sealkeep/engine/kvv1"
+	"github.com/sealkeep/sealkeep/engine/tfstate"
 	"github.com/sealkeep/sealkeep/engine/transit"
 	"github.com/sealkeep/sealkeep/keep"
 	"github.com/sealkeep/sealkeep/login/approle"
@@ -25,7 +26,7 @@ import (
 type fixture struct{ *servertest.Fixture }
 
 func types() []api.Type {
-	return []api.Type{cubbyhole.Type(), kv.Type(), kvv1.Type(), approle.Type(), cert.Type(), jwt.Type(), peer.Type(), userpass.Type(), transit.Type()}
+	return []api.Type{cubbyhole.Type(), kv.Type(), kvv1.Type(), approle.Type(), cert.Type(), jwt.Type(), peer.Type(), userpass.Type(), transit.Type(), tfstate.Type()}
 }
 
 // fresh runs a new, initialized and unsealed keep.

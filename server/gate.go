@@ -99,6 +99,10 @@ func (s *Server) authorize(r *request) error {
 	}
 	grant := r.Caller.ACL.Find(path)
 	allowed := grant.Has(r.Op.Capability())
+	if !allowed && r.route != nil && r.route.Or != "" && grant.Capabilities()&access.Denied == 0 {
+		grant = r.Caller.ACL.Find(r.Mount.Path + r.route.fill(r.route.Or, r.Params))
+		allowed = grant.Has(r.Op.Capability())
+	}
 	if r.Op == api.Write && r.route != nil && r.route.Exists != nil && allowed != grant.Has(access.CanCreate) {
 		r.only = access.CanCreate
 		if allowed {

@@ -91,6 +91,9 @@ func TestOpenAPI(t *testing.T) {
 		at := mountedAt(typ)
 		for _, rt := range typ.Routes {
 			for op, h := range rt.Ops {
+				if methods[op] == "" { // which OpenAPI does not have
+					continue
+				}
 				what := methods[op] + " /" + strings.TrimSuffix(at+strings.ReplaceAll(rt.Path, "...}", "}"), "/")
 				got := ops[what]
 				if got == nil {
@@ -123,7 +126,7 @@ func TestOpenAPI(t *testing.T) {
 		}
 	}
 	for id, what := range ids {
-		if !strings.Contains(what, " /secret/") { // where an engine is at first, too
+		if !strings.Contains(what, " /secret/") && !strings.Contains(what, " /state/") { // where an engine is at first, too
 			t.Errorf("%s, %s, is of no route", id, what)
 		}
 	}

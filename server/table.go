@@ -250,7 +250,7 @@ func newTables(types *mount.Types) (*tables, error) {
 func (s *Server) findRoute(r *request) error {
 	at := s.locate(r.unsealed, r.Path)
 	if to := s.tables.aliases[at.typ]; to != nil && !r.help {
-		if path, op, ok := to.find(r.http.Method, strings.TrimPrefix(r.Path, at.mount.Path)); ok {
+		if path, op, ok := to.ofRequest(r.http.Method, r.Query, strings.TrimPrefix(r.Path, at.mount.Path)); ok {
 			r.Path, r.Op, r.known = at.mount.Path+path, op, true
 			at = s.locate(r.unsealed, r.Path)
 		}

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// Blob names a large value: chunks of at most MaxValue bytes, each a record of
-// its own under a random ID. PutBlob makes it the value of a path.
+// Blob names a large value: chunks of 1 to MaxValue bytes, each a record of its own
+// under a random ID. PutBlob makes it the value of a path.
 //
 // Its pointer is stored as
 //
@@ -48,7 +48,7 @@ func decodeBlob(p []byte) (b Blob, ok bool) {
 	b.Chunks = binary.BigEndian.Uint32(p[17:])
 	b.Length = int64(binary.BigEndian.Uint64(p[21:]))
 	copy(b.SHA256[:], p[29:])
-	return b, b.Length >= 0 && int64(b.Chunks) == (b.Length+MaxValue-1)/MaxValue
+	return b, b.Length >= int64(b.Chunks) && b.Length <= int64(b.Chunks)*MaxValue
 }
 
 func chunkKey(id [16]byte, n uint32) []byte {
@@ -64,30 +64,121 @@ func chunkName(key []byte) string {
 // Nothing refers to the blob until PutBlob does; if that never happens, the blob
 // is swept.
 func (s *Store) WriteBlob(ctx context.Context, r io.Reader) (Blob, error) {
-	var b Blob
-	binary.BigEndian.PutUint64(b.ID[:], uint64(s.o.Now().Unix()))
-	copy(b.ID[8:], randomBytes(8))
-	sum := sha256.New()
-	buf := make([]byte, MaxValue)
+	w := s.NewBlob()
 	for {
+		buf := make([]byte, MaxValue)
 		n, rerr := io.ReadFull(r, buf)
 		if n > 0 {
-			sum.Write(buf[:n])
-			key := chunkKey(b.ID, b.Chunks)
-			if err := s.Update(ctx, func(tx *Tx) error { return tx.putChunk(key, buf[:n]) }); err != nil {
-				return Blob{}, fmt.Errorf("writing blob: %w", err)
+			if err := w.Append(ctx, buf[:n]); err != nil {
+				return Blob{}, err
 			}
-			b.Chunks++
-			b.Length += int64(n)
 		}
 		switch {
 		case rerr == io.EOF || rerr == io.ErrUnexpectedEOF:
-			sum.Sum(b.SHA256[:0])
-			return b, nil
+			if err := w.flush(ctx); err != nil {
+				return Blob{}, err
+			}
+			return w.blob(), nil
 		case rerr != nil:
 			return Blob{}, fmt.Errorf("reading blob: %w", rerr)
 		}
 	}
+}
+
+// A BlobWriter writes a blob in chunks of the caller's choice. It keeps up to keptBytes
+// of them in memory, so that a small blob costs no commit of its own, and a larger one
+// one commit for each keptBytes.
+type BlobWriter struct {
+	s     *Store
+	b     Blob
+	sum   hash.Hash
+	kept  [][]byte // the last chunks, which are not written yet
+	bytes int      // of them
+}
+
+const keptBytes = MaxValue
+
+// NewBlob begins a blob. It writes nothing yet.
+func (s *Store) NewBlob() *BlobWriter {
+	w := &BlobWriter{s: s, sum: sha256.New()}
+	binary.BigEndian.PutUint64(w.b.ID[:], uint64(s.o.Now().Unix()))
+	copy(w.b.ID[8:], randomBytes(8))
+	return w
+}
+
+// Append adds a chunk of 1 to MaxValue bytes, which the writer owns from now on.
+// ErrTooLarge: it has more.
+func (w *BlobWriter) Append(ctx context.Context, chunk []byte) error {
+	if len(chunk) > MaxValue {
+		return fmt.Errorf("%w: a chunk has at most %d bytes", ErrTooLarge, MaxValue)
+	}
+	if w.bytes+len(chunk) > keptBytes {
+		if err := w.flush(ctx); err != nil {
+			return err
+		}
+	}
+	w.kept = append(w.kept, chunk)
+	w.bytes += len(chunk)
+	w.b.Chunks++
+	w.b.Length += int64(len(chunk))
+	w.sum.Write(chunk)
+	return nil
+}
+
+// flush writes the chunks that are kept.
+func (w *BlobWriter) flush(ctx context.Context) error {
+	if len(w.kept) == 0 {
+		return nil
+	}
+	if err := w.s.Update(ctx, w.putKept); err != nil {
+		return fmt.Errorf("writing blob: %w", err)
+	}
+	w.kept, w.bytes = nil, 0
+	return nil
+}
+
+func (w *BlobWriter) putKept(t *Tx) error {
+	first := w.b.Chunks - uint32(len(w.kept))
+	for i, chunk := range w.kept {
+		if err := t.putChunk(chunkKey(w.b.ID, first+uint32(i)), chunk); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *BlobWriter) blob() Blob {
+	b := w.b
+	w.sum.Sum(b.SHA256[:0])
+	return b
+}
+
+// Put makes the blob the value of path, see [Tx.PutBlob]. It writes the chunks that are
+// kept, too. Nothing may be appended afterwards.
+func (w *BlobWriter) Put(t *Tx, path string) error {
+	if t.write == nil {
+		return ErrReadOnly
+	}
+	if err := w.putKept(t); err != nil {
+		return err
+	}
+	return t.PutBlob(path, w.blob())
+}
+
+// Abandon deletes what was written of a blob that will not be put. What it fails to
+// delete is swept.
+func (w *BlobWriter) Abandon(ctx context.Context) error {
+	written := w.b.Chunks - uint32(len(w.kept))
+	for from := uint32(0); from < written; from += releasedChunks {
+		var keys [][]byte
+		for n := from; n < min(written, from+releasedChunks); n++ {
+			keys = append(keys, chunkKey(w.b.ID, n))
+		}
+		if err := w.s.Update(ctx, func(t *Tx) error { return t.deleteChunks(keys) }); err != nil {
+			return fmt.Errorf("deleting a blob: %w", err)
+		}
+	}
+	return nil
 }
 
 func (t *Tx) putChunk(key, chunk []byte) error {
@@ -129,8 +220,11 @@ func (t *Tx) blobState(b Blob) (used, whole bool, err error) {
 	return mark != nil, last != nil, err
 }
 
-// release removes the mark from the blob of a pointer that is about to be deleted.
-// The blob's chunks are swept later.
+// releasedChunks is how many chunks of a blob one transaction deletes with its pointer.
+const releasedChunks = 256
+
+// release deletes the blob of a pointer that is about to be deleted: its mark, and its
+// chunks. Those beyond releasedChunks are swept later.
 func (t *Tx) release(rec []byte, path string) error {
 	_, p, err := t.keys.open(rec, purposeValue, path)
 	if err != nil {
@@ -141,7 +235,16 @@ func (t *Tx) release(rec []byte, path string) error {
 		return corrupt("pointer "+quote(path), "malformed")
 	}
 	key := chunkKey(b.ID, inUse)
-	return t.set(inBlobs, key, nil, chunkName(key))
+	if err := t.set(inBlobs, key, nil, chunkName(key)); err != nil {
+		return err
+	}
+	for n := range min(b.Chunks, releasedChunks) {
+		key := chunkKey(b.ID, n)
+		if err := t.set(inBlobs, key, nil, chunkName(key)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Blob returns the blob at path, or nil if there is no value. ErrPath: the value
@@ -197,6 +300,10 @@ func (r *blobReader) Read(p []byte) (int, error) {
 	r.rest = r.rest[n:]
 	return n, nil
 }
+
+// Chunk returns chunk n of a blob, from 0. Whoever reads a blob in several transactions
+// may find it gone: ErrCorrupt.
+func (t *Tx) Chunk(b Blob, n uint32) ([]byte, error) { return t.chunk(chunkKey(b.ID, n)) }
 
 func (t *Tx) chunk(key []byte) (chunk []byte, err error) {
 	if err := t.check(); err != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/sealkeep/sealkeep/engine/cubbyhole"
 	"github.com/sealkeep/sealkeep/engine/kv"
 	"github.com/sealkeep/sealkeep/engine/kvv1"
+	"github.com/sealkeep/sealkeep/engine/tfstate"
 	"github.com/sealkeep/sealkeep/engine/transit"
 	"github.com/sealkeep/sealkeep/login/approle"
 	"github.com/sealkeep/sealkeep/login/cert"
@@ -22,6 +23,7 @@ func types() []api.Type {
 		cubbyhole.Type(),
 		kv.Type(),
 		kvv1.Type(),
+		tfstate.Type(),
 		transit.Type(),
 		approle.Type(),
 		userpass.Type(),
