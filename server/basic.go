@@ -26,6 +26,10 @@ func (s *Server) basic(r *request) (*basicLogin, error) {
 	if !ok || password == "" {
 		return nil, nil
 	}
+	// HTTP ends the user at its first colon.
+	if mount, proof, ok := strings.Cut(password, ":"); ok && strings.Contains(mount, "/") && !strings.Contains(user, "/") {
+		user, password = user+":"+mount, proof
+	}
 	// A browser sends them by itself, also for the pages of others.
 	if err := new(http.CrossOriginProtection).Check(r.http); err != nil {
 		return nil, api.Denied.Errorf("Basic authentication is not taken from the page of another site")

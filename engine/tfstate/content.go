@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"sync"
 
 	"github.com/sealkeep/sealkeep/api"
 	"github.com/sealkeep/sealkeep/engine/tfstate/state"
@@ -16,6 +17,13 @@ import (
 
 // codec compresses the pieces of all states, two at a time.
 var codec state.Codec
+
+// buffers are pieces that arrive. They hold plaintext, as the heap does while a keep is
+// open.
+var buffers = sync.Pool{New: func() any {
+	b := make([]byte, state.Piece)
+	return &b
+}}
 
 // A content is a state on its way into the store.
 type content struct {
@@ -36,16 +44,18 @@ func store(r *api.Request, in io.Reader) (c *content, err error) {
 		}
 	}()
 	sha, sum := sha256.New(), md5.New()
-	pieces := [2][]byte{make([]byte, state.Piece), nil}
+	pieces := [2]*[]byte{buffers.Get().(*[]byte), buffers.Get().(*[]byte)}
+	defer func() {
+		for _, b := range pieces {
+			buffers.Put(b)
+		}
+	}()
 	hashed := make(chan struct{}, 1) // the piece before has been
 	hashed <- struct{}{}
 	for i := 0; ; i = 1 - i {
-		if pieces[i] == nil {
-			pieces[i] = make([]byte, state.Piece)
-		}
-		n, err := io.ReadFull(in, pieces[i])
+		n, err := io.ReadFull(in, *pieces[i])
 		<-hashed
-		piece := pieces[i][:n]
+		piece := (*pieces[i])[:n]
 		if n > 0 {
 			c.size += int64(n)
 			c.scanned.Write(piece)
@@ -94,7 +104,8 @@ type reader struct {
 	store *storage.Store
 	blob  storage.Blob
 	next  uint32
-	rest  []byte
+	piece []byte
+	rest  []byte // of piece
 }
 
 func (r *reader) Read(p []byte) (int, error) {
@@ -108,7 +119,8 @@ func (r *reader) Read(p []byte) (int, error) {
 			return err
 		})
 		if err == nil {
-			r.rest, err = codec.Decompress(frame)
+			r.piece, err = codec.Decompress(r.piece, frame)
+			r.rest = r.piece
 		}
 		if errors.Is(err, state.ErrDamaged) {
 			err = fmt.Errorf("%w: %w", storage.ErrCorrupt, err)

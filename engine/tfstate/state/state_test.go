@@ -126,12 +126,15 @@ func TestCodec(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		back, err := c.Decompress(frame)
+		if len(frame) > 1<<20 {
+			t.Errorf("a piece of %d bytes becomes a frame of %d", len(piece), len(frame))
+		}
+		back, err := c.Decompress(nil, frame)
 		if err != nil || !bytes.Equal(back, piece) {
 			t.Errorf("a piece of %d bytes comes back as %d, %v", len(piece), len(back), err)
 		}
 		for _, bad := range [][]byte{frame[:len(frame)/2], append(bytes.Clone(frame), 1)} {
-			if back, err := c.Decompress(bad); !errors.Is(err, ErrDamaged) && len(bad) > 0 {
+			if back, err := c.Decompress(nil, bad); !errors.Is(err, ErrDamaged) && len(bad) > 0 {
 				t.Errorf("a damaged frame decompresses to %d bytes, %v", len(back), err)
 			}
 		}
@@ -143,7 +146,7 @@ func TestCodec(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Decompress(append(half, half...)); !errors.Is(err, ErrDamaged) {
+	if _, err := c.Decompress(nil, append(half, half...)); !errors.Is(err, ErrDamaged) {
 		t.Errorf("two pieces in one: %v", err)
 	}
 }
@@ -153,7 +156,7 @@ func FuzzDecompress(f *testing.F) {
 	frame, _ := c.Compress([]byte(plain))
 	f.Add(frame)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if piece, err := c.Decompress(b); err == nil && len(piece) > Piece {
+		if piece, err := c.Decompress(nil, b); err == nil && len(piece) > Piece {
 			t.Errorf("%d bytes", len(piece))
 		}
 	})
