@@ -141,14 +141,7 @@ func (t *Tx) reencrypt(in byte, found []stale, target uint32) error {
 		}
 		next, err := t.keys.seal(kind, purpose, where, plain)
 		if err == nil {
-			err = t.set(in, f.key, next, where)
-		}
-		if err == nil && kind == kindPointer { // set has removed the old pointer's mark from the blob
-			b, ok := decodeBlob(plain)
-			if !ok {
-				return corrupt("pointer "+quote(where), "malformed")
-			}
-			err = t.putChunk(chunkKey(b.ID, inUse), nil)
+			err = t.change(in, f.key, next, where, false)
 		}
 		if err != nil {
 			return err

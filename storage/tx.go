@@ -237,10 +237,16 @@ func (t *Tx) Delete(path string) error {
 
 var bucketOf = map[byte][]byte{inData: bucketData, inBlobs: bucketBlobs}
 
-// set is the one place that changes a record: it keeps the old one for the
-// undo, updates the digest, and releases the blob that an old pointer named.
-// A nil rec deletes.
-func (t *Tx) set(in byte, key, rec []byte, where string) (err error) {
+// set changes a record, and releases the blob that an old pointer named. A nil rec
+// deletes.
+func (t *Tx) set(in byte, key, rec []byte, where string) error {
+	return t.change(in, key, rec, where, true)
+}
+
+// change is the one place that changes a record: it keeps the old one for the undo and
+// updates the digest. Unless the blob that an old pointer names is still that of the new
+// one, it releases it.
+func (t *Tx) change(in byte, key, rec []byte, where string, release bool) (err error) {
 	if t.write == nil {
 		return ErrReadOnly
 	}
@@ -268,7 +274,7 @@ func (t *Tx) set(in byte, key, rec []byte, where string) (err error) {
 			return err
 		}
 	}
-	if in == inData && len(old) > 0 && old[0] == kindPointer {
+	if release && in == inData && len(old) > 0 && old[0] == kindPointer {
 		if err := t.release(old, where); err != nil {
 			return err
 		}

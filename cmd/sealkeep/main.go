@@ -73,7 +73,7 @@ const (
 
 // commands is the table of all commands, in the order of the help.
 func commands() []command {
-	return slices.Concat(serverCommands(), statusCommands(), loginCommands(), doctorCommands(), monitorCommands(), operatorCommands(), slotCommands(), recoveryCommands(), backupCommands(), secretsCommands(), kvCommands(), genericCommands(), policyCommands(), tokenCommands(), authCommands(), wrappingCommands(), transitCommands(), tofuCommands(), auditCommands(), localCommands())
+	return slices.Concat(serverCommands(), statusCommands(), loginCommands(), doctorCommands(), monitorCommands(), operatorCommands(), slotCommands(), recoveryCommands(), backupCommands(), secretsCommands(), kvCommands(), genericCommands(), policyCommands(), tokenCommands(), authCommands(), wrappingCommands(), transitCommands(), stateCommands(), tofuCommands(), auditCommands(), localCommands())
 }
 
 // run runs one command line and returns the exit code.
