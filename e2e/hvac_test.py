@@ -72,7 +72,7 @@ check("leader", sys_.read_leader_status()["ha_enabled"], False)
 
 # Mounts.
 mounts = sys_.list_mounted_secrets_engines()["data"]
-check("mounts at first", sorted(mounts), ["cubbyhole/", "secret/", "sys/"])
+check("mounts at first", sorted(mounts), ["cubbyhole/", "secret/", "state/", "sys/"])
 check("secret/ is KV version 2", (mounts["secret/"]["type"], mounts["secret/"]["options"]["version"]), ("kv", "2"))
 sys_.enable_secrets_engine("kv", path="team/a", description="of team a", options={"version": "2"}, config={"max_lease_ttl": "48h"})
 check("its option", sys_.retrieve_mount_option("team/a", "version"), "2")
@@ -494,5 +494,5 @@ check("all is there", kv.read_secret_version(odd)["data"]["metadata"]["version"]
 check("tuned still", sys_.read_mount_configuration("team/a")["data"]["description"], "tuned")
 
 check("disable a mount", sys_.disable_secrets_engine("team/a").status_code, 204)
-check("mounts at last", sorted(sys_.list_mounted_secrets_engines()["data"]), ["cubbyhole/", "secret/", "sys/"])
+check("mounts at last", sorted(sys_.list_mounted_secrets_engines()["data"]), ["cubbyhole/", "secret/", "state/", "sys/"])
 refused("a mount that is gone", exceptions.InvalidPath, "no handler for route", lambda: kv.read_secret_version("app/new", mount_point="team/a"))

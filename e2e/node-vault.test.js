@@ -53,7 +53,7 @@ async function main() {
   check('leader', (await vault.leader()).ha_enabled, false);
 
   // Mounts and the barrier's key.
-  check('mounts at first', Object.keys((await vault.mounts()).data).sort(), ['cubbyhole/', 'secret/', 'sys/']);
+  check('mounts at first', Object.keys((await vault.mounts()).data).sort(), ['cubbyhole/', 'secret/', 'state/', 'sys/']);
   await vault.mount({ mount_point: 'team', type: 'kv', description: 'of the team', options: { version: '2' }, config: { max_lease_ttl: '48h' } });
   check('a mount', pick((await vault.mounts()).data['team/'], 'type', 'description', 'options'), ['kv', 'of the team', { version: '2' }]);
   await refused('the path is taken', 400, 'path is already in use at team/', () => vault.mount({ mount_point: 'team', type: 'kv' }));
@@ -201,7 +201,7 @@ async function main() {
   check('all is there', (await vault.read('team/config')).data.max_versions, 7);
 
   await vault.unmount({ mount_point: 'team' });
-  check('mounts at last', Object.keys((await vault.mounts()).data).sort(), ['cubbyhole/', 'secret/', 'sys/']);
+  check('mounts at last', Object.keys((await vault.mounts()).data).sort(), ['cubbyhole/', 'secret/', 'state/', 'sys/']);
   await refused('a mount that is gone', 404, 'no handler for route', () => vault.read('team/config'));
 }
 
