@@ -458,6 +458,7 @@ func TestLargeStates(t *testing.T) {
 	go func() {
 		io.WriteString(out, big[:4<<20])
 		cancel()
+		out.CloseWithError(context.Canceled) // the client's transport waits for it
 	}()
 	if _, err := http.DefaultClient.Do(req); err == nil {
 		t.Error("half a state was taken")
