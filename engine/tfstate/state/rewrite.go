@@ -3,6 +3,7 @@ package state
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -30,30 +31,62 @@ func SetSerial(w io.Writer, r io.Reader, scanned *Scanner, serial uint64) error 
 	return err
 }
 
-// MaxOutputs is how many bytes the outputs of a state may have for [Outputs].
-const MaxOutputs = 16 << 20
+// MaxOutputs is how many bytes one value of a state may have for [Outputs]: all of the
+// outputs together, or a text in a resource. Its memory is a few times that.
+const MaxOutputs = 4 << 20
 
 // Outputs returns a state that has the root outputs of another, sensitive ones included,
-// and no resource. ErrEncrypted, ErrTooLarge, ErrNotState.
+// and no resource. ErrEncrypted, ErrTooLarge, ErrNotState, and the errors of r.
 func Outputs(r io.Reader) ([]byte, error) {
-	d := json.NewDecoder(r)
+	in := &bounded{in: r}
+	in.decoder = json.NewDecoder(in)
+	b, err := outputs(in.decoder)
+	switch {
+	case in.err != nil: // what could not be read is not to be taken for the end
+		return nil, in.err
+	case err != nil && !errors.Is(err, ErrEncrypted):
+		return nil, fmt.Errorf("%w: %w", ErrNotState, err)
+	}
+	return b, err
+}
+
+// A bounded reader ends when the decoder keeps too much of what it has read.
+type bounded struct {
+	in      io.Reader
+	decoder *json.Decoder
+	read    int64
+	err     error // but for io.EOF
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.read-b.decoder.InputOffset() > MaxOutputs {
+		b.err = fmt.Errorf("a value of it has more than %d MiB: %w", MaxOutputs>>20, ErrTooLarge)
+		return 0, b.err
+	}
+	n, err := b.in.Read(p)
+	if b.read += int64(n); err != nil && err != io.EOF {
+		b.err = err
+	}
+	return n, err
+}
+
+var errObject = errors.New("it is not one JSON object")
+
+func outputs(d *json.Decoder) ([]byte, error) {
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return nil, fmt.Errorf("%w: it is not one JSON object", ErrNotState)
+		return nil, errObject
 	}
 	kept := map[string]json.RawMessage{}
 	for d.More() {
 		t, err := d.Token()
 		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrNotState, err)
+			return nil, err
 		}
 		switch name, _ := t.(string); name {
 		case "version", "terraform_version", "serial", "lineage", "outputs":
 			var raw json.RawMessage
 			if err := d.Decode(&raw); err != nil {
-				return nil, fmt.Errorf("%w: %w", ErrNotState, err)
-			}
-			if len(raw) > MaxOutputs {
-				return nil, fmt.Errorf("the outputs have more than %d MiB: %w", MaxOutputs>>20, ErrTooLarge)
+				return nil, err
 			}
 			kept[name] = raw
 		case "encrypted_data", "encryption_version":
@@ -64,8 +97,11 @@ func Outputs(r io.Reader) ([]byte, error) {
 			}
 		}
 	}
+	if t, err := d.Token(); err != nil || t != json.Delim('}') { // More ends at an error, too
+		return nil, errObject
+	}
 	if string(kept["version"]) != "4" {
-		return nil, fmt.Errorf("%w of version 4", ErrNotState)
+		return nil, errors.New("it is not of version 4")
 	}
 	if kept["outputs"] == nil {
 		kept["outputs"] = json.RawMessage("{}")
@@ -85,7 +121,7 @@ func skip(d *json.Decoder) error {
 	for depth := 0; ; {
 		t, err := d.Token()
 		if err != nil {
-			return fmt.Errorf("%w: %w", ErrNotState, err)
+			return err
 		}
 		switch t {
 		case json.Delim('{'), json.Delim('['):

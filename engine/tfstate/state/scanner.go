@@ -3,6 +3,7 @@ package state
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 )
@@ -34,7 +35,8 @@ type Scanner struct {
 	name   []byte
 	text   []byte // the string or scalar at the outermost object's level
 	from   int64  // where it begins
-	has    int    // of serial and lineage
+	gap    bool   // there was white space behind it
+	has    int    // serial: 1, lineage: 2
 }
 
 // Write looks at more of the state. It never fails: see Close.
@@ -75,6 +77,7 @@ func (s *Scanner) scan(p []byte) {
 		}
 		switch c {
 		case ' ', '\t', '\r', '\n':
+			s.gap = len(s.text) > 0
 		case '{', '[':
 			if s.depth == 0 && (c != '{' || s.ended) {
 				s.err = fmt.Errorf("%w: it is not one JSON object", ErrNotState)
@@ -112,8 +115,13 @@ func (s *Scanner) scan(p []byte) {
 				s.err = fmt.Errorf("%w: it does not begin with {", ErrNotState)
 				return
 			}
-			if len(s.text) == 0 {
-				s.from = s.at + int64(i)
+			switch {
+			case s.depth > 1:
+			case len(s.text) == 0:
+				s.from, s.gap = s.at+int64(i), false
+			case s.gap || c == '"':
+				s.err = fmt.Errorf("%w: at byte %d two values follow each other", ErrNotState, s.at+int64(i))
+				return
 			}
 			s.str = c == '"'
 			s.keep(c)
@@ -145,25 +153,34 @@ func (s *Scanner) member(text []byte) {
 	case "serial":
 		s.SerialFrom, s.SerialTo = s.from, s.from+int64(len(text))
 		s.Serial, err = strconv.ParseUint(string(text), 10, 64)
-		s.has++
+		err = errors.Join(err, s.once(1))
 	case "lineage":
-		err = json.Unmarshal(text, &s.Lineage)
-		s.has++
+		err = errors.Join(json.Unmarshal(text, &s.Lineage), s.once(2))
 	case "terraform_version":
 		err = json.Unmarshal(text, &s.Terraform)
 	case "encrypted_data", "encryption_version":
 		s.Encrypted = true
 	case "resources", "modules":
 		// The other members are behind only if somebody has sorted them.
-		s.done = s.has == 2
+		s.done = s.has == 3
 	}
 	s.name = nil
 	if err != nil {
 		s.err = fmt.Errorf("%w: what it has as serial, lineage or terraform_version is not such", ErrNotState)
 	}
-	if s.Encrypted && s.has == 2 {
+	if s.Encrypted && s.has == 3 {
 		s.done = true
 	}
+}
+
+// once refuses a member that stands twice: which of them counts must not depend on who
+// reads it.
+func (s *Scanner) once(member int) error {
+	if s.has&member != 0 {
+		return ErrNotState
+	}
+	s.has |= member
+	return nil
 }
 
 // Close says whether it was a state, when all of it was written.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -58,7 +59,8 @@ func TestScanner(t *testing.T) {
 	}
 	for _, text := range []string{
 		"", " ", "[]", "null", `"x"`, "x", "{", plain[:len(plain)-3], plain[:60], `{"serial":"1"}`, `{"serial":-1}`, `{"serial":{}}`, `{"lineage":3}`,
-		`{"serial":1,"lineage":"a","resources":[`, `<html>}`, `{"a":1}x`, `{a:1}`,
+		`{"serial":1,"lineage":"a","resources":[`, `<html>}`, `{"a":1}x`, `{a:1}`, `{"serial":1 2}`, `{"a" "b"}`,
+		`{"serial":1,"serial":2,"resources":[],"lineage":"x"}`,
 	} {
 		if s, err := scan(text, 5); !errors.Is(err, ErrNotState) {
 			t.Errorf("%q is taken for a state: %+v, %v", text, s, err)
@@ -106,9 +108,14 @@ func TestOutputs(t *testing.T) {
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
+	broken := errors.New("broken")
+	if b, err := Outputs(io.MultiReader(strings.NewReader(`{"version":4,"outputs":{}`), iotest.ErrReader(broken))); !errors.Is(err, broken) {
+		t.Errorf("what cannot be read: %s, %v", b, err)
+	}
 	for text, want := range map[string]error{
+		`{"version":4]`: ErrNotState, `{"version":4,"resources":["` + strings.Repeat("x", 3*MaxOutputs) + `"]}`: ErrTooLarge,
 		encrypted: ErrEncrypted, `{"version":3,"modules":[]}`: ErrNotState, plain[:200]: ErrNotState, "": ErrNotState, "[]": ErrNotState,
-		`{"version":4,"outputs":{"x":"` + strings.Repeat("x", MaxOutputs) + `"}}`: ErrTooLarge,
+		`{"version":4,"outputs":{"x":"` + strings.Repeat("x", 3*MaxOutputs) + `"}}`: ErrTooLarge,
 	} {
 		if _, err := Outputs(strings.NewReader(text)); !errors.Is(err, want) {
 			t.Errorf("outputs of %.40s: %v, want %v", text, err, want)
